@@ -1,0 +1,57 @@
+// Runs body(image, item) for every image and item: an OpenMP loop on the host, a kernel on the device.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+#include <stdexcept>
+
+namespace facecore {
+
+// Where an op runs: index -1 is the host; otherwise a CUDA device and the raw handle of the current stream.
+struct Device {
+  int64_t index;
+  std::uintptr_t stream;
+  bool is_cpu() const { return index < 0; }
+};
+
+constexpr int64_t kParallelGrain = 2048;  // items below which starting threads costs more than it saves
+
+template <class Body> void launch_cpu(int64_t num_images, int64_t num_items, const Body& body) {
+  const int64_t total = num_images * num_items;
+#pragma omp parallel for schedule(static) if (total > kParallelGrain)
+  for (int64_t i = 0; i < total; ++i) body(i / num_items, i % num_items);
+}
+
+// One thread per image: for bodies that add into memory which all items of an image share.
+template <class Body> void launch_cpu_per_image(int64_t num_images, int64_t num_items, const Body& body) {
+#pragma omp parallel for schedule(dynamic) if (num_images > 1 && num_images * num_items > kParallelGrain)
+  for (int64_t image = 0; image < num_images; ++image)
+    for (int64_t item = 0; item < num_items; ++item) body(image, item);
+}
+
+// Defined in launch.cuh and instantiated by each op's .cu file.
+template <class Body>
+void launch_cuda(int64_t num_images, int64_t num_items, const Body& body, std::uintptr_t stream);
+
+[[noreturn]] inline void throw_no_cuda() {
+  throw std::runtime_error("facecore was built without CUDA kernels; rebuild it where nvcc is found (FACECORE_CUDA=ON)");
+}
+
+enum class Sharing { kNone, kPerImage };  // what the items of one image write to in common
+
+template <class Body>
+void launch(const Device& device, int64_t num_images, int64_t num_items, const Body& body,
+            Sharing sharing = Sharing::kNone) {
+  if (num_images <= 0 || num_items <= 0) return;
+  if (device.is_cpu()) {
+    if (sharing == Sharing::kNone) launch_cpu(num_images, num_items, body);
+    else launch_cpu_per_image(num_images, num_items, body);
+    return;
+  }
+#ifdef FACECORE_WITH_CUDA
+  launch_cuda(num_images, num_items, body, device.stream);
+#else
+  throw_no_cuda();
+#endif
+}
+
+}  // namespace facecore

@@ -1,0 +1,36 @@
+// The extension module facecore._C: one line per op.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "core/device.h"
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+namespace facecore {
+void bind_interpolate(pybind11::module_&);
+
+#ifndef FACECORE_WITH_CUDA
+std::pair<int, std::string> cuda_device_count() { return {0, "built without CUDA kernels"}; }
+#endif
+}  // namespace facecore
+
+PYBIND11_MODULE(_C, m) {
+  using namespace facecore;
+  m.doc() = "Compiled kernels of facecore. Called by facecore.ops only: arguments are not checked here.";
+#ifdef FACECORE_WITH_CUDA
+  m.attr("built_with_cuda") = true;
+#else
+  m.attr("built_with_cuda") = false;
+#endif
+  m.def("cuda_device_count", &cuda_device_count, "(number of CUDA devices, why there is none)");
+  m.def("max_threads", [] {
+#ifdef _OPENMP
+    return omp_get_max_threads();
+#else
+    return 1;
+#endif
+  });
+  bind_interpolate(m);
+}

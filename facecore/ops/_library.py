@@ -1,0 +1,157 @@
+"""The one way an operator is registered with torch, checks its arguments and calls its kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from facecore import _C
+
+_LIBRARY = torch.library.Library("facecore", "DEF")
+
+FLOATS = (torch.float32, torch.float64)
+INT32 = (torch.int32,)
+
+
+def check_tensor(
+    name: str,
+    tensor: Any,
+    shape: Sequence[int | str],
+    dtypes: Sequence[torch.dtype] = FLOATS,
+    *,
+    like: torch.Tensor | None = None,
+    sizes: dict[str, int] | None = None,
+) -> dict[str, int]:
+    """Checks one argument and binds the letters of `shape` to its sizes.
+
+    `shape` mixes numbers with letters; a letter already in `sizes` must match. With `like`, the device must be the
+    same, and the dtype too when both are floating point. Raises ValueError naming the argument, what was expected
+    and what came.
+    """
+    sizes = {} if sizes is None else sizes
+    if not isinstance(tensor, torch.Tensor):
+        raise ValueError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
+    expected = [sizes.get(s, s) if isinstance(s, str) else s for s in shape]
+    got = tensor.shape
+    if len(got) != len(expected) or any(not isinstance(e, str) and e != g for e, g in zip(expected, got)):
+        pattern = ", ".join(str(e) for e in expected)
+        raise ValueError(f"{name} must have shape [{pattern}], got {list(got)}")
+    if tensor.dtype not in dtypes:
+        names = " or ".join(str(d).removeprefix("torch.") for d in dtypes)
+        raise ValueError(f"{name} must have dtype {names}, got {str(tensor.dtype).removeprefix('torch.')}")
+    if like is not None:
+        if tensor.device != like.device:
+            raise ValueError(f"{name} must be on {like.device} like the first argument, got {tensor.device}")
+        if tensor.is_floating_point() and like.is_floating_point() and tensor.dtype != like.dtype:
+            raise ValueError(f"{name} must have dtype {like.dtype} like the first argument, got {tensor.dtype}")
+    for letter, size in zip(shape, got):
+        if isinstance(letter, str):
+            sizes[letter] = size
+    return sizes
+
+
+def call(
+    kernel: str,
+    like: torch.Tensor,
+    sizes: Sequence[int | float],
+    inputs: Sequence[torch.Tensor | None],
+    outputs: Sequence[torch.Tensor | None],
+) -> None:
+    """Calls `_C.<kernel>_<dtype of like>(device, *sizes, *inputs, *outputs)` on `like`'s device and current stream.
+
+    Inputs of any strides are made contiguous here, and only here; outputs must be contiguous and are written in place.
+    """
+    function = getattr(_C, f"{kernel}_{str(like.dtype).removeprefix('torch.')}")
+    kept = [None if t is None else t.contiguous() for t in inputs]  # holds the copies until the kernel has been queued
+    if not all(t is None or t.is_contiguous() for t in outputs):
+        raise RuntimeError(f"internal error: an output of {kernel} is not contiguous")
+    addresses = [0 if t is None else t.data_ptr() for t in (*kept, *outputs)]
+    if like.device.type == "cpu":
+        function((-1, 0), *sizes, *addresses)
+        return
+    index = like.device.index
+    with torch.cuda.device(index):
+        function((index, torch._C._cuda_getCurrentRawStream(index)), *sizes, *addresses)
+
+
+def make_op(
+    name: str,
+    schema: str,
+    kernel: Callable[..., Any],
+    fake: Callable[..., Any],
+    *,
+    setup: Callable[..., None] | None = None,
+    backward: Callable[..., Any] | None = None,
+    jvp: Callable[..., Any] | None = None,
+    vmap: Callable[..., Any] | None = None,
+) -> Callable[..., Any]:
+    """Registers facecore::<name> for CPU and CUDA and returns the function to call.
+
+    kernel(*args) computes; fake(*args) checks the arguments and returns empty results (the kernel calls it first, so
+    eager, compiled and direct calls are protected alike). setup(ctx, inputs, output) saves what
+    backward(ctx, *grads) needs; backward is made of other make_op functions or differentiable torch code, so that
+    second derivatives compose. An op without a backward raises when it is differentiated: never a silent zero.
+
+    The returned function takes the fastest route of three: a plain autograd.Function in eager mode, a functorch
+    style one under torch.func transforms, the registered operator under torch.compile and export.
+    """
+    qualified = f"facecore::{name}"
+    _LIBRARY.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
+    for key in ("CPU", "CUDA"):
+        _LIBRARY.impl(name, kernel, key)
+    torch.library.register_fake(qualified, fake, lib=_LIBRARY)
+    op = getattr(torch.ops.facecore, name).default
+    if vmap is not None:
+        torch.library.register_vmap(qualified, vmap, lib=_LIBRARY)
+    if backward is None:
+        setup, backward = _no_setup, _refusal(qualified)
+    elif setup is None:
+        raise ValueError(f"{qualified}: a backward needs a setup")
+    torch.library.register_autograd(qualified, backward, setup_context=setup, lib=_LIBRARY)
+
+    class Eager(torch.autograd.Function):  # combined-context style: half the overhead of setup_context
+        @staticmethod
+        def forward(ctx: Any, *args: Any) -> Any:
+            with torch._C._AutoDispatchBelowAutograd():
+                output = op(*args)
+            setup(ctx, args, output)
+            return output
+
+    class Functorch(torch.autograd.Function):
+        @staticmethod
+        def forward(*args: Any) -> Any:
+            return op(*args)
+
+        setup_context = staticmethod(setup)
+
+    for function in (Eager, Functorch):
+        function.__name__ = f"{name}_{function.__name__}"
+        function.backward = staticmethod(backward)  # type: ignore[method-assign]
+        if jvp is not None:
+            function.jvp = staticmethod(jvp)  # type: ignore[method-assign]
+    if vmap is not None:
+        Functorch.vmap = staticmethod(vmap)  # type: ignore[method-assign]
+
+    def call_op(*args: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return op(*args)
+        if torch._C._are_functorch_transforms_active():
+            return Functorch.apply(*args)
+        return Eager.apply(*args)
+
+    call_op.__name__ = name
+    call_op.op = op  # type: ignore[attr-defined]
+    return call_op
+
+
+def _no_setup(ctx: Any, inputs: Any, output: Any) -> None:
+    return None
+
+
+def _refusal(qualified: str) -> Callable[..., Any]:
+    def backward(ctx: Any, *grads: Any) -> Any:
+        raise RuntimeError(f"{qualified} has no derivative; detach its result or its inputs")
+
+    return backward

@@ -1,0 +1,135 @@
+"""Per-vertex attributes to pixels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from facecore.ops._library import FLOATS, INT32, call, check_tensor, make_op
+
+
+def interpolate(
+    attributes: torch.Tensor, triangles: torch.Tensor, triangle_id: torch.Tensor, barycentric: torch.Tensor
+) -> torch.Tensor:
+    """Returns the attribute value at each pixel, [N, H, W, C]; 0 where no triangle covers the pixel.
+
+    Args:
+        attributes: per-vertex values, float32 or float64 [N, V, C].
+        triangles: vertex indices, int32 [T, 3]; validated once by Mesh, not here.
+        triangle_id: rasterizer output, int32 [N, H, W]; -1 marks an uncovered pixel.
+        barycentric: rasterizer output, dtype of attributes, [N, H, W, 3], in the order of `triangles`.
+
+    Twice differentiable in attributes and barycentric. Deterministic on the CPU; on CUDA the gradient of the
+    attributes is added with atomics, so it is refused under torch.use_deterministic_algorithms(True).
+    Raises ValueError for a wrong shape, dtype or device. METHODS 1.8.
+    """
+    return _interpolate(attributes, triangles, triangle_id, barycentric)
+
+
+def _check(
+    attributes: torch.Tensor, triangles: torch.Tensor, triangle_id: torch.Tensor, barycentric: torch.Tensor
+) -> dict[str, int]:
+    sizes = check_tensor("attributes", attributes, ("N", "V", "C"), FLOATS)
+    check_tensor("triangles", triangles, ("T", 3), INT32, like=attributes)
+    check_tensor("triangle_id", triangle_id, ("N", "H", "W"), INT32, like=attributes, sizes=sizes)
+    return check_tensor("barycentric", barycentric, ("N", "H", "W", 3), FLOATS, like=attributes, sizes=sizes)
+
+
+def _fake(
+    attributes: torch.Tensor, triangles: torch.Tensor, triangle_id: torch.Tensor, barycentric: torch.Tensor
+) -> torch.Tensor:
+    size = _check(attributes, triangles, triangle_id, barycentric)
+    return attributes.new_empty(size["N"], size["H"], size["W"], size["C"])
+
+
+def _kernel(
+    attributes: torch.Tensor, triangles: torch.Tensor, triangle_id: torch.Tensor, barycentric: torch.Tensor
+) -> torch.Tensor:
+    out = _fake(attributes, triangles, triangle_id, barycentric)
+    call("interpolate", attributes, _sizes(attributes, out), (attributes, triangles, triangle_id, barycentric), (out,))
+    return out
+
+
+def _sizes(attributes: torch.Tensor, grad_out: torch.Tensor) -> tuple[int, int, int, int]:
+    n, h, w, c = grad_out.shape
+    return n, h * w, attributes.shape[1], c
+
+
+def _setup(ctx: Any, inputs: Any, output: Any) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _backward(ctx: Any, grad_out: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    grad_attributes, grad_barycentric = _interpolate_backward(grad_out, *ctx.saved_tensors)
+    return grad_attributes, None, None, grad_barycentric
+
+
+def _backward_fake(
+    grad_out: torch.Tensor,
+    attributes: torch.Tensor,
+    triangles: torch.Tensor,
+    triangle_id: torch.Tensor,
+    barycentric: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    sizes = _check(attributes, triangles, triangle_id, barycentric)
+    check_tensor("grad_out", grad_out, ("N", "H", "W", "C"), FLOATS, like=attributes, sizes=sizes)
+    return torch.empty_like(attributes, memory_format=torch.contiguous_format), torch.empty_like(
+        barycentric, memory_format=torch.contiguous_format
+    )
+
+
+def _backward_kernel(
+    grad_out: torch.Tensor,
+    attributes: torch.Tensor,
+    triangles: torch.Tensor,
+    triangle_id: torch.Tensor,
+    barycentric: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    if attributes.is_cuda:
+        torch._C._alert_not_deterministic("facecore::interpolate_backward")  # type: ignore[attr-defined]
+    grad_attributes, grad_barycentric = _backward_fake(grad_out, attributes, triangles, triangle_id, barycentric)
+    grad_attributes.zero_()
+    call(
+        "interpolate_backward",
+        attributes,
+        _sizes(attributes, grad_out),
+        (grad_out, attributes, triangles, triangle_id, barycentric),
+        (grad_attributes, grad_barycentric),
+    )
+    return grad_attributes, grad_barycentric
+
+
+def _backward_backward(
+    ctx: Any, grad_grad_attributes: torch.Tensor | None, grad_grad_barycentric: torch.Tensor | None
+) -> tuple[torch.Tensor | None, ...]:
+    """interpolate_backward is bilinear, so its derivatives are interpolate and interpolate_backward again."""
+    grad_out, attributes, triangles, triangle_id, barycentric = ctx.saved_tensors
+    to_grad_out = to_attributes = to_barycentric = None
+    if grad_grad_attributes is not None:
+        to_grad_out = _interpolate(grad_grad_attributes, triangles, triangle_id, barycentric)
+        to_barycentric = _interpolate_backward(grad_out, grad_grad_attributes, triangles, triangle_id, barycentric)[1]
+    if grad_grad_barycentric is not None:
+        term = _interpolate(attributes, triangles, triangle_id, grad_grad_barycentric)
+        to_grad_out = term if to_grad_out is None else to_grad_out + term
+        to_attributes = _interpolate_backward(grad_out, attributes, triangles, triangle_id, grad_grad_barycentric)[0]
+    return to_grad_out, to_attributes, None, None, to_barycentric
+
+
+_interpolate_backward = make_op(
+    "interpolate_backward",
+    "(Tensor grad_out, Tensor attributes, Tensor triangles, Tensor triangle_id, Tensor barycentric)"
+    " -> (Tensor, Tensor)",
+    _backward_kernel,
+    _backward_fake,
+    setup=_setup,
+    backward=_backward_backward,
+)
+_interpolate = make_op(
+    "interpolate",
+    "(Tensor attributes, Tensor triangles, Tensor triangle_id, Tensor barycentric) -> Tensor",
+    _kernel,
+    _fake,
+    setup=_setup,
+    backward=_backward,
+)

@@ -1,0 +1,104 @@
+"""Plain containers of tensors that operators take and return."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse
+import torch
+
+
+class Fragments(NamedTuple):
+    """What the rasterizer found at each pixel.
+
+    triangle_id: int32 [N, H, W]; -1 = uncovered.
+    barycentric: [N, H, W, 3], perspective-correct, in the order of `triangles`, sums to 1; 0 where uncovered.
+    z_ndc: [N, H, W], z/w at the pixel centre, smaller = nearer; 1 where uncovered. Not differentiable.
+    """
+
+    triangle_id: torch.Tensor
+    barycentric: torch.Tensor
+    z_ndc: torch.Tensor
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SparseMatrix:
+    """A static sparse matrix [R, V] in CSR form, with its transpose, so that a backward pass needs no atomics.
+
+    crow_indices int32 [R+1], col_indices int32 [nnz] (ascending in a row), values [nnz]; the `transposed_` arrays are
+    the CSR form of the transpose. `lambda_max` is the largest eigenvalue of the Laplacian a scaled matrix came from.
+    """
+
+    shape: tuple[int, int]
+    crow_indices: torch.Tensor
+    col_indices: torch.Tensor
+    values: torch.Tensor
+    transposed_crow_indices: torch.Tensor
+    transposed_col_indices: torch.Tensor
+    transposed_values: torch.Tensor
+    lambda_max: float | None = None
+
+    @classmethod
+    def from_scipy(
+        cls, matrix: scipy.sparse.spmatrix, *, dtype: torch.dtype = torch.float32, lambda_max: float | None = None
+    ) -> SparseMatrix:
+        """From any scipy sparse matrix. Raises ValueError for non-finite values or more than 2^31 non-zeros."""
+        forward = scipy.sparse.csr_matrix(matrix, copy=True)
+        forward.sum_duplicates()
+        if not np.isfinite(forward.data).all():
+            raise ValueError("matrix must have finite values, got NaN or infinity")
+        if forward.nnz >= 2**31:
+            raise ValueError(f"matrix must have fewer than 2^31 non-zeros, got {forward.nnz}")
+        arrays = [
+            torch.from_numpy(np.ascontiguousarray(array)).to(kind)
+            for csr in (forward, _transposed(forward))
+            for array, kind in ((csr.indptr, torch.int32), (csr.indices, torch.int32), (csr.data, dtype))
+        ]
+        return cls(forward.shape, *arrays, lambda_max=lambda_max)
+
+    def to_scipy(self) -> scipy.sparse.csr_matrix:
+        arrays = [t.detach().cpu().numpy() for t in (self.values, self.col_indices, self.crow_indices)]
+        return scipy.sparse.csr_matrix(tuple(arrays), shape=self.shape)
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> SparseMatrix:
+        """The same matrix on another device or with values of another dtype."""
+
+        def move(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
+
+        tensors = {f.name: move(getattr(self, f.name)) for f in dataclasses.fields(self) if f.type == "torch.Tensor"}
+        return dataclasses.replace(self, **tensors)
+
+    @property
+    def transposed(self) -> SparseMatrix:
+        """The transpose; shares the arrays."""
+        return SparseMatrix(
+            (self.shape[1], self.shape[0]),
+            self.transposed_crow_indices,
+            self.transposed_col_indices,
+            self.transposed_values,
+            self.crow_indices,
+            self.col_indices,
+            self.values,
+            self.lambda_max,
+        )
+
+    @property
+    def num_nonzeros(self) -> int:
+        return int(self.col_indices.numel())
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.values.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.values.device
+
+
+def _transposed(matrix: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
+    result = matrix.T.tocsr()
+    result.sort_indices()
+    return result

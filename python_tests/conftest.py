@@ -1,0 +1,34 @@
+"""Fixtures that every test shares."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+import pytest
+import torch
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Each device an op runs on; the CUDA column skips cleanly where there is no GPU."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    return torch.device(request.param)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(20260101)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> pathlib.Path:
+    """The folder of real test inputs, by FACECORE_TEST_DATA. Unset: skip. Set but absent: a failure."""
+    path = os.environ.get("FACECORE_TEST_DATA")
+    if not path:
+        pytest.skip("set FACECORE_TEST_DATA to the folder of test data to run this")
+    folder = pathlib.Path(path)
+    if not folder.is_dir():
+        pytest.fail(f"FACECORE_TEST_DATA={path} is not a folder")
+    return folder

@@ -1,0 +1,86 @@
+"""facecore.ops.interpolate against its definition."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from checks import check_matches_reference, check_registration
+
+from facecore import ops, reference
+
+SHAPES = {  # images, vertices, triangles, height, width, channels
+    "typical": (2, 50, 90, 24, 20, 3),
+    "one_pixel": (1, 3, 1, 1, 1, 1),
+    "odd": (3, 7, 5, 3, 5, 2),
+    "empty_batch": (0, 7, 5, 3, 5, 2),
+    "empty_picture": (2, 7, 5, 0, 5, 2),
+}
+
+
+def make_inputs(device, dtype, n, v, t, h, w, c):
+    generator = torch.Generator().manual_seed(3)
+    attributes = torch.randn(n, v, c, generator=generator, dtype=torch.float64)
+    triangles = torch.randint(0, v, (t, 3), generator=generator, dtype=torch.int32)
+    triangle_id = torch.randint(-1, t, (n, h, w), generator=generator, dtype=torch.int32)
+    barycentric = torch.randn(n, h, w, 3, generator=generator, dtype=torch.float64)
+    floats = [x.to(device, dtype).requires_grad_() for x in (attributes, barycentric)]
+    return floats[0], triangles.to(device), triangle_id.to(device), floats[1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_matches_reference(device, dtype, shape):
+    check_matches_reference(ops.interpolate, reference.interpolate, make_inputs(device, dtype, *shape))
+
+
+def test_accepts_any_strides(device):
+    attributes, triangles, triangle_id, barycentric = make_inputs(device, torch.float64, *SHAPES["odd"])
+    expected = ops.interpolate(attributes, triangles, triangle_id, barycentric)
+    strided = [x.detach().transpose(0, 1).contiguous().transpose(0, 1) for x in (attributes, barycentric)]
+    got = ops.interpolate(strided[0], triangles.flip(0).flip(0), triangle_id, strided[1])
+    torch.testing.assert_close(got, expected, rtol=0, atol=0)
+    (grad,) = torch.autograd.grad(expected.sum(), attributes)  # .sum() hands backward an expanded gradient
+    (want,) = torch.autograd.grad(
+        reference.interpolate(attributes, triangles, triangle_id, barycentric).sum(), attributes
+    )
+    torch.testing.assert_close(grad, want, rtol=1e-12, atol=1e-12)
+
+
+def test_hand_computed(device):
+    attributes = torch.tensor([[[1.0], [10.0], [100.0]]], device=device)
+    triangles = torch.tensor([[2, 0, 1]], dtype=torch.int32, device=device)
+    triangle_id = torch.tensor([[[0, -1]]], dtype=torch.int32, device=device)
+    barycentric = torch.tensor([[[[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]]]], device=device)
+    out = ops.interpolate(attributes, triangles, triangle_id, barycentric)
+    assert out.flatten().tolist() == [50.0 + 0.25 + 2.5, 0.0]
+
+
+def test_gradients_are_exact(device):
+    inputs = make_inputs(device, torch.float64, *SHAPES["odd"])
+    assert torch.autograd.gradcheck(ops.interpolate, inputs)
+    assert torch.autograd.gradgradcheck(ops.interpolate, inputs)
+
+
+def test_is_registered_correctly(device):
+    inputs = make_inputs(device, torch.float32, *SHAPES["odd"])
+    check_registration(torch.ops.facecore.interpolate.default, ops.interpolate, inputs)
+    grad = torch.randn(3, 3, 5, 2, device=device)
+    torch.library.opcheck(torch.ops.facecore.interpolate_backward.default, (grad, *(x.detach() for x in inputs)))
+
+
+@pytest.mark.parametrize(
+    ("position", "value", "message"),
+    [
+        (0, torch.zeros(3, 7), r"attributes must have shape \[N, V, C\], got \[3, 7\]"),
+        (1, torch.zeros(5, 3), r"triangles must have dtype int32, got float32"),
+        (2, torch.zeros(2, 3, 5, dtype=torch.int32), r"triangle_id must have shape \[3, H, W\], got \[2, 3, 5\]"),
+        (3, torch.zeros(3, 3, 5, 2), r"barycentric must have shape \[3, 3, 5, 3\], got \[3, 3, 5, 2\]"),
+        (3, torch.zeros(3, 3, 5, 3, dtype=torch.float64), r"barycentric must have dtype torch.float32"),
+        (0, None, r"attributes must be a torch.Tensor, got NoneType"),
+    ],
+)
+def test_rejects_bad_arguments(position, value, message):
+    inputs = [x.detach() for x in make_inputs("cpu", torch.float32, *SHAPES["odd"])]
+    inputs[position] = value
+    with pytest.raises(ValueError, match=message):
+        ops.interpolate(*inputs)
