@@ -1,0 +1,158 @@
+"""Reading and writing morphable models: the facecore npz, and `load`, which recognises every kind by its content."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+import os
+import pathlib
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from facecore.morphable.model import MorphableModel
+from facecore.morphable.prior import BlendshapePrior, Prior
+from facecore.morphable.recognise import FACECORE, FORMAT, ICT, recognise
+
+FORMAT_VERSION = 1
+_TENSORS = (
+    "template",
+    "triangles",
+    "identity_basis",
+    "identity_std",
+    "expression_basis",
+    "expression_std",
+    "landmarks68",
+    "albedo_mean",
+    "albedo_basis",
+    "albedo_std",
+    "mirror_map",
+    "uv",
+)
+_NAMES = ("identity_names", "expression_names", "albedo_names")
+_PRIOR = ("identity_mean", "identity_std", "expression_mean", "expression_std", "albedo_mean", "albedo_std")
+_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError, TypeError, NotImplementedError)
+
+
+def model_arrays(model: MorphableModel) -> dict[str, np.ndarray]:
+    """Every array of the model by its name in the file; all that decides a result, so `content_hash` reads it too."""
+    arrays = {key: getattr(model, key) for key in _TENSORS if getattr(model, key) is not None}
+    arrays |= {f"region/{key}": mask for key, mask in model.regions.items()}
+    arrays |= {f"prior/{key}": getattr(model.prior, key) for key in _PRIOR}
+    blendshapes = model.prior.blendshapes
+    if blendshapes is not None:
+        arrays |= {"blendshapes/partner": blendshapes.partner, "blendshapes/scaled_by": blendshapes.scaled_by}
+        arrays["blendshapes/rule"] = torch.tensor([blendshapes.activity, blendshapes.symmetry], dtype=torch.float64)
+    result = {key: value.detach().cpu().numpy() for key, value in arrays.items()}
+    return result | {key: np.array(getattr(model, key), dtype=np.str_) for key in _NAMES}
+
+
+def save_model(model: MorphableModel, path: str | os.PathLike[str]) -> None:
+    """Writes the facecore npz atomically (temporary name in the same folder, then rename)."""
+    target = pathlib.Path(path)
+    if target.suffix != ".npz":
+        raise ValueError(f"the file name must end in .npz, got {target.name}")
+    header = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "name": model.name,
+        "albedo_source": model.albedo_source,
+        "source": model.source,
+        "content_hash": model.content_hash(),
+    }
+    target.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            np.savez(file, header=np.array(json.dumps(header)), **model_arrays(model))  # type: ignore[arg-type]
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, target)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+@contextlib.contextmanager
+def reading(path: pathlib.Path) -> Iterator[None]:
+    """Turns whatever a damaged file makes a reader raise into one ValueError that names the file and the remedy."""
+    try:
+        yield
+    except _BROKEN as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"{path} is damaged or incomplete ({reason}); get or write the file again") from error
+
+
+def read_model(path: pathlib.Path) -> MorphableModel:
+    """Reads a facecore npz; ValueError when it is damaged, of a newer version, or was changed after writing."""
+    with reading(path):
+        with np.load(path, allow_pickle=False) as file:
+            header = json.loads(str(file["header"]))
+            arrays = {key: file[key] for key in file.files if key != "header"}
+        if header["version"] > FORMAT_VERSION:
+            raise ValueError(f"format version {header['version']}, this facecore reads up to {FORMAT_VERSION}")
+        model = _from_arrays(header, arrays)
+        if model.content_hash() != header["content_hash"]:
+            raise ValueError("the arrays do not match the hash written with them")
+    return model
+
+
+def _from_arrays(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> MorphableModel:
+    tensors = {key: torch.from_numpy(value) for key, value in arrays.items() if value.dtype.kind != "U"}
+    blendshapes = None
+    if "blendshapes/partner" in tensors:
+        activity, symmetry = tensors["blendshapes/rule"].tolist()
+        partner, scaled_by = tensors["blendshapes/partner"], tensors["blendshapes/scaled_by"]
+        blendshapes = BlendshapePrior(partner, scaled_by, activity, symmetry)
+    return MorphableModel(
+        name=header["name"],
+        prior=Prior(*(tensors[f"prior/{key}"] for key in _PRIOR), blendshapes=blendshapes),
+        regions={key.split("/", 1)[1]: value for key, value in tensors.items() if key.startswith("region/")},
+        albedo_source=header["albedo_source"],
+        source=header["source"],
+        **{key: tensors[key] for key in _TENSORS if key in tensors},
+        **{key: tuple(map(str, arrays[key])) for key in _NAMES},
+    )
+
+
+def load(path_or_name: str | os.PathLike[str], **options: Any) -> MorphableModel:
+    """Loads a morphable model; its kind is recognised from the content, not from the name of the file.
+
+    path_or_name: "procedural" (option num_vertices), a facecore .npz (no options), or the ICT face model as npz or as
+    a checkout of ICT-FaceKit (options region="face" | "narrow" | "head", refine=0 | 1, albedo="procedural" | None).
+    Raises FileNotFoundError when there is no such file, ValueError with a one-line remedy for an unknown kind, a
+    damaged file or an option that the kind does not have.
+    """
+    if str(path_or_name) == "procedural":
+        from facecore.morphable.procedural import procedural_model
+
+        return _call(procedural_model, (), options, "the procedural model")
+    path = pathlib.Path(path_or_name)
+    if not path.exists():
+        raise FileNotFoundError(f"no model at {path}; give an existing file or folder, or 'procedural'")
+    kind = recognise(path)
+    if kind == FACECORE:
+        return _call(read_model, (path,), options, kind)
+    if kind == ICT:
+        from facecore.morphable.ict import load_ict
+
+        return _call(load_ict, (path,), options, kind)
+    supported = f"supported kinds: 'procedural', {FACECORE}, {ICT} (npz, or a folder of ICT-FaceKit)"
+    if kind:
+        raise ValueError(f"{path} looks like {kind}, which this version does not read; {supported}")
+    raise ValueError(f"{path} is not a morphable model of a known kind; {supported}")
+
+
+def _call(
+    loader: Callable[..., MorphableModel], arguments: tuple[Any, ...], options: dict[str, Any], kind: str
+) -> MorphableModel:
+    accepted = list(inspect.signature(loader).parameters)[len(arguments) :]
+    unknown = sorted(set(options) - set(accepted))
+    if unknown:
+        raise ValueError(f"{kind} has no option {', '.join(unknown)}; it takes {', '.join(accepted) or 'none'}")
+    return loader(*arguments, **options)
