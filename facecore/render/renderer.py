@@ -1,0 +1,155 @@
+"""The renderer: vertices, albedo, camera and light to pictures, by deferred shading."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from facecore import ops
+from facecore.ops._library import check_tensor
+from facecore.render.cameras import Camera
+from facecore.render.lighting import PhongLights, phong_shading
+from facecore.structures import Fragments
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rendering:
+    """Pictures of one batch. All are 0 where nothing is drawn, but `image`, which shows the background there.
+
+    image: [N, 3, H, W], not clamped; alpha: [N, H, W], 1 where covered, no gradient; fragments: the rasterizer's;
+    albedo, normals (unit, camera axes): [N, 3, H, W]; shading: [N, 3, H, W], with SH light image = albedo * shading
+    on the face, with Phong lights image / albedo is not defined and shading is None.
+    """
+
+    image: torch.Tensor
+    alpha: torch.Tensor
+    fragments: Fragments
+    albedo: torch.Tensor
+    shading: torch.Tensor | None
+    normals: torch.Tensor
+
+
+class Renderer(torch.nn.Module):
+    """Draws meshes of one topology.
+
+    Args:
+        triangles: int32 [T, 3], counter-clockwise from outside; moved with the module, not part of its state_dict.
+        height, width: of the pictures, in pixels.
+        cull_backfaces: draw only triangles that face the camera.
+    """
+
+    triangles: torch.Tensor
+
+    def __init__(self, triangles: torch.Tensor, height: int, width: int, *, cull_backfaces: bool = False) -> None:
+        super().__init__()
+        check_tensor("triangles", triangles, ("T", 3), (torch.int32,))
+        if height < 1 or width < 1:
+            raise ValueError(f"height and width must be at least 1, got {height} and {width}")
+        self.height, self.width, self.cull_backfaces = height, width, cull_backfaces
+        self.register_buffer("triangles", triangles, persistent=False)
+
+    def forward(
+        self,
+        vertices_mm: torch.Tensor,
+        albedo: torch.Tensor,
+        camera: Camera,
+        sh_coefficients: torch.Tensor | None = None,
+        background: torch.Tensor | None = None,
+        *,
+        lights: PhongLights | None = None,
+    ) -> Rendering:
+        """Returns the pictures. Exactly one of sh_coefficients and lights is given.
+
+        Args:
+            vertices_mm: float32 or float64 [N, V, 3], object frame.
+            albedo: reflectance in [0, 1] per vertex, [N, V, 3].
+            camera: N cameras of this picture size.
+            sh_coefficients: effective spherical-harmonics light in camera axes, [N, 9, 3].
+            background: [N, 3, H, W], shown where nothing is drawn; None = black.
+            lights: point lights in camera axes, for Phong shading.
+
+        Differentiable (twice) in vertices, albedo, camera, light and background; coverage itself has no gradient, so
+        silhouettes move nothing. Computes in the inputs' dtype under autocast. Raises ValueError for wrong shapes,
+        dtypes or devices.
+        """
+        self._check(vertices_mm, albedo, camera, background)
+        if (sh_coefficients is None) == (lights is None):
+            raise ValueError("give exactly one of sh_coefficients and lights")
+        fragments = self.rasterize(vertices_mm, camera)
+        normals = camera.rotate(ops.vertex_normals(vertices_mm, self.triangles))
+        attributes = [albedo, normals] if lights is None else [albedo, normals, camera.to_camera(vertices_mm)]
+        pixels = ops.interpolate(torch.cat(attributes, 2), self.triangles, fragments.triangle_id, fragments.barycentric)
+        covered = (fragments.triangle_id >= 0)[..., None]
+        pixel_albedo, normals = pixels[..., :3], _unit_normals(pixels[..., 3:6], covered)
+        shading = None
+        if sh_coefficients is not None:
+            shading = torch.where(covered, ops.sh_shading(normals, sh_coefficients), 0.0)
+            color = pixel_albedo * shading
+        elif lights is not None:
+            color = _phong(pixels[..., 6:], normals, pixel_albedo, covered, camera, lights)
+        image = _channels_first(torch.where(covered, color, 0.0))
+        if background is not None:
+            image = torch.where(covered.squeeze(-1)[:, None], image, background)
+        return Rendering(
+            image=image,
+            alpha=covered.squeeze(-1).to(image.dtype),
+            fragments=fragments,
+            albedo=_channels_first(pixel_albedo),
+            shading=None if shading is None else _channels_first(shading),
+            normals=_channels_first(torch.where(covered, normals, 0.0)),
+        )
+
+    def rasterize(self, vertices_mm: torch.Tensor, camera: Camera) -> Fragments:
+        """Returns only what covers each pixel, for masks and visibility."""
+        clip = camera.to_clip(vertices_mm)
+        return ops.rasterize(clip, self.triangles, self.height, self.width, cull_backfaces=self.cull_backfaces)
+
+    def interpolate(self, attributes: torch.Tensor, fragments: Fragments) -> torch.Tensor:
+        """Returns any vertex attribute as a picture: [N, V, C] -> [N, C, H, W], 0 where nothing is drawn."""
+        pixels = ops.interpolate(attributes, self.triangles, fragments.triangle_id, fragments.barycentric)
+        return _channels_first(pixels)
+
+    def _check(
+        self, vertices_mm: torch.Tensor, albedo: torch.Tensor, camera: Camera, background: torch.Tensor | None
+    ) -> None:
+        sizes = check_tensor("vertices_mm", vertices_mm, ("N", "V", 3))
+        check_tensor("albedo", albedo, ("N", "V", 3), like=vertices_mm, sizes=sizes)
+        if (camera.height, camera.width) != (self.height, self.width) or len(camera) != sizes["N"]:
+            raise ValueError(
+                f"camera must hold {sizes['N']} cameras of {self.height} x {self.width} pixels, "
+                f"got {len(camera)} of {camera.height} x {camera.width}"
+            )
+        if background is not None:
+            shape = ("N", 3, self.height, self.width)
+            check_tensor("background", background, shape, like=vertices_mm, sizes=sizes)
+
+
+def _phong(
+    positions: torch.Tensor,
+    normals: torch.Tensor,
+    albedo: torch.Tensor,
+    covered: torch.Tensor,
+    camera: Camera,
+    lights: PhongLights,
+) -> torch.Tensor:
+    """Phong colours of pixels [N, H, W, 3]; uncovered ones are put where no direction is degenerate."""
+    away = positions.new_tensor([0.0, 0.0, -1.0])
+    positions = torch.where(covered, positions, away)
+    view = camera.view_direction(positions)
+    flat = [tensor.flatten(1, 2) for tensor in (positions, normals, albedo, view)]
+    return phong_shading(flat[0], flat[1], flat[2], flat[3], lights).view_as(positions)
+
+
+def _unit_normals(normals: torch.Tensor, covered: torch.Tensor) -> torch.Tensor:
+    """Unit normals [N, H, W, 3]; +z where uncovered, so that no derivative there divides by zero."""
+    squared = (normals * normals).sum(-1, keepdim=True)
+    usable = covered & (squared > torch.finfo(normals.dtype).tiny)
+    length = torch.sqrt(torch.where(usable, squared, 1.0))
+    forward = normals.new_tensor([0.0, 0.0, 1.0])
+    return torch.where(usable, normals / length, forward)
+
+
+def _channels_first(pixels: torch.Tensor) -> torch.Tensor:
+    """[N, H, W, C] -> [N, C, H, W] without a copy: the result is in channels_last memory format."""
+    return pixels.permute(0, 3, 1, 2)
