@@ -10,6 +10,7 @@
 
 namespace facecore {
 void bind_interpolate(pybind11::module_&);
+void bind_simplify(pybind11::module_&);
 
 #ifndef FACECORE_WITH_CUDA
 std::pair<int, std::string> cuda_device_count() { return {0, "built without CUDA kernels"}; }
@@ -33,4 +34,5 @@ PYBIND11_MODULE(_C, m) {
 #endif
   });
   bind_interpolate(m);
+  bind_simplify(m);
 }

@@ -1,5 +1,8 @@
 """Triangle meshes: validation, Laplacians, resolution hierarchies, UV layout, files."""
 
+from facecore.mesh.hierarchy import Hierarchy, build_hierarchy
+from facecore.mesh.laplacian import laplacian
 from facecore.mesh.mesh import Mesh
+from facecore.mesh.proximity import ClosestPoints, closest_points
 
-__all__ = ["Mesh"]
+__all__ = ["ClosestPoints", "Hierarchy", "Mesh", "build_hierarchy", "closest_points", "laplacian"]

@@ -1,0 +1,126 @@
+"""Closest points on a triangle mesh: exact, deterministic, and without an index library to install."""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+import scipy.spatial
+
+_CHUNK = 4096  # points handled together; bounds the memory
+_FIRST_CANDIDATES = 8  # triangles per point whose distances give the first bound
+_SLACK = 1e-9  # relative; widens the bound by more than the rounding of the distances it is compared with
+
+
+class ClosestPoints(NamedTuple):
+    """distance float64 [P]; triangle int64 [P]; barycentric float64 [P, 3], each at least 0, sum 1."""
+
+    distance: np.ndarray
+    triangle: np.ndarray
+    barycentric: np.ndarray
+
+
+def closest_points(points: np.ndarray, vertices: np.ndarray, triangles: np.ndarray) -> ClosestPoints:
+    """The point of the mesh nearest to each of `points` [P, 3]; vertices [V, 3], triangles [T, 3], one unit of length.
+
+    Exact: a triangle is left out only where the sphere around it is farther than some other triangle. Equal distances
+    go to the lowest triangle. Degenerate triangles count as the segments they are. Raises ValueError for a
+    wrong shape or values that are not finite.
+    """
+    points, vertices = _checked("points", points), _checked("vertices", vertices)
+    triangles = np.asarray(triangles, dtype=np.int64)
+    if triangles.ndim != 2 or triangles.shape[1] != 3 or len(triangles) == 0:
+        raise ValueError(f"triangles must have shape [T, 3] with T > 0, got {list(triangles.shape)}")
+    search = _Search(vertices[triangles])
+    result = ClosestPoints(np.empty(len(points)), np.empty(len(points), np.int64), np.empty((len(points), 3)))
+    for start in range(0, len(points), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        for whole, found in zip(result, search.nearest(points[part])):
+            whole[part] = found
+    return result
+
+
+class _Search:
+    """Triangles grouped by size, with a tree of the centres of the spheres around them for each group.
+
+    A ball around a point that is to find every triangle must reach as far as the largest of the group: few sizes in a
+    group, few useless candidates.
+    """
+
+    def __init__(self, corners: np.ndarray) -> None:
+        self.corners = corners
+        self.centres = corners.mean(axis=1)
+        self.radii = np.linalg.norm(corners - self.centres[:, None], axis=-1).max(axis=1)
+        self.tree = scipy.spatial.cKDTree(self.centres)
+        octave = np.frexp(self.radii)[1]
+        self.groups = [np.nonzero(octave == value)[0] for value in np.unique(octave)]
+        self.group_trees = [scipy.spatial.cKDTree(self.centres[group]) for group in self.groups]
+
+    def nearest(self, points: np.ndarray) -> ClosestPoints:
+        count = min(_FIRST_CANDIDATES, len(self.corners))
+        first = self.tree.query(points, k=count)[1].reshape(-1)
+        bound = self._exact(points, np.repeat(np.arange(len(points)), count), first)[0] * (1 + _SLACK)
+        rows, candidates = [], []
+        for group, tree in zip(self.groups, self.group_trees):
+            found = tree.query_ball_point(points, (bound + self.radii[group].max()) * (1 + _SLACK))
+            rows.append(np.repeat(np.arange(len(points)), [len(hits) for hits in found]))
+            candidates.append(group[np.fromiter(itertools.chain.from_iterable(found), np.int64, len(rows[-1]))])
+        row, candidate = np.concatenate(rows), np.concatenate(candidates)
+        distance = np.linalg.norm(points[row] - self.centres[candidate], axis=1)
+        reachable = distance <= (bound[row] + self.radii[candidate]) * (1 + _SLACK)
+        return self._exact(points, row[reachable], candidate[reachable])
+
+    def _exact(self, points: np.ndarray, row: np.ndarray, candidate: np.ndarray) -> ClosestPoints:
+        """The best of the pairs (row of `points`, triangle) for each row; each row occurs."""
+        corners = self.corners[candidate]
+        barycentric = closest_barycentric(points[row], corners)
+        distance = np.linalg.norm(np.einsum("pk,pkc->pc", barycentric, corners) - points[row], axis=1)
+        order = np.lexsort((candidate, distance, row))
+        best = order[np.diff(row[order], prepend=-1) > 0]  # the first of each row
+        return ClosestPoints(distance[best], candidate[best], barycentric[best])
+
+
+def closest_barycentric(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """Weights [P, 3] of the point of triangle i (corners [P, 3, 3]) that is nearest to point i [P, 3].
+
+    Inside: the projection on the plane. Otherwise the nearest point of the three sides.
+    """
+    weights = _plane_barycentric(points, corners)
+    outside = np.nonzero(~(weights >= 0).all(axis=1))[0]  # NaN, from a degenerate triangle, is outside too
+    point, corner = points[outside], corners[outside]
+    best = np.full(len(outside), np.inf)
+    for first in range(3):
+        second = (first + 1) % 3
+        start, side = corner[:, first], corner[:, second] - corner[:, first]
+        length = (side * side).sum(axis=1)
+        along = ((point - start) * side).sum(axis=1) / np.where(length > 0, length, 1.0)
+        along = np.clip(along, 0.0, 1.0)
+        distance = ((start + along[:, None] * side - point) ** 2).sum(axis=1)
+        nearer = distance < best
+        best[nearer] = distance[nearer]
+        on_side = np.zeros((int(nearer.sum()), 3))
+        on_side[:, first], on_side[:, second] = 1.0 - along[nearer], along[nearer]
+        weights[outside[nearer]] = on_side
+    return weights
+
+
+def _plane_barycentric(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """Barycentric coordinates [P, 3] of the projections on the triangles' planes; NaN for a degenerate triangle."""
+    edge1, edge2 = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    offset = points - corners[:, 0]
+    normal = np.cross(edge1, edge2)
+    area = (normal * normal).sum(axis=1)
+    area = np.where(area > 0, area, np.nan)
+    second = (np.cross(offset, edge2) * normal).sum(axis=1) / area
+    third = (np.cross(edge1, offset) * normal).sum(axis=1) / area
+    return np.stack([1.0 - second - third, second, third], axis=1)
+
+
+def _checked(name: str, value: np.ndarray) -> np.ndarray:
+    array = np.asarray(value, dtype=np.float64)
+    if array.ndim != 2 or array.shape[1] != 3:
+        raise ValueError(f"{name} must have shape [*, 3], got {list(array.shape)}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, got NaN or infinity")
+    return array
