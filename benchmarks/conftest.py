@@ -1,0 +1,137 @@
+"""Options, the device column, and the JSON rows of a benchmark run."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import pathlib
+import platform
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+
+import facecore
+
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+KEY = ("op", "case", "mode", "device", "threads", "provider")
+Rows = list[dict[str, Any]]
+_ROWS = pytest.StashKey[Rows]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("facecore")
+    group.addoption("--rows", metavar="FOLDER", help="write the JSON rows to this folder, one file per machine")
+    group.addoption("--threads", type=int, metavar="N", help="CPU threads (default: torch's own)")
+    group.addoption("--device", choices=("cpu", "cuda"), help="only this device (default: all that there are)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_ROWS] = []
+    if threads := config.getoption("--threads"):
+        torch.set_num_threads(threads)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "device" in metafunc.fixturenames:
+        wanted = metafunc.config.getoption("--device")
+        there = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+        if wanted and wanted not in there:
+            raise pytest.UsageError(f"--device {wanted}: torch sees no such device here")
+        metafunc.parametrize("device", [torch.device(name) for name in ([wanted] if wanted else there)], ids=str)
+
+
+@pytest.fixture
+def record_row(request: pytest.FixtureRequest) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Takes one row; hardware, versions and commit are added here."""
+
+    def record(row: dict[str, Any]) -> None:
+        request.config.stash[_ROWS].append(row | describe(row["device"]))
+
+    yield record
+
+
+def describe(device: str) -> dict[str, Any]:
+    """What a row must say so that it can be compared with another."""
+    return {
+        "hardware": torch.cuda.get_device_name() if device == "cuda" else cpu_name(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "facecore": facecore.__version__,
+        "commit": commit(),
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def cpu_name() -> str:
+    try:
+        text = pathlib.Path("/proc/cpuinfo").read_text()
+    except OSError:
+        text = ""
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return f"{found.group(1) if found else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
+def commit() -> str:
+    """The checked-out commit, with "+" where the sources have changes; "unknown" outside a checkout."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", "facecore", "csrc", "CMakeLists.txt")
+        return git("rev-parse", "--short=12", "HEAD").strip() + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    rows = config.stash[_ROWS]
+    if not rows:
+        return
+    terminalreporter.section("rows")
+    for line in table(rows):
+        terminalreporter.line(line)
+    if folder := config.getoption("--rows"):
+        path = write_rows(rows, pathlib.Path(folder))
+        terminalreporter.line(f"{len(rows)} rows written to {path}")
+
+
+def table(rows: Rows) -> list[str]:
+    """One line per row; "x" = how many times facecore's median the row's median is."""
+    lines = [
+        f"{'op / case / mode / device':<64}{'provider':<16}{'median ms':>11}{'p20':>10}{'p80':>10}{'MiB':>9}{'x':>8}"
+    ]
+    key = ("op", "case", "mode", "device")
+    own = {tuple(row[k] for k in key): row["median_ms"] for row in rows if row["provider"] == "facecore"}
+    for row in rows:
+        name = tuple(row[k] for k in key)
+        if row["median_ms"] is None:
+            lines.append(f"{' / '.join(name):<64}{row['provider']:<16} agrees; not timed")
+            continue
+        ratio = f"{row['median_ms'] / own[name]:8.2f}" if own.get(name) else f"{'':8}"
+        peak = "" if row["peak_mib"] is None else f"{row['peak_mib']:.1f}"
+        lines.append(
+            f"{' / '.join(name):<64}{row['provider']:<16}{row['median_ms']:>11.4f}{row['p20_ms']:>10.4f}"
+            f"{row['p80_ms']:>10.4f}{peak:>9}{ratio}{'  noisy' if row['noisy'] else ''}"
+        )
+    return lines
+
+
+def write_rows(rows: Rows, folder: pathlib.Path) -> pathlib.Path:
+    """Adds the rows to the machine's file; a row measured again replaces the old one. Rows without times stay out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    machine = re.sub(r"[^a-z0-9]+", "-", rows[-1]["hardware"].lower()).strip("-")
+    path = folder / f"{machine}.json"
+    old = json.loads(path.read_text()) if path.exists() else []
+    merged = {tuple(row[k] for k in KEY): row for row in [*old, *(r for r in rows if r["median_ms"] is not None)]}
+    temporary = path.with_suffix(".json.tmp")
+    body = ",\n".join(json.dumps(merged[key]) for key in sorted(merged, key=str))
+    temporary.write_text(f"[\n{body}\n]\n")
+    os.replace(temporary, path)
+    return path

@@ -1,0 +1,219 @@
+"""Times each provider of an operator on the same inputs, after checking that it agrees with the reference.
+
+A benchmark file declares a Suite and one line, `bench_x = suite.benchmark()`; see bench_interpolate.py and README.md.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import gc
+import importlib
+import pathlib
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+import torch
+
+Function = Callable[..., Any]
+MODES = ("forward", "forward+backward")
+NOISY = 1.2  # a row whose p80 / p20 is larger may not be quoted
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """What to time: `providers` on `cases`.
+
+    op: the stem that the sources, the reference, the test and the benchmark share.
+    providers: name -> function, or a zero-argument factory wrapped by `peer` or `compiled`. "reference" is required.
+    cases: name -> sizes, the keyword arguments of make_inputs.
+    make_inputs: (device, generator, **sizes) -> positional arguments; floating tensors that require grad get gradients.
+    check_sizes: sizes at which agreement is checked, where the reference cannot do a case's own; None = the case's own.
+    tolerance: of the agreement, relative to the largest value of each output or gradient.
+    agree: (got, expected) -> None, raises AssertionError; replaces the default for outputs where providers may differ
+        (coverage at an edge, say). Gradients are then not compared.
+    """
+
+    op: str
+    providers: Mapping[str, Function | Provider]
+    cases: Mapping[str, Mapping[str, int]]
+    make_inputs: Function
+    modes: Sequence[str] = MODES
+    check_sizes: Mapping[str, int] | None = None
+    tolerance: float = 1e-4  # float32, sums in another order
+    agree: Callable[[Any, Any], None] | None = None
+
+    def __post_init__(self) -> None:
+        if "reference" not in self.providers:
+            raise ValueError(f"{self.op}: providers must hold 'reference', got {list(self.providers)}")
+        if unknown := set(self.modes) - set(MODES):
+            raise ValueError(f"{self.op}: modes must be of {MODES}, got {sorted(unknown)}")
+
+    def benchmark(self) -> Function:
+        """The pytest function: one benchmark per device, case, mode and provider."""
+
+        @pytest.mark.parametrize("provider", list(self.providers))
+        @pytest.mark.parametrize("mode", self.modes)
+        @pytest.mark.parametrize("case", list(self.cases))
+        @pytest.mark.benchmark(group=self.op, warmup=False, disable_gc=True, timer=synchronised_clock)
+        def bench(
+            benchmark: Any, record_row: Function, device: torch.device, case: str, mode: str, provider: str
+        ) -> None:
+            function = resolve(self.providers[provider])
+            if provider != "reference":
+                self.check_agreement(function, device, self.check_sizes or self.cases[case], mode)
+            inputs = self.inputs(device, self.cases[case])
+            run = runner(function, inputs, mode)
+            run()  # compiles, warms caches
+            peak = peak_mebibytes(run, device)
+            benchmark(run)
+            row = {"op": self.op, "provider": provider, "mode": mode, "case": case, "device": device.type}
+            record_row(row | timing(benchmark) | {"peak_mib": peak, "sizes": dict(self.cases[case])})
+
+        return bench
+
+    def inputs(self, device: torch.device, sizes: Mapping[str, int]) -> tuple[Any, ...]:
+        return tuple(self.make_inputs(device, torch.Generator().manual_seed(20260101), **sizes))
+
+    def check_agreement(self, function: Function, device: torch.device, sizes: Mapping[str, int], mode: str) -> None:
+        """Raises AssertionError when the function differs from the reference at these sizes."""
+        inputs = self.inputs(device, sizes)
+        reference = resolve(self.providers["reference"])
+        if self.agree is not None:
+            with torch.no_grad():
+                self.agree(function(*inputs), reference(*inputs))
+            return
+        got, expected = runner(function, inputs, mode)(), runner(reference, inputs, mode)()
+        for index, (one, other) in enumerate(zip(got, expected, strict=True)):
+            scale = max(1e-30, float(other.abs().max())) if other.numel() else 1.0
+            torch.testing.assert_close(
+                one.to(other.dtype) / scale,
+                other / scale,
+                rtol=0,
+                atol=self.tolerance,
+                msg=lambda text, index=index: f"{self.op}: result {index} differs from the reference: {text}",
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Provider:
+    """A function made when it is first needed; `requires` names a module without which it is skipped."""
+
+    make: Callable[[], Function]
+    requires: str | None = None
+
+
+def peer(module: str, make: Callable[[], Function]) -> Provider:
+    """Somebody else's implementation, skipped where its module is not installed."""
+    return Provider(make, requires=module)
+
+
+def compiled(function: Function) -> Provider:
+    """The function through torch.compile, for exactly the sizes it meets."""
+
+    def make() -> Function:
+        torch._dynamo.reset()
+        return torch.compile(function, dynamic=False)
+
+    return Provider(make)
+
+
+def resolve(provider: Function | Provider) -> Function:
+    if not isinstance(provider, Provider):
+        return provider
+    if provider.requires is not None:
+        try:
+            importlib.import_module(provider.requires)
+        except ImportError as error:
+            pytest.skip(f"{provider.requires} is not usable here: {error}")
+    return provider.make()
+
+
+def runner(function: Function, inputs: Sequence[Any], mode: str) -> Callable[[], tuple[torch.Tensor, ...]]:
+    """A call without arguments: the outputs, or the gradients through one fixed random projection of the outputs."""
+    if mode == "forward":
+
+        def forward() -> tuple[torch.Tensor, ...]:
+            with torch.no_grad():
+                return _tensors(function(*inputs))
+
+        return forward
+    leaves = [t for t in inputs if isinstance(t, torch.Tensor) and t.requires_grad]
+    outputs = [t for t in _tensors(function(*inputs)) if t.requires_grad]
+    generator = torch.Generator().manual_seed(7)
+    projections = [torch.randn(t.shape, generator=generator).to(t) for t in outputs]
+
+    def forward_backward() -> tuple[torch.Tensor, ...]:
+        differentiable = [t for t in _tensors(function(*inputs)) if t.requires_grad]
+        return torch.autograd.grad(differentiable, leaves, projections)
+
+    return forward_backward
+
+
+def _tensors(result: Any) -> tuple[torch.Tensor, ...]:
+    return (result,) if isinstance(result, torch.Tensor) else tuple(t for t in result if isinstance(t, torch.Tensor))
+
+
+def synchronised_clock() -> float:
+    """Seconds. Waits for the GPU, so that a round counts the work that was queued and not the queueing."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def timing(benchmark: Any) -> dict[str, Any]:
+    """Median, p20 and p80 in milliseconds of a finished pytest-benchmark run."""
+    if benchmark.stats is None:  # --benchmark-disable: the agreement was checked, nothing was timed
+        return {"median_ms": None, "p20_ms": None, "p80_ms": None, "rounds": 0, "noisy": True}
+    rounds = sorted(1e3 * seconds for seconds in benchmark.stats.stats.data)
+    p20, p80 = percentile(rounds, 0.2), percentile(rounds, 0.8)
+    return {
+        "median_ms": statistics.median(rounds),
+        "p20_ms": p20,
+        "p80_ms": p80,
+        "rounds": len(rounds),
+        "noisy": len(rounds) < 5 or p80 > NOISY * p20,
+    }
+
+
+def percentile(ascending: Sequence[float], fraction: float) -> float:
+    """Linear interpolation between the two nearest of the sorted values."""
+    position = fraction * (len(ascending) - 1)
+    low = int(position)
+    high = min(low + 1, len(ascending) - 1)
+    return ascending[low] + (position - low) * (ascending[high] - ascending[low])
+
+
+def peak_mebibytes(run: Callable[[], Any], device: torch.device) -> float | None:
+    """How far one call raises the memory in use; None where the system does not say.
+
+    CUDA: the caching allocator's peak. CPU: the process's resident high-water mark, which Linux lets a process reset;
+    it counts pages touched, so memory the C library kept from an earlier call and could not give back is missed.
+    """
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        run()
+        torch.cuda.synchronize()
+        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
+    reset = pathlib.Path("/proc/self/clear_refs")
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # gives free heap back, so that using it again counts
+        reset.write_text("5")
+        before_kib = _status_kib("VmRSS")
+        run()
+        return max(0, _status_kib("VmHWM") - before_kib) / 1024
+    except (AttributeError, OSError):  # not glibc, not Linux, or /proc is read-only
+        return None
+
+
+def _status_kib(field: str) -> int:
+    for line in pathlib.Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1])
+    raise OSError(f"/proc/self/status has no {field}")

@@ -1,0 +1,103 @@
+"""The benchmark harness: nothing is timed that disagrees, and a row says what it must."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import pathlib
+import sys
+import types
+
+import pytest
+import torch
+
+BENCHMARKS = pathlib.Path(__file__).resolve().parent.parent / "benchmarks"
+
+
+def load(name: str) -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location(f"facecore_benchmarks_{name}", BENCHMARKS / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+harness = load("harness")
+
+
+def make_inputs(device, generator, *, size):
+    return (torch.randn(size, generator=generator).to(device).requires_grad_(),)
+
+
+def suite(function, **options):
+    providers = {"reference": torch.sin, "mine": function}
+    return harness.Suite("sine", providers, {"small": {"size": 50}}, make_inputs, **options)
+
+
+@pytest.mark.parametrize("mode", harness.MODES)
+def test_agreement_passes_for_an_equal_function(mode):
+    suite(lambda x: (x + 1 - 1).sin()).check_agreement(
+        lambda x: (x + 1 - 1).sin(), torch.device("cpu"), {"size": 50}, mode
+    )
+
+
+def test_a_wrong_value_is_not_timed():
+    with pytest.raises(AssertionError, match="sine: result 0 differs from the reference"):
+        suite(torch.cos).check_agreement(torch.cos, torch.device("cpu"), {"size": 50}, "forward")
+
+
+def test_a_wrong_gradient_is_not_timed():
+    def half_gradient(x):
+        return (x / 2 + x.detach() / 2).sin()
+
+    suite(half_gradient).check_agreement(half_gradient, torch.device("cpu"), {"size": 50}, "forward")
+    with pytest.raises(AssertionError, match="sine: result 0 differs from the reference"):
+        suite(half_gradient).check_agreement(half_gradient, torch.device("cpu"), {"size": 50}, "forward+backward")
+
+
+def test_own_comparison_replaces_the_default():
+    seen = []
+    own = suite(torch.cos, agree=lambda got, expected: seen.append((got, expected)))
+    own.check_agreement(torch.cos, torch.device("cpu"), {"size": 50}, "forward")
+    assert len(seen) == 1
+
+
+def test_a_suite_needs_its_reference_and_known_modes():
+    with pytest.raises(ValueError, match="providers must hold 'reference'"):
+        harness.Suite("sine", {"mine": torch.sin}, {}, make_inputs)
+    with pytest.raises(ValueError, match="modes must be of"):
+        suite(torch.sin, modes=("backwards",))
+
+
+def test_an_absent_peer_is_skipped_by_name():
+    with pytest.raises(pytest.skip.Exception, match="a_module_that_nobody_has"):
+        harness.resolve(harness.peer("a_module_that_nobody_has", lambda: torch.sin))
+
+
+def test_percentile_interpolates():
+    assert harness.percentile([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 0.2) == 2.0
+    assert harness.percentile([1.0, 2.0], 0.2) == pytest.approx(1.2)
+    assert harness.percentile([3.0], 0.8) == 3.0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the resident high-water mark is Linux's")
+def test_peak_counts_a_large_temporary():
+    peak = harness.peak_mebibytes(lambda: torch.ones(16 * 2**20, dtype=torch.uint8).max(), torch.device("cpu"))
+    if peak is None:
+        pytest.skip("this system does not let a process reset its high-water mark")
+    assert 15 <= peak <= 40  # 16 MiB, and pages that the runtime touches for the first time
+
+
+def test_rows_are_merged_by_what_was_measured(tmp_path):
+    conftest = load("conftest")
+
+    def row(provider, median):
+        shared = {"op": "sine", "case": "small", "mode": "forward", "device": "cpu"}
+        return shared | conftest.describe("cpu") | {"provider": provider, "median_ms": median}
+
+    conftest.write_rows([row("facecore", 2.0), row("reference", 3.0)], tmp_path)
+    path = conftest.write_rows([row("facecore", 1.0), row("torch.compile", None)], tmp_path)
+    rows = json.loads(path.read_text())
+    assert {r["provider"]: r["median_ms"] for r in rows} == {"facecore": 1.0, "reference": 3.0}
+    assert all(r["torch"] == torch.__version__ and r["hardware"] and r["commit"] for r in rows)
