@@ -3,14 +3,17 @@
 #include <pybind11/stl.h>
 
 #include "core/device.h"
+#include "core/simd.h"
 
 #ifdef _OPENMP
 #include <omp.h>
 #endif
 
 namespace facecore {
+void bind_chebyshev_conv(pybind11::module_&);
 void bind_interpolate(pybind11::module_&);
 void bind_simplify(pybind11::module_&);
+void bind_sparse_matmul(pybind11::module_&);
 
 #ifndef FACECORE_WITH_CUDA
 std::pair<int, std::string> cuda_device_count() { return {0, "built without CUDA kernels"}; }
@@ -33,6 +36,10 @@ PYBIND11_MODULE(_C, m) {
     return 1;
 #endif
   });
+  m.def("simd_level", [] { return static_cast<int>(simd_level()); }, "the level in use: 0 base, 1 AVX2, 2 AVX-512");
+  m.def("limit_simd_level", &limit_simd_level, "replaces the limit of FACECORE_ISA, returns the one before; for tests");
+  bind_chebyshev_conv(m);
   bind_interpolate(m);
   bind_simplify(m);
+  bind_sparse_matmul(m);
 }

@@ -1,0 +1,60 @@
+// The sparse product of sparse_rows.h with the accumulators of a row held in registers.
+#include "simd/sparse_rows.h"
+
+#include "simd/vector.h"
+
+namespace facecore {
+namespace {
+
+// Features [f, f + count * V::lanes) of row r.
+template <class T, class V, int count>
+FACECORE_INLINE void row_block(const SparseRows<T>& a, int64_t r, int64_t f) {
+  typename V::type sum[count];
+  FACECORE_UNROLL
+  for (int i = 0; i < count; ++i) sum[i] = typename V::type{};
+  const T* x = a.x + f;
+  for (int32_t j = a.crow_indices[r], end = a.crow_indices[r + 1]; j < end; ++j) {
+    const T value = a.values[j];
+    const T* source = x + a.col_indices[j] * a.x_stride;
+    FACECORE_UNROLL
+    for (int i = 0; i < count; ++i) sum[i] += value * V::load(source + i * V::lanes);
+  }
+  FACECORE_UNROLL
+  for (int i = 0; i < count; ++i) sum[i] *= a.alpha;
+  for (int32_t k = 0; k < a.num_addends; ++k) {
+    const T* source = a.addends[k].data + r * a.addends[k].stride + f;
+    const T coefficient = a.addends[k].coefficient;
+    FACECORE_UNROLL
+    for (int i = 0; i < count; ++i) sum[i] += coefficient * V::load(source + i * V::lanes);
+  }
+  T* out = a.out + r * a.out_stride + f;
+  FACECORE_UNROLL
+  for (int i = 0; i < count; ++i) V::store(out + i * V::lanes, sum[i]);
+}
+
+template <class T> FACECORE_INLINE void all_rows(const SparseRows<T>& a, int64_t begin, int64_t end) {
+  using Full = Vector<T, kVectorBytes>;
+  using Small = Vector<T, 16>;
+  for (int64_t r = begin; r < end; ++r) {
+    int64_t f = 0;
+    for (; f + 4 * Full::lanes <= a.width; f += 4 * Full::lanes) row_block<T, Full, 4>(a, r, f);
+    if (f + 2 * Full::lanes <= a.width) row_block<T, Full, 2>(a, r, f), f += 2 * Full::lanes;
+    if (f + Full::lanes <= a.width) row_block<T, Full, 1>(a, r, f), f += Full::lanes;
+    for (; f + Small::lanes <= a.width; f += Small::lanes) row_block<T, Small, 1>(a, r, f);
+    switch (a.width - f) {
+      case 3: row_block<T, Scalar<T>, 3>(a, r, f); break;
+      case 2: row_block<T, Scalar<T>, 2>(a, r, f); break;
+      case 1: row_block<T, Scalar<T>, 1>(a, r, f); break;
+      default: break;
+    }
+  }
+}
+
+}  // namespace
+
+namespace FACECORE_SIMD_NAMESPACE {
+void sparse_rows(const SparseRows<float>& rows, int64_t begin, int64_t end) { all_rows(rows, begin, end); }
+void sparse_rows(const SparseRows<double>& rows, int64_t begin, int64_t end) { all_rows(rows, begin, end); }
+}  // namespace FACECORE_SIMD_NAMESPACE
+
+}  // namespace facecore

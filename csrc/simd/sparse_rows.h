@@ -1,0 +1,38 @@
+// Rows of a sparse product with what a recurrence adds to it, as a plain struct: the argument of the SIMD kernel.
+#pragma once
+#include <cstdint>
+
+#include "core/simd.h"
+
+namespace facecore {
+
+template <class T> struct Addend {  // coefficient * data[r * stride + f]; stride 0 repeats one row (a bias)
+  const T* data;
+  int64_t stride;
+  T coefficient;
+};
+
+constexpr int kMaxAddends = 3;
+
+// out[r,f] = alpha * sum_j values[j] x[col_indices[j], f] + sum_i addends[i][r,f],  j in the r-th row of the matrix.
+// `out` may be the data of an addend: each element is read before it is written.
+template <class T> struct SparseRows {
+  int64_t width;                // features of a row
+  const int32_t* crow_indices;  // [R+1]
+  const int32_t* col_indices;   // [nnz]
+  const T* values;              // [nnz]
+  const T* x;                   // [V, width], rows x_stride apart
+  int64_t x_stride;
+  T alpha;
+  int32_t num_addends;
+  Addend<T> addends[kMaxAddends];
+  T* out;  // [R, width], rows out_stride apart
+  int64_t out_stride;
+};
+
+template <class T> using SparseRowsKernel = void(const SparseRows<T>& rows, int64_t begin, int64_t end);
+
+FACECORE_DECLARE_SIMD(void sparse_rows(const SparseRows<float>& rows, int64_t begin, int64_t end))
+FACECORE_DECLARE_SIMD(void sparse_rows(const SparseRows<double>& rows, int64_t begin, int64_t end))
+
+}  // namespace facecore

@@ -1,0 +1,194 @@
+"""facecore.ops.chebyshev_conv against its definition, on both sides of its cost rule."""
+
+from __future__ import annotations
+
+import importlib
+
+import numpy as np
+import pytest
+import scipy.sparse
+import torch
+from checks import check_matches_reference, check_registration
+
+from facecore import _C, ops, reference
+from facecore.ops.sparse_matmul import matrix_arguments
+from facecore.structures import SparseMatrix
+
+SHAPES = {  # images, vertices, fan in, fan out, terms
+    "narrow_result": (2, 40, 16, 5, 6),
+    "narrow_input": (2, 40, 5, 16, 6),
+    "equal": (2, 12, 4, 4, 3),
+    "one_term_narrow_result": (2, 12, 4, 3, 1),
+    "one_term": (2, 12, 3, 4, 1),
+    "two_terms_narrow_result": (2, 12, 4, 3, 2),
+    "two_terms": (2, 12, 3, 4, 2),
+    "three_terms_narrow_result": (1, 12, 4, 3, 3),
+    "one_vertex": (1, 1, 1, 1, 4),
+    "odd": (3, 7, 5, 3, 4),
+    "empty_batch": (0, 7, 5, 3, 4),
+    "empty_batch_narrow_input": (0, 7, 3, 5, 4),
+    "no_vertices": (2, 0, 5, 3, 4),
+}
+
+
+def make_laplacian(v, dtype, device="cpu"):
+    """Random with eigenvalues well inside [-1, 1], and not symmetric, so that a missing transpose shows."""
+    matrix = scipy.sparse.random(v, v, min(1.0, 6 / max(v, 1)), format="csr", random_state=5)
+    matrix.data -= 0.5
+    norm = max(1.0, np.abs(matrix).sum(axis=1).max()) if v else 1.0
+    return SparseMatrix.from_scipy(matrix / norm, dtype=dtype).to(device)
+
+
+def make_inputs(device, dtype, n, v, fan_in, fan_out, k):
+    """x, laplacian, weight, bias."""
+    generator = torch.Generator().manual_seed(3)
+    shapes = [(n, v, fan_in), (k, fan_in, fan_out), (fan_out,)]
+    x, weight, bias = (torch.randn(s, generator=generator, dtype=torch.float64).to(device, dtype) for s in shapes)
+    scale = (k * fan_in) ** -0.5
+    laplacian = make_laplacian(v, dtype, device)
+    return x.requires_grad_(), laplacian, (weight * scale).requires_grad_(), bias.requires_grad_()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_matches_reference(device, dtype, shape):
+    inputs = make_inputs(device, dtype, *shape)
+    check_matches_reference(ops.chebyshev_conv, reference.chebyshev_conv, inputs)
+    check_matches_reference(ops.chebyshev_conv, reference.chebyshev_conv, inputs[:3])
+
+
+@pytest.mark.parametrize("level", [0, 1, 2], ids=["base", "avx2", "avx512"])
+@pytest.mark.parametrize("shape", ["narrow_result", "narrow_input", "odd"])
+def test_every_simd_level(level, shape):
+    before = _C.limit_simd_level(level)
+    try:
+        if _C.simd_level() != level:
+            pytest.skip("this processor or build lacks the instruction set")
+        for dtype in (torch.float32, torch.float64):
+            inputs = make_inputs("cpu", dtype, *SHAPES[shape])
+            check_matches_reference(ops.chebyshev_conv, reference.chebyshev_conv, inputs)
+    finally:
+        _C.limit_simd_level(before)
+
+
+@pytest.mark.parametrize(("fan_in", "fan_out"), [(6, 3), (3, 6)])
+def test_groups_of_images_do_not_change_the_result(monkeypatch, fan_in, fan_out):
+    inputs = make_inputs("cpu", torch.float64, 5, 20, fan_in, fan_out, 4)
+    module = importlib.import_module("facecore.ops.chebyshev_conv")
+    for size in (1, 2 * 20 * 4 * 3 * 8, 1 << 30):  # one image; two, so that the last group is smaller; all
+        monkeypatch.setattr(module, "_WORKSPACE_BYTES", size)
+        check_matches_reference(ops.chebyshev_conv, reference.chebyshev_conv, inputs)
+
+
+def test_hand_computed(device):
+    # L swaps two vertices: T_0 = T_2 = I, T_1 = T_3 = L. weight = 1, 10, 100, 1000.
+    laplacian = SparseMatrix.from_scipy(scipy.sparse.csr_matrix([[0.0, 1.0], [1.0, 0.0]])).to(device)
+    x = torch.tensor([[[1.0], [2.0]]], device=device)
+    weight = torch.tensor([1.0, 10.0, 100.0, 1000.0], device=device).view(4, 1, 1)
+    out = ops.chebyshev_conv(x, laplacian, weight, torch.tensor([0.5], device=device))
+    assert out.flatten().tolist() == [101 * 1 + 1010 * 2 + 0.5, 101 * 2 + 1010 * 1 + 0.5]
+
+
+def test_terms_are_chebyshev_polynomials_of_the_spectrum():
+    """On an eigenvector with eigenvalue cos(t), term k multiplies by cos(k t)."""
+    values = np.cos(np.linspace(0.1, 3.0, 7))
+    laplacian = SparseMatrix.from_scipy(scipy.sparse.diags(values), dtype=torch.float64)
+    x = torch.ones(1, 7, 1, dtype=torch.float64)
+    weight = torch.eye(6, dtype=torch.float64).view(6, 1, 6)  # term k to feature k
+    expected = torch.cos(torch.arange(6) * torch.arccos(torch.from_numpy(values))[:, None])
+    torch.testing.assert_close(ops.chebyshev_conv(x, laplacian, weight)[0], expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", ["odd", "narrow_input_small", "one_term"])
+def test_gradients_are_exact(device, shape):
+    sizes = {**SHAPES, "narrow_input_small": (2, 5, 2, 3, 3), "odd": (2, 5, 3, 2, 4)}[shape]
+    x, laplacian, weight, bias = make_inputs(device, torch.float64, *sizes)
+
+    def function(x, weight, bias):
+        return ops.chebyshev_conv(x, laplacian, weight, bias)
+
+    assert torch.autograd.gradcheck(function, (x, weight, bias))
+    assert torch.autograd.gradgradcheck(function, (x, weight, bias))
+
+
+@pytest.mark.parametrize("wanted", ["x", "weight", "bias"])
+@pytest.mark.parametrize(("fan_in", "fan_out"), [(4, 3), (3, 4)])
+def test_one_gradient_at_a_time(wanted, fan_in, fan_out):
+    x, laplacian, weight, bias = make_inputs("cpu", torch.float64, 2, 6, fan_in, fan_out, 3)
+    leaves = {"x": x, "weight": weight, "bias": bias}
+    for name, leaf in leaves.items():
+        leaf.requires_grad_(name == wanted)
+    check_matches_reference(ops.chebyshev_conv, reference.chebyshev_conv, (x, laplacian, weight, bias))
+    if wanted != "bias":
+        fixed = {name: leaf for name, leaf in leaves.items() if name != wanted}
+        assert torch.autograd.gradgradcheck(
+            lambda leaf: ops.chebyshev_conv(laplacian=laplacian, **{wanted: leaf}, **fixed).pow(2), leaves[wanted]
+        )
+
+
+@pytest.mark.parametrize(("fan_in", "fan_out"), [(5, 3), (3, 5)])
+def test_accepts_any_strides(device, fan_in, fan_out):
+    x, laplacian, weight, bias = make_inputs(device, torch.float64, 3, 7, fan_in, fan_out, 4)
+    expected = ops.chebyshev_conv(x, laplacian, weight, bias)
+    strided = [t.detach().transpose(0, 1).contiguous().transpose(0, 1) for t in (x, weight)]
+    got = ops.chebyshev_conv(strided[0], laplacian, strided[1], bias[:1].expand(fan_out))
+    torch.testing.assert_close(got, expected - bias + bias[0], rtol=1e-12, atol=1e-12)
+    grads = torch.autograd.grad(expected.sum(), (x, weight))  # .sum() hands backward an expanded gradient
+    want = torch.autograd.grad(reference.chebyshev_conv(x, laplacian, weight, bias).sum(), (x, weight))
+    torch.testing.assert_close(grads, want, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("fan_in", "fan_out"), [(8, 4), (4, 8)])
+def test_threads_give_the_same_recurrence(fan_in, fan_out):
+    x, laplacian, weight, bias = make_inputs("cpu", torch.float32, 2, 3000, fan_in, fan_out, 6)
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            results.append(ops.chebyshev_conv(x, laplacian, weight, bias))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(results[1], results[0])
+    assert torch.equal(results[2], results[0])
+
+
+@pytest.mark.parametrize("shape", ["odd", "narrow_input"])
+def test_is_registered_correctly(device, shape):
+    x, laplacian, weight, bias = make_inputs(device, torch.float32, *SHAPES[shape])
+    arguments = matrix_arguments("laplacian", laplacian)
+    check_registration(
+        torch.ops.facecore.chebyshev_conv.default,
+        lambda x, weight, bias, *_: ops.chebyshev_conv(x, laplacian, weight, bias),
+        (x, weight, bias, *arguments),
+    )
+    backward = torch.ops.facecore.chebyshev_conv_backward.default
+    grad = torch.randn(x.shape[0], x.shape[1], weight.shape[2], device=device).requires_grad_()
+    for need_x, need_weight in [(True, True), (True, False), (False, True)]:
+        torch.library.opcheck(backward, (grad, x, weight, *arguments, need_x, need_weight))
+    # the gradient of the backward operator compiles too: a gradient penalty under torch.compile
+    torch.library.opcheck(torch.ops.facecore.chebyshev_conv.default, (x, weight, None, *arguments))
+
+
+def test_rejects_bad_arguments():
+    x, laplacian, weight, bias = (
+        t.detach() if isinstance(t, torch.Tensor) else t for t in make_inputs("cpu", torch.float32, *SHAPES["odd"])
+    )
+    wide = SparseMatrix.from_scipy(scipy.sparse.csr_matrix((7, 8)))
+    for arguments, message in [
+        ((x[0], laplacian, weight, bias), r"x must have shape \[N, V, Fin\], got \[7, 5\]"),
+        (
+            (x[:, :6], laplacian, weight, bias),
+            r"x must have shape \[N, 7, F\] for a laplacian \[7, 7\], got \[3, 6, 5\]",
+        ),
+        ((x, wide, weight, bias), r"laplacian must be square, got shape \[7, 8\]"),
+        ((x, None, weight, bias), r"laplacian must be a SparseMatrix .*, got NoneType"),
+        ((x, laplacian, weight[:, :4], bias), r"weight must have shape \[K, 5, Fout\], got \[4, 4, 3\]"),
+        ((x, laplacian, weight[:0], bias), r"weight must have shape \[K, Fin, Fout\] with K >= 1"),
+        ((x, laplacian, weight, bias[:2]), r"bias must have shape \[3\], got \[2\]"),
+        ((x, laplacian.to(dtype=torch.float64), weight, bias), r"values must have dtype torch.float32"),
+        ((x, laplacian, weight.double(), bias), r"weight must have dtype torch.float32"),
+        ((x.int(), laplacian, weight, bias), r"x must have dtype float32 or float64, got int32"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            ops.chebyshev_conv(*arguments)
