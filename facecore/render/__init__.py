@@ -15,6 +15,7 @@ from facecore.render.lighting import (
     sh_from_prediction,
     sh_to_prediction,
 )
+from facecore.render.pose_fit import fit_weak_perspective
 from facecore.render.renderer import Renderer, Rendering
 from facecore.render.rotation import euler_to_matrix, matrix_from_300wlp, matrix_to_euler
 
@@ -26,6 +27,7 @@ __all__ = [
     "Rendering",
     "WeakPerspectiveCamera",
     "euler_to_matrix",
+    "fit_weak_perspective",
     "matrix_from_300wlp",
     "matrix_to_euler",
     "ndc_to_pixel",

@@ -1,0 +1,7 @@
+"""How commands end badly: one line on stderr and an exit code."""
+
+from __future__ import annotations
+
+
+class UsageError(ValueError):
+    """The command line asks for something impossible (exit code 2). The message names the argument and the remedy."""

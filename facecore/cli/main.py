@@ -1,0 +1,61 @@
+"""Entry point of the `facecore` command: finds the sub-command, turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from facecore.cli.errors import UsageError
+
+COMMANDS = {
+    "doctor": "what was found on this machine: torch, CUDA, kernels, threads; remedies",
+    "demo": "train a small model on synthetic faces, then reconstruct a photograph; writes index.html",
+    "train": "train a system",
+    "reconstruct": "photographs to faces: GLB, OBJ, NPZ, overlay, index.html",
+    "model": "list, show and convert morphable models",
+}
+DONE, FAILED, BAD_USAGE = 0, 1, 2
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command; returns 0 done, 1 failed, 2 bad usage. --debug shows the traceback of an error."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())
+        return DONE
+    if arguments[0] == "--version":
+        from facecore import __version__
+
+        print(f"facecore {__version__}")
+        return DONE
+    name = arguments.pop(0)
+    if name not in COMMANDS:
+        print(f"facecore: no command '{name}'; choose one of {', '.join(COMMANDS)}", file=sys.stderr)
+        return BAD_USAGE
+    try:
+        result: int = importlib.import_module(f"facecore.cli.{name}").main(arguments)
+        return result
+    except SystemExit as exit_request:  # tyro ends so after --help or a line it can't parse
+        return exit_request.code if isinstance(exit_request.code, int) else BAD_USAGE
+    except KeyboardInterrupt:
+        print(f"facecore {name}: stopped", file=sys.stderr)
+        return FAILED
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
+        if debug:
+            raise
+        print(f"facecore {name}: {' '.join(str(error).split())}", file=sys.stderr)
+        return BAD_USAGE if isinstance(error, UsageError) else FAILED
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {what}" for name, what in COMMANDS.items()]
+    return "\n".join(
+        ["usage: facecore COMMAND [OPTIONS]", "", *lines, "", "'facecore COMMAND --help' shows options and an example."]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

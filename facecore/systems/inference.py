@@ -1,0 +1,144 @@
+"""From pictures on disk to reconstructed faces: find, crop, estimate, refine."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+
+import torch
+
+from facecore.data import FaceCrop, Landmarks, LandmarkSource, read_image
+from facecore.losses import skin_probability
+from facecore.morphable import MorphableModel
+from facecore.render import fit_weak_perspective, pixel_to_ndc
+from facecore.systems.parameterization import CodeParameters, CoefficientParameters
+from facecore.systems.reconstruction import Reconstruction
+from facecore.systems.refinement import Observation, Progress, Refined, refine
+from facecore.systems.semi_supervised import SemiSupervised
+
+SKIN_THRESHOLD = 0.5  # METHODS 2.3, masks
+AMBIENT = 0.8  # light of the mean face before refinement: the offset of METHODS 1.5
+
+
+@dataclasses.dataclass(frozen=True)
+class FaceInput:
+    """One face of one picture. image: [3, H, W] in [0, 1], the whole picture; landmarks in its pixels, or None.
+
+    mask: [H, W] of the whole picture, or None for the skin-probability mask.
+    """
+
+    path: pathlib.Path
+    image: torch.Tensor
+    crop: FaceCrop
+    landmarks: Landmarks | None
+    mask: torch.Tensor | None = None
+
+    def cropped(self, size: int) -> torch.Tensor:
+        """[3, size, size]."""
+        return self.crop.resized(size, size).crop(self.image).clamp(0, 1)
+
+
+def find_faces(
+    path: pathlib.Path, source: LandmarkSource, size: int, *, masks: pathlib.Path | None, assume_cropped: bool
+) -> list[FaceInput]:
+    """The faces of a picture that have landmarks; with assume_cropped, a picture without is one face as a whole.
+
+    Raises ValueError naming the file: unreadable, not a picture, no landmarks, no mask of its name.
+    """
+    image = read_image(path)
+    height, width = image.shape[1:]
+    found = source.find(path, (height, width))
+    mask = None if masks is None else _read_mask(masks, path, (height, width))
+    if found:
+        crops = [FaceCrop.from_landmarks(landmarks, size, size) for landmarks in found]
+        return [FaceInput(path, image, crop, landmarks, mask) for crop, landmarks in zip(crops, found)]
+    if not assume_cropped:
+        raise ValueError(f"{path}: no landmarks; put {path.stem}.pts (68 or 5 points) beside it, give --landmarks, or "
+                         "--assume-cropped if the picture shows the face alone")
+    return [FaceInput(path, image, FaceCrop.whole(height, width, size, size), None, mask)]
+
+
+def observe(faces: list[FaceInput], size: int) -> Observation:
+    """Crops of one size with masks and landmarks, as refinement takes them."""
+    images = torch.stack([face.cropped(size) for face in faces])
+    mask = (skin_probability(images) > SKIN_THRESHOLD).to(images.dtype)
+    n = len(faces)
+    points, weight = torch.zeros(n, 68, 2), torch.zeros(n, 68)
+    five, five_weight = torch.zeros(n, 5, 2), torch.zeros(n, 5)
+    for i, face in enumerate(faces):
+        crop = face.crop.resized(size, size)
+        mask[i] *= crop.inside(*face.image.shape[1:])
+        if face.mask is not None:
+            mask[i] = (crop.crop(face.mask[None])[0] > SKIN_THRESHOLD) * crop.inside(*face.image.shape[1:])
+        if face.landmarks is None:
+            continue
+        in_crop = crop.to_crop(face.landmarks.points).float()
+        if face.landmarks.kind == "68":
+            points[i], weight[i] = in_crop, 1.0
+        else:
+            five[i], five_weight[i] = in_crop, 1.0
+    return Observation(images, mask, points, weight, five, five_weight)
+
+
+def start_from_mean_face(model: MorphableModel, observation: Observation) -> CoefficientParameters:
+    """The mean face of the model posed by the landmarks; faces without landmarks look straight from the crop's middle."""
+    n, size = len(observation.images), observation.images.shape[-1]
+    mean = model.mean_shape()[model.landmarks68]
+    eyes, mouth = (mean[36] + mean[39]) / 2, mean[48]
+    five = torch.stack([eyes, (mean[42] + mean[45]) / 2, mean[30], mouth, mean[54]])
+    pose = torch.zeros(n, 6)
+    for i in range(n):
+        for points, pixels, weight in (
+            (mean, observation.landmarks[i], observation.landmark_weight[i]),
+            (five, observation.five_points[i], observation.five_point_weight[i]),
+        ):
+            if bool(weight.any()):
+                ndc = pixel_to_ndc(pixels[None], size, size)
+                pose[i] = fit_weak_perspective(points[None].float(), ndc, weight[None])[0]
+    light = torch.zeros(n, 9, 3)
+    light[:, 0] = AMBIENT
+    return CoefficientParameters(model, pose, light)
+
+
+def reconstruct_faces(
+    faces: list[FaceInput],
+    source: SemiSupervised | MorphableModel,
+    *,
+    size: int,
+    iterations: int = 0,
+    observation: Observation | None = None,
+    progress: Progress | None = None,
+) -> Refined:
+    """Estimates each face by a trained system, or starts from a morphable model's mean face, then refines.
+
+    size: side of the crop on which pixels are compared. observation: what to fit, by default everything that the
+    faces carry. Returns the reconstruction with its camera on the size x size crop.
+    """
+    observation = observe(faces, size) if observation is None else observation
+    if isinstance(source, SemiSupervised):
+        with torch.no_grad():
+            small = torch.stack([face.cropped(source.config.image_size) for face in faces])
+            parameters: CodeParameters | CoefficientParameters = CodeParameters(source, source.encode(small))
+    else:
+        parameters = start_from_mean_face(source, observation)
+    return refine(parameters, observation, iterations, progress=progress)
+
+
+def camera_in_picture(reconstruction: Reconstruction, index: int, face: FaceInput) -> torch.Tensor:
+    """3 x 4 matrix from homogeneous mm to (u, v) of the whole picture and depth, float64."""
+    crop = face.crop.resized(reconstruction.camera.height, reconstruction.camera.width)
+    matrix = reconstruction.camera.matrix()[index].double()
+    affine = crop.inverse()
+    rows = affine[:, :2] @ matrix[:2]
+    rows[:, 3] += affine[:, 2]
+    return torch.cat([rows, matrix[2:]])
+
+
+def _read_mask(folder: pathlib.Path, picture: pathlib.Path, size: tuple[int, int]) -> torch.Tensor:
+    path = folder / f"{picture.stem}.png"
+    if not path.is_file():
+        raise ValueError(f"{picture}: no mask {path}; write one, or leave --masks out for the skin-probability mask")
+    mask = read_image(path).mean(0)
+    if tuple(mask.shape) != size:
+        raise ValueError(f"{path} has {mask.shape[1]} x {mask.shape[0]} pixels, its picture {size[1]} x {size[0]}")
+    return mask

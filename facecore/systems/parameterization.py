@@ -1,0 +1,157 @@
+"""What refinement adjusts: the codes of a trained system, or the coefficients of a morphable model."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Protocol
+
+import torch
+
+from facecore.morphable import MorphableModel
+from facecore.render import WeakPerspectiveCamera
+from facecore.systems.reconstruction import Reconstruction
+from facecore.systems.semi_supervised import Codes, SemiSupervised
+
+
+@dataclasses.dataclass
+class Decoded:
+    """vertices [N, V, 3] mm, albedo [N, V, 3]."""
+
+    vertices: torch.Tensor
+    albedo: torch.Tensor
+
+
+class FaceParameters(Protocol):
+    """N faces as leaf tensors. pose: codes [N, 6]; sh_coefficients: effective light [N, 9, 3]."""
+
+    triangles: torch.Tensor
+    pose: torch.Tensor
+    sh_coefficients: torch.Tensor
+
+    def parameters(self) -> list[tuple[torch.Tensor, float]]:
+        """Leaf tensors, each with its learning rate relative to the common one."""
+
+    def decode(self) -> Decoded: ...
+
+    def decode_landmarks(self) -> torch.Tensor:
+        """The 68 points, [N, 68, 3] mm."""
+
+    def penalty(self) -> torch.Tensor:
+        """Negative log-prior of the parameters, summed over the faces."""
+
+    def reconstruction(self, height: int, width: int) -> Reconstruction: ...
+
+
+POSE_RATE, LIGHT_RATE = 0.3, 0.5
+
+
+class CodeParameters:
+    """The codes that a trained system estimated; the prior holds them near that estimate, in units of code_scale."""
+
+    def __init__(self, system: SemiSupervised, codes: Codes, code_scale: float = 1.0) -> None:
+        self.system, self.code_scale = system, code_scale
+        self.triangles = system.triangles
+        self.identity, self.expression, self.pose, self.sh_coefficients = (
+            t.detach().clone().requires_grad_()
+            for t in (codes.identity, codes.expression, codes.pose, codes.sh_coefficients)
+        )
+        self._start = (codes.identity.detach().clone(), codes.expression.detach().clone())
+
+    def parameters(self) -> list[tuple[torch.Tensor, float]]:
+        rate = self.code_scale
+        return [
+            (self.identity, rate),
+            (self.expression, rate),
+            (self.pose, POSE_RATE),
+            (self.sh_coefficients, LIGHT_RATE),
+        ]
+
+    def decode(self) -> Decoded:
+        vertices = self.system.decode_shape(self.identity, self.expression)
+        return Decoded(vertices, self.system.decode_albedo(self.identity))
+
+    def decode_landmarks(self) -> torch.Tensor:
+        return self.system.decode_shape(self.identity, self.expression)[:, self.system.landmarks68]
+
+    def penalty(self) -> torch.Tensor:
+        moved = ((self.identity, self._start[0]), (self.expression, self._start[1]))
+        return torch.stack([((now - start) / self.code_scale).square().sum() for now, start in moved]).sum()
+
+    @torch.no_grad()
+    def reconstruction(self, height: int, width: int) -> Reconstruction:
+        decoded = self.decode()
+        return Reconstruction(
+            vertices=decoded.vertices,
+            neutral_vertices=self.system.decode_shape(self.identity),
+            triangles=self.triangles,
+            albedo=decoded.albedo,
+            camera=WeakPerspectiveCamera.from_pose(self.pose.detach(), height, width),
+            pose=self.pose.detach().clone(),
+            sh_coefficients=self.sh_coefficients.detach().clone(),
+            codes={"identity": self.identity.detach().clone(), "expression": self.expression.detach().clone()},
+            landmarks68=self.system.landmarks68,
+        )
+
+
+class CoefficientParameters:
+    """Coefficients of a morphable model, starting at its mean face; the prior is the model's own (METHODS 1.4)."""
+
+    def __init__(self, model: MorphableModel, pose: torch.Tensor, sh_coefficients: torch.Tensor) -> None:
+        self.model, n = model, len(pose)
+        prior = model.prior
+        self._mean = {part: getattr(prior, f"{part}_mean") for part in ("identity", "expression", "albedo")}
+        self._std = {part: getattr(prior, f"{part}_std") for part in ("identity", "expression", "albedo")}
+        self.triangles = model.triangles
+        # Parameters are in units of the prior's standard deviation, so that one learning rate fits all.
+        self.whitened = {
+            part: torch.zeros(n, mean.numel(), dtype=model.dtype, device=model.device, requires_grad=True)
+            for part, mean in self._mean.items()
+        }
+        self.pose = pose.detach().clone().requires_grad_()
+        self.sh_coefficients = sh_coefficients.detach().clone().requires_grad_()
+
+    def parameters(self) -> list[tuple[torch.Tensor, float]]:
+        return [(tensor, 1.0) for tensor in self.whitened.values()] + [
+            (self.pose, POSE_RATE),
+            (self.sh_coefficients, LIGHT_RATE),
+        ]
+
+    def coefficients(self, part: str) -> torch.Tensor:
+        """Coefficients as the model takes them, [N, K]."""
+        return self._mean[part] + self._std[part] * self.whitened[part]
+
+    def decode(self) -> Decoded:
+        vertices = self.model.shape(self.coefficients("identity"), self.coefficients("expression"))
+        return Decoded(vertices, self.model.albedo(self.coefficients("albedo")))
+
+    def decode_landmarks(self) -> torch.Tensor:
+        ids = self.model.landmarks68
+        shape = self.model.template[ids]
+        for part, basis in (("identity", self.model.identity_basis), ("expression", self.model.expression_basis)):
+            shape = shape + torch.einsum("nk,kpc->npc", self.coefficients(part), basis[:, ids])
+        return shape
+
+    def penalty(self) -> torch.Tensor:
+        """Whitened coefficients squared; blendshape weights also stay inside [0, 1]."""
+        total = torch.stack([tensor.square().sum() for tensor in self.whitened.values()]).sum()
+        weights = self.coefficients("expression")
+        if self.model.prior.blendshapes is not None:
+            std = self._std["expression"].clamp_min(1e-6)
+            outside = (weights.clamp(0, 1) - weights) / std
+            total = total + 10 * outside.square().sum()
+        return total
+
+    @torch.no_grad()
+    def reconstruction(self, height: int, width: int) -> Reconstruction:
+        decoded = self.decode()
+        return Reconstruction(
+            vertices=decoded.vertices,
+            neutral_vertices=self.model.shape(self.coefficients("identity")),
+            triangles=self.triangles,
+            albedo=decoded.albedo,
+            camera=WeakPerspectiveCamera.from_pose(self.pose.detach(), height, width),
+            pose=self.pose.detach().clone(),
+            sh_coefficients=self.sh_coefficients.detach().clone(),
+            codes={part: self.coefficients(part).clone() for part in self.whitened},
+            landmarks68=self.model.landmarks68,
+        )

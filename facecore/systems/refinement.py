@@ -1,0 +1,179 @@
+"""Analysis by synthesis: pose, light and codes of faces adjusted to photographs through facecore's own renderer."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+
+from facecore import losses
+from facecore.data import five_points
+from facecore.ops import sh_shading
+from facecore.render import Renderer, Rendering, WeakPerspectiveCamera, pixel_to_ndc
+from facecore.systems.parameterization import FaceParameters
+from facecore.systems.reconstruction import Reconstruction
+
+LANDMARK_NOISE = 0.012  # NDC, 1 % of a face that fills 1.2 of the crop's 2 units: the sigma_px of METHODS 3
+CONTOUR_WEIGHT = 0.3  # of points 0-16: detectors put them on the silhouette, which is another place on a turned head
+GEOMETRY_SHARE = 0.4  # of the steps: landmarks alone, before pixels join
+LIGHT_RIDGE = 0.01  # of the closed-form light, per pixel, on the bands above 0
+
+
+@dataclasses.dataclass(frozen=True)
+class RefinementWeights:
+    """Weights of the objective; the landmark and prior terms are a negative log-likelihood, METHODS 3 'lam'."""
+
+    photometric: float = 200.0
+    gradient_difference: float = 0.5
+    landmark: float = 1.0
+    prior: float = 1.0
+    learning_rate: float = 0.03
+
+
+class Progress(Protocol):
+    def __call__(self, step: int, total: int, loss: float) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Observation:
+    """What the photographs show. images [N, 3, H, W] in [0, 1]; mask [N, H, W], visible face skin; landmarks in pixels
+    with weights, 0 = unknown: 68 points [N, 68, 2] and 5 points [N, 5, 2]."""
+
+    images: torch.Tensor
+    mask: torch.Tensor
+    landmarks: torch.Tensor
+    landmark_weight: torch.Tensor
+    five_points: torch.Tensor
+    five_point_weight: torch.Tensor
+
+    def landmarks_ndc(self) -> torch.Tensor:
+        return pixel_to_ndc(self.landmarks, *self.images.shape[-2:])
+
+    def five_points_ndc(self) -> torch.Tensor:
+        return pixel_to_ndc(self.five_points, *self.images.shape[-2:])
+
+
+@dataclasses.dataclass
+class Refined:
+    """The refined faces, and the photometric error [N] before and after in the same frozen mask."""
+
+    reconstruction: Reconstruction
+    error_before: torch.Tensor
+    error_after: torch.Tensor
+
+
+def photometric_error(rendering: Rendering, images: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean absolute colour difference over the mask, [N] in [0, 1]; a mask pixel that no triangle covers counts as 1."""
+    difference = (rendering.image.clamp(0, 1) - images).abs().mean(1)
+    difference = torch.where(rendering.alpha > 0, difference, torch.ones_like(difference))
+    return (difference * mask).sum((1, 2)) / mask.sum((1, 2)).clamp_min(1)
+
+
+def refine(
+    face: FaceParameters,
+    observation: Observation,
+    iterations: int,
+    weights: RefinementWeights = RefinementWeights(),
+    progress: Progress | None = None,
+) -> Refined:
+    """Adjusts `face` in place over `iterations` steps of Adam and returns the result.
+
+    The first 40 % of the steps fit the landmarks alone (nothing is rendered); then the light is solved for in closed
+    form and all parameters follow landmarks and pixels together. The mask is frozen: the observation's, inside the
+    coverage of the face as it comes in. Deterministic on a CPU. Raises ValueError for a negative number of steps.
+    """
+    if iterations < 0:
+        raise ValueError(f"iterations must be at least 0, got {iterations}")
+    images = observation.images
+    renderer = Renderer(face.triangles, *images.shape[-2:]).to(images.device)
+    with torch.no_grad():
+        before = _render(renderer, face, images)
+        mask = observation.mask * before.alpha
+        error_before = photometric_error(before, images, mask)
+    geometry_steps = round(GEOMETRY_SHARE * iterations)
+    _descend(face, geometry_steps, weights, lambda: _geometry_loss(face, observation, weights), progress, iterations, 0)
+    if iterations:
+        _solve_light(renderer, face, images, observation.mask)
+
+    def loss() -> torch.Tensor:
+        rendering = _render(renderer, face, images)
+        region = observation.mask * rendering.alpha.detach()
+        photometric = losses.reconstruction_loss(
+            rendering.image, images, region, norm="l1", gradient_weight=weights.gradient_difference
+        )
+        return weights.photometric * photometric * len(images) + _geometry_loss(face, observation, weights)
+
+    _descend(face, iterations - geometry_steps, weights, loss, progress, iterations, geometry_steps)
+    with torch.no_grad():
+        error_after = photometric_error(_render(renderer, face, images), images, mask)
+        return Refined(face.reconstruction(*images.shape[-2:]), error_before, error_after)
+
+
+def _render(renderer: Renderer, face: FaceParameters, images: torch.Tensor) -> Rendering:
+    decoded = face.decode()
+    camera = WeakPerspectiveCamera.from_pose(face.pose, *images.shape[-2:])
+    return renderer(decoded.vertices, decoded.albedo, camera, face.sh_coefficients)
+
+
+def _geometry_loss(face: FaceParameters, observation: Observation, weights: RefinementWeights) -> torch.Tensor:
+    """Negative log-likelihood of the landmarks plus the prior, summed over the faces."""
+    height, width = observation.images.shape[-2:]
+    points = face.decode_landmarks()
+    predicted = WeakPerspectiveCamera.from_pose(face.pose, height, width).ndc(points)
+    trust = torch.ones(68, dtype=points.dtype, device=points.device)
+    trust[:17] = CONTOUR_WEIGHT
+    squared = (predicted - observation.landmarks_ndc()).square().sum(-1) * observation.landmark_weight * trust
+    squared5 = (five_points(predicted) - observation.five_points_ndc()).square().sum(-1) * observation.five_point_weight
+    misfit = (squared.sum() + squared5.sum()) / LANDMARK_NOISE**2
+    return weights.landmark * misfit + weights.prior * face.penalty()
+
+
+def _descend(
+    face: FaceParameters,
+    steps: int,
+    weights: RefinementWeights,
+    loss: Callable[[], torch.Tensor],
+    progress: Progress | None,
+    total: int,
+    done: int,
+) -> None:
+    """`steps` steps of Adam; the learning rate falls to a tenth along a cosine."""
+    if steps == 0:
+        return
+    parameters = face.parameters()
+    optimizer = torch.optim.Adam(
+        [{"params": [tensor], "lr": weights.learning_rate * rate} for tensor, rate in parameters], betas=(0.9, 0.99)
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for step in range(steps):
+        optimizer.zero_grad(set_to_none=True)
+        value = loss()
+        if not bool(torch.isfinite(value)):
+            raise RuntimeError("the refinement diverged; use fewer steps, or check that the landmarks fit the picture")
+        value.backward()
+        optimizer.step()
+        schedule.step()
+        if progress is not None:
+            progress(done + step + 1, total, float(value.detach()))
+
+
+@torch.no_grad()
+def _solve_light(renderer: Renderer, face: FaceParameters, images: torch.Tensor, mask: torch.Tensor) -> None:
+    """Sets the light to the ridge least-squares solution of image = albedo * (H g) over the visible skin."""
+    rendering = _render(renderer, face, images)
+    region = mask * rendering.alpha
+    n = len(images)
+    normals = rendering.normals.flatten(2).transpose(1, 2)  # [N, P, 3]
+    unit = torch.eye(9, dtype=images.dtype, device=images.device)
+    basis = torch.stack([sh_shading(normals, unit[b].view(1, 9, 1).expand(n, 9, 3))[..., 0] for b in range(9)], -1)
+    share = (region / region.sum((1, 2), keepdim=True).clamp_min(1)).flatten(1)[..., None]
+    ridge = torch.diag(torch.tensor([1e-4] + [LIGHT_RIDGE] * 8, dtype=torch.float64, device=images.device))
+    solutions = []
+    for channel in range(3):
+        design = (basis * rendering.albedo[:, channel].flatten(1)[..., None]).double()
+        target = images[:, channel].flatten(1)[..., None].double()
+        weighted = (design * share).transpose(1, 2)
+        solutions.append(torch.linalg.solve(weighted @ design + ridge, weighted @ target))
+    face.sh_coefficients.copy_(torch.cat(solutions, -1))

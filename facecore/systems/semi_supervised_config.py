@@ -1,0 +1,160 @@
+"""Settings of the semi-supervised system (METHODS 2): sizes, loss weights, stages, presets."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from facecore.training.config import DataConfig, RunConfig
+
+Preset = Literal["quick", "small", "paper"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Morphable model and networks; the defaults are the paper's sizes (METHODS 2.1)."""
+
+    morphable: str = "procedural"
+    """'procedural', or the path of a morphable model file or folder."""
+    num_vertices: int = 5000
+    """Resolution of the procedural model."""
+    region: Literal["narrow", "face", "head"] = "face"
+    """Part of the ICT model."""
+    refine: int = 0
+    """Refinement steps of the ICT model."""
+    image_size: int = 224
+    """Height and width of the crops, pixels."""
+    encoder_depth: Literal[18, 34, 50] = 50
+    """ResNet depth."""
+    encoder_weights: str | None = None
+    """File of pre-trained weights with torchvision's names; random otherwise."""
+    identity_size: int = 128
+    """Length of the identity code c_id."""
+    expression_size: int = 64
+    """Length of the expression code c_exp."""
+    factors: tuple[int, ...] = (4, 4, 4, 4, 2)
+    """Down-sampling factors of the mesh hierarchy, fine to coarse."""
+    shape_channels: tuple[int, ...] = (256, 256, 128, 64, 32, 16)
+    """Widths of the shape decoder, coarse to fine."""
+    albedo_channels: tuple[int, ...] = (256, 256, 128, 64, 32, 16)
+    """Widths of the albedo decoder, coarse to fine."""
+    critic_channels: tuple[int, ...] = (16, 32, 64, 128, 256)
+    """Widths of the discriminator, fine to coarse."""
+    num_terms: int = 6
+    """Chebyshev terms K of each graph convolution."""
+    laplacian: Literal["combinatorial", "symmetric"] = "combinatorial"
+    """Laplacian of the graph convolutions (METHODS 1.6)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LossWeights:
+    """Weights of METHODS 2.2; 0 switches a term off."""
+
+    recognition: float = 0.1
+    """L_recog: softmax identification plus center loss on c_id."""
+    center: float = 0.003
+    """Center loss inside L_recog (lambda_center)."""
+    reconstruction: float = 10.0
+    """L_recon: photometric error in the mask."""
+    gradient_difference: float = 1.0
+    """Image gradient difference inside L_recon (w_g)."""
+    landmark: float = 20.0
+    """L_lmk, squared distances and pairwise structure."""
+    shape: float = 1.0
+    """L_shp on the labelled half."""
+    pair: float = 1.0
+    """L_pair on the labelled half; the pair of A with no expression (code 0) is one of its pairs."""
+    smoothness: float = 5.0
+    """L_smth on the displacement from the template."""
+    symmetry: float = 5.0
+    """L_symm of the albedo."""
+    adversarial: float = 0.01
+    """L_adv of the shape discriminator."""
+    labelled_albedo: float = 0.0
+    """Beyond the paper: albedo of the labelled half, mean absolute difference."""
+    labelled_light: float = 0.0
+    """Beyond the paper: shading of the labelled half, mean squared difference over directions."""
+    labelled_pose: float = 0.0
+    """Beyond the paper: pose code of the labelled half, mean squared difference."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StageConfig:
+    """Stages of METHODS 2.3 and both optimisers."""
+
+    warmup_iterations: int = 20_000
+    """Stage A: the labelled half with L_shp, L_pair, L_lmk."""
+    hybrid_iterations: int = 200_000
+    """Stage B: hybrid batches, every term."""
+    learning_rate: float = 1e-4
+    """Adam, the model."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Learning rate over the whole run; cosine ends at 1 %."""
+    critic_learning_rate: float = 5e-5
+    """RMSprop, the discriminator."""
+    critic_steps: int = 1
+    """Discriminator steps per model step."""
+    clip_norm: float = 10.0
+    """Largest gradient norm of the model."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SemiSupervisedConfig:
+    """Everything that determines a training run of the semi-supervised system."""
+
+    model: ModelConfig = ModelConfig()
+    weights: LossWeights = LossWeights()
+    stages: StageConfig = StageConfig()
+    data: DataConfig = DataConfig()
+    run: RunConfig = RunConfig()
+
+
+def preset(name: Preset) -> SemiSupervisedConfig:
+    """The frozen configuration of that name."""
+    return PRESETS[name]
+
+
+_SMALL_WEIGHTS = LossWeights(labelled_albedo=2.0, labelled_light=2.0, labelled_pose=2.0)
+
+PRESETS: dict[str, SemiSupervisedConfig] = {
+    "paper": SemiSupervisedConfig(),
+    "small": SemiSupervisedConfig(
+        model=ModelConfig(
+            morphable="ict",
+            image_size=96,
+            encoder_depth=18,
+            shape_channels=(64, 64, 48, 32, 16),
+            albedo_channels=(32, 32, 32, 16, 16),
+            critic_channels=(16, 16, 32, 32),
+            factors=(4, 4, 4, 4),
+            num_terms=3,
+        ),
+        weights=_SMALL_WEIGHTS,
+        stages=StageConfig(
+            warmup_iterations=600, hybrid_iterations=1400, learning_rate=5e-4, schedule="cosine", clip_norm=10.0
+        ),
+        data=DataConfig(labelled_batch=16, photo_batch=8),
+        run=RunConfig(validate_every=500, checkpoint_every=200),
+    ),
+    "quick": SemiSupervisedConfig(
+        model=ModelConfig(
+            morphable="procedural",
+            num_vertices=2500,
+            image_size=64,
+            encoder_depth=18,
+            identity_size=64,
+            expression_size=32,
+            shape_channels=(32, 32, 24, 16),
+            albedo_channels=(32, 24, 16, 16),
+            critic_channels=(16, 16, 32),
+            factors=(4, 4, 4),
+            num_terms=3,
+        ),
+        weights=_SMALL_WEIGHTS,
+        stages=StageConfig(
+            warmup_iterations=150, hybrid_iterations=350, learning_rate=5e-4, schedule="cosine", clip_norm=10.0
+        ),
+        data=DataConfig(labelled_batch=16, photo_batch=8),
+        run=RunConfig(validate_every=250, validation_size=64, checkpoint_every=100),
+    ),
+}

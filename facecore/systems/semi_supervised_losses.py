@@ -1,0 +1,131 @@
+"""The terms of the semi-supervised system's objective (METHODS 2.2), by name."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from facecore import losses
+from facecore.data import LabelledBatch, PhotoBatch, five_points
+from facecore.morphable import MorphableModel
+from facecore.ops import sh_shading
+from facecore.render import pixel_to_ndc
+from facecore.systems.semi_supervised import POSE_SIZE, Codes, Estimate, SemiSupervised
+from facecore.systems.semi_supervised_config import LossWeights
+
+Terms = dict[str, torch.Tensor]
+NUM_LIGHT_DIRECTIONS = 64
+
+
+class IdentityLoss(nn.Module):
+    """L_recog: softmax over the persons of the photographs plus the center loss, on c_id (METHODS 1.11, 2.2)."""
+
+    def __init__(self, identity_size: int, num_identities: int) -> None:
+        super().__init__()
+        self.classifier = nn.Linear(identity_size, num_identities)
+        self.center = losses.CenterLoss(num_identities, identity_size)
+
+    def forward(self, identity_code: torch.Tensor, identity: torch.Tensor, center_weight: float) -> torch.Tensor:
+        known = identity >= 0
+        if not bool(known.any()):
+            return identity_code.sum() * 0.0
+        codes, persons = identity_code[known], identity[known]
+        return losses.identification_loss(self.classifier(codes), persons) + center_weight * self.center(codes, persons)
+
+
+@dataclasses.dataclass
+class Truth:
+    """Known shapes of the labelled half, as displacements (s - s_tmpl) / sigma_s: own, pair-swapped, neutral."""
+
+    own: torch.Tensor
+    swapped: torch.Tensor
+    neutral: torch.Tensor
+    swap: torch.Tensor  # int64 [N]: the partner of each sample
+
+    @classmethod
+    def of(cls, batch: LabelledBatch, model: MorphableModel, system: SemiSupervised) -> Truth:
+        n = len(batch.identity)
+        if n % 2:
+            raise ValueError(f"the labelled half must be even to make pairs, got {n}")
+        swap = torch.arange(n, device=batch.identity.device) ^ 1
+        identity = batch.identity.repeat(3, 1)
+        expression = torch.cat([batch.expression, batch.expression[swap], torch.zeros_like(batch.expression)])
+        shapes = (model.shape(identity, expression) - system.template) / system.shape_scale
+        return cls(*shapes.split(n), swap=swap)
+
+
+def labelled_terms(
+    system: SemiSupervised, codes: Codes, estimate: Estimate, batch: LabelledBatch, truth: Truth, weights: LossWeights
+) -> Terms:
+    """L_shp, L_pair and the terms beyond the paper, for the labelled half.
+
+    L_pair decodes (A's identity, B's expression) for both orders of each pair, and (A's identity, no expression).
+    """
+    n = len(batch.identity)
+    displacement = (estimate.vertices - system.template) / system.shape_scale
+    paired = system.decode_displacement(
+        codes.identity.repeat(2, 1), torch.cat([codes.expression[truth.swap], torch.zeros_like(codes.expression)])
+    )
+    terms = {
+        "shape": losses.shape_loss(displacement, truth.own),
+        "pair": losses.shape_loss(paired[:n], truth.swapped) + losses.shape_loss(paired[n:], truth.neutral),
+        "labelled_pose": (codes.pose - batch.pose).square().mean() * POSE_SIZE,
+    }
+    if weights.labelled_light:
+        normals = light_directions(codes.light).expand(n, -1, -1)
+        shading = sh_shading(normals, codes.sh_coefficients)
+        terms["labelled_light"] = functional.mse_loss(shading, sh_shading(normals, batch.sh_coefficients))
+    return terms
+
+
+def albedo_term(estimate: Estimate, batch: LabelledBatch, model: MorphableModel) -> torch.Tensor:
+    """Mean absolute albedo difference of the labelled half; beyond the paper, which has no albedo labels."""
+    return (estimate.albedo - model.albedo(batch.albedo)).abs().mean()
+
+
+def landmark_term(
+    system: SemiSupervised, estimate: Estimate, batch: LabelledBatch | PhotoBatch, image_size: int
+) -> torch.Tensor:
+    """L_lmk in NDC: squared distances plus pairwise structure; on five points where only those are known."""
+    predicted = estimate.landmarks_ndc(system.landmarks68)
+    target = pixel_to_ndc(batch.landmarks, image_size, image_size)
+    if isinstance(batch, LabelledBatch):
+        return losses.landmark_loss(predicted, target) + losses.landmark_structure_loss(predicted, target)
+    weight = batch.landmark_weight
+    term = losses.landmark_loss(predicted, target, weight) + losses.landmark_structure_loss(predicted, target, weight)
+    target5 = pixel_to_ndc(batch.five_points, image_size, image_size)
+    return term + losses.landmark_loss(five_points(predicted), target5, batch.five_point_weight)
+
+
+def picture_terms(
+    system: SemiSupervised, estimate: Estimate, image: torch.Tensor, mask: torch.Tensor, weights: LossWeights
+) -> Terms:
+    """L_recon inside mask and rendered coverage, L_smth and L_symm."""
+    rendering = system.render(estimate)
+    region = mask * rendering.alpha.detach()
+    displacement = (estimate.vertices - system.template) / system.shape_scale
+    return {
+        "reconstruction": losses.reconstruction_loss(
+            rendering.image, image, region, gradient_weight=weights.gradient_difference
+        ),
+        "smoothness": losses.smoothness_loss(displacement, system.random_walk),
+        "symmetry": losses.symmetry_loss(estimate.albedo, system.mirror_map),
+    }
+
+
+def weighted_total(terms: Terms, weights: LossWeights) -> torch.Tensor:
+    """Sum of weight * term; a term whose weight is 0 takes no part, so that it cannot spoil the sum."""
+    used = [getattr(weights, name) * value for name, value in terms.items() if getattr(weights, name) != 0]
+    return torch.stack([term.float() for term in used]).sum()
+
+
+def light_directions(like: torch.Tensor) -> torch.Tensor:
+    """Unit directions [1, 64, 3] spread evenly (Fibonacci lattice) over the hemisphere that faces the camera."""
+    index = torch.arange(NUM_LIGHT_DIRECTIONS, device=like.device, dtype=like.dtype) + 0.5
+    z = index / NUM_LIGHT_DIRECTIONS
+    azimuth = index * (torch.pi * (1 + 5**0.5))
+    radius = (1 - z * z).sqrt()
+    return torch.stack([radius * azimuth.cos(), radius * azimuth.sin(), z], dim=-1)[None]

@@ -1,0 +1,211 @@
+"""Training of the semi-supervised system: hybrid batches, both optimisers, stages A and B (METHODS 2.3)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from facecore import losses
+from facecore.data import LabelledRenders, PhotoBatch, PhotoFolder, sample_generator
+from facecore.evaluation.held_out import Baseline, evaluate_held_out
+from facecore.morphable import MorphableModel
+from facecore.systems.assets import FaceAssets
+from facecore.systems.semi_supervised import SemiSupervised
+from facecore.systems.semi_supervised_config import SemiSupervisedConfig
+from facecore.systems.semi_supervised_losses import (
+    IdentityLoss,
+    Terms,
+    Truth,
+    albedo_term,
+    labelled_terms,
+    landmark_term,
+    picture_terms,
+    weighted_total,
+)
+from facecore.training.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors
+from facecore.training.config import config_hash, to_plain
+from facecore.training.loop import check_finite
+
+NAME = "semi-supervised"
+FINAL_RATE = 0.01  # of the learning rate, where the cosine schedule ends
+HELD_OUT_SEED = 1_000_003  # added to the run's seed: identities that training never draws
+
+
+class SemiSupervisedTrainer:
+    """Implements training.loop.Trainer. All randomness is keyed by (seed, iteration), so that resuming is exact."""
+
+    def __init__(self, config: SemiSupervisedConfig, morphable: MorphableModel, photos: PhotoFolder | None) -> None:
+        self.config, self.photos = config, photos
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.morphable = morphable.to(self.device)
+        size, seed = config.model.image_size, config.run.seed
+        torch.manual_seed(seed)
+        assets = FaceAssets.from_morphable(morphable, config.model.factors)
+        self.system = SemiSupervised(config.model, assets).to(self.device)
+        num_identities = photos.num_identities if photos is not None else 0
+        self.identity_loss = (
+            IdentityLoss(config.model.identity_size, num_identities).to(self.device) if num_identities > 1 else None
+        )
+        self.renders = LabelledRenders(self.morphable, size, size, seed=seed)
+        self.held_out = LabelledRenders(self.morphable, size, size, seed=seed + HELD_OUT_SEED)
+        self.baseline = Baseline.of(self.morphable, self.renders)
+        self.model_parameters = self.system.model_parameters()
+        if self.identity_loss is not None:
+            self.model_parameters += list(self.identity_loss.parameters())
+        self.critic_parameters = list(self.system.discriminator.parameters())
+        stages = config.stages
+        self.optimizer = torch.optim.Adam(self.model_parameters, lr=stages.learning_rate)
+        self.critic_optimizer = torch.optim.RMSprop(self.critic_parameters, lr=stages.critic_learning_rate)
+        self.total_iterations = stages.warmup_iterations + stages.hybrid_iterations
+        self.images_per_iteration = config.data.labelled_batch + (config.data.photo_batch if photos else 0)
+
+    def step(self, iteration: int) -> dict[str, torch.Tensor]:
+        """One model step and, in stage B, the discriminator's steps before it."""
+        hybrid = iteration >= self.config.stages.warmup_iterations
+        self.system.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate(iteration)
+        self.optimizer.zero_grad(set_to_none=True)
+        terms, displacement = self._hybrid_terms(iteration) if hybrid else self._warmup_terms(iteration)
+        if hybrid and self.config.weights.adversarial:
+            critic = self._critic_steps(displacement.detach(), iteration)
+            self.system.discriminator.requires_grad_(False)
+            terms["adversarial"] = losses.wgan_div_generator_loss(self.system.discriminator(displacement))
+            self.system.discriminator.requires_grad_(True)
+        check_finite(terms, iteration)
+        total = weighted_total(terms, self.config.weights)
+        total.backward()
+        norm = nn.utils.clip_grad_norm_(self.model_parameters, self.config.stages.clip_norm)
+        check_finite({"gradient norm": norm}, iteration)
+        self.optimizer.step()
+        reported = {name: value.detach() for name, value in terms.items()} | {"total": total.detach()}
+        return reported | ({"critic": critic} if "adversarial" in terms else {})
+
+    def _warmup_terms(self, iteration: int) -> tuple[Terms, torch.Tensor]:
+        """Stage A: the labelled half with L_shp, L_pair, L_lmk; nothing is rendered in the loss."""
+        batch = self._labelled(iteration)
+        codes = self.system.encode(batch.image)
+        estimate = self.system.decode(codes)
+        truth = Truth.of(batch, self.morphable, self.system)
+        terms = labelled_terms(self.system, codes, estimate, batch, truth, self.config.weights)
+        terms["labelled_albedo"] = albedo_term(estimate, batch, self.morphable)
+        terms["landmark"] = landmark_term(self.system, estimate, batch, self.config.model.image_size)
+        return terms, estimate.vertices
+
+    def _hybrid_terms(self, iteration: int) -> tuple[Terms, torch.Tensor]:
+        """Stage B: labelled renders and photographs through the encoder together, every term."""
+        config, system = self.config, self.system
+        batch, size = self._labelled(iteration), config.model.image_size
+        photos = self._photos(iteration)
+        n = len(batch.image)
+        images, masks = batch.image, batch.mask
+        if photos is not None:
+            images, masks = torch.cat([images, photos.image]), torch.cat([masks, photos.mask])
+        codes = system.encode(images)
+        estimate = system.decode(codes)
+        labelled = system.slice(estimate, slice(0, n))
+        truth = Truth.of(batch, self.morphable, system)
+        terms = labelled_terms(system, codes[:n], labelled, batch, truth, config.weights)
+        terms |= picture_terms(system, estimate, images, masks, config.weights)
+        terms["labelled_albedo"] = albedo_term(labelled, batch, self.morphable)
+        landmark = landmark_term(system, labelled, batch, size) * n
+        if photos is not None:
+            unlabelled = system.slice(estimate, slice(n, None))
+            landmark = landmark + landmark_term(system, unlabelled, photos, size) * len(photos.image)
+            if self.identity_loss is not None:
+                terms["recognition"] = self.identity_loss(codes.identity[n:], photos.identity, config.weights.center)
+        terms["landmark"] = landmark / len(images)
+        return terms, (estimate.vertices - system.template) / system.shape_scale
+
+    def _critic_steps(self, fake: torch.Tensor, iteration: int) -> torch.Tensor:
+        """RMSprop steps of the discriminator on shapes of the model's prior against decoded ones (WGAN-div)."""
+        loss = fake.new_zeros(())
+        for index in range(self.config.stages.critic_steps):
+            generator = sample_generator(self.config.run.seed, "critic", iteration, index)
+            sample = self.morphable.sample(len(fake), generator)
+            real = self.morphable.shape(sample.identity.to(self.device), sample.expression.to(self.device))
+            real = (real - self.system.template) / self.system.shape_scale
+            self.critic_optimizer.zero_grad(set_to_none=True)
+            loss = losses.wgan_div_critic_loss(self.system.discriminator, real, fake, generator)
+            check_finite({"critic": loss}, iteration)
+            loss.backward()
+            self.critic_optimizer.step()
+        return loss.detach()
+
+    def _labelled(self, iteration: int) -> Any:
+        count = self.config.data.labelled_batch
+        return self.renders.batch(torch.arange(iteration * count, (iteration + 1) * count))
+
+    def _photos(self, iteration: int) -> PhotoBatch | None:
+        if self.photos is None:
+            return None
+        data = self.config.data
+        index = self.photos.sample(
+            sample_generator(self.config.run.seed, "photos", iteration), data.photo_batch, data.photos_per_identity
+        )
+        return self.photos.batch(index, iteration).to(self.device)
+
+    def _learning_rate(self, iteration: int) -> float:
+        stages = self.config.stages
+        if stages.schedule == "constant":
+            return stages.learning_rate
+        half = 0.5 * (1 + math.cos(math.pi * iteration / self.total_iterations))
+        return stages.learning_rate * (FINAL_RATE + (1 - FINAL_RATE) * half)
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        self.system.eval()
+        return evaluate_held_out(
+            self.system.reconstruct, self.morphable, self.held_out, self.baseline, self.config.run.validation_size
+        )
+
+    @torch.no_grad()
+    def picture_grid(self) -> torch.Tensor:
+        """Rows of input, overlay, albedo and shading: four held-out renders, then four photographs."""
+        self.system.eval()
+        images = self.held_out.batch(torch.arange(4)).image
+        if self.photos is not None:
+            index = torch.arange(min(4, len(self.photos)))
+            images = torch.cat([images, self.photos.batch(index, None).image.to(self.device)])
+        rendering = self.system.render(self.system(images), images)
+        rows = (images, rendering.image, rendering.albedo, rendering.shading)
+        return torch.cat([torch.cat(list(row.clamp(0, 1)), dim=2) for row in rows], dim=1).cpu()
+
+    def checkpoint(self, iteration: int, *, resumable: bool) -> Checkpoint:
+        assets, plain_assets = self.system.assets.to_tensors()
+        tensors = {"model": self.system.state_dict(), "assets": assets}
+        if self.identity_loss is not None:
+            tensors["identity_loss"] = self.identity_loss.state_dict()
+        if resumable:
+            tensors["optimizer"] = optimizer_tensors(self.optimizer)
+            tensors["critic_optimizer"] = optimizer_tensors(self.critic_optimizer)
+        plain = {
+            "system": NAME,
+            "config": to_plain(self.config),
+            "config_hash": config_hash(self.config),
+            "iteration": iteration,
+            "assets": plain_assets,
+        }
+        return Checkpoint(tensors, plain)
+
+    def restore(self, checkpoint: Checkpoint) -> int:
+        """Raises ValueError when the checkpoint is of another configuration, model or set of persons."""
+        mine, theirs = config_hash(self.config), checkpoint.plain.get("config_hash")
+        if mine != theirs:
+            raise ValueError(f"the checkpoint was made with configuration {theirs}, this run has {mine}; "
+                             "resume with the settings saved in config.yaml")
+        if checkpoint.plain["assets"]["morphable_hash"] != self.system.assets.morphable_hash:
+            raise ValueError("the checkpoint was trained on another morphable model; give the same --model.morphable")
+        if "optimizer" not in checkpoint.tensors:
+            raise ValueError("this checkpoint holds no optimiser state; resume from last.safetensors")
+        self.system.load_state_dict(checkpoint.tensors["model"])
+        if (self.identity_loss is not None) != ("identity_loss" in checkpoint.tensors):
+            raise ValueError("the checkpoint was trained with other photographs; give the same --data.photos")
+        if self.identity_loss is not None:
+            self.identity_loss.load_state_dict(checkpoint.tensors["identity_loss"])
+        load_optimizer_tensors(self.optimizer, checkpoint.tensors["optimizer"])
+        load_optimizer_tensors(self.critic_optimizer, checkpoint.tensors.get("critic_optimizer", {}))
+        return int(checkpoint.plain["iteration"])

@@ -1,0 +1,160 @@
+"""Configuration shared by every system: run, data and optimiser settings, YAML overlays, and the configuration hash."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import types
+import typing
+from typing import Any, TypeVar
+
+import yaml
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Where pictures come from and how they are mixed."""
+
+    labelled_batch: int = 16
+    """Renders with known parameters in each batch; even, as they are used in pairs."""
+    photo_batch: int = 16
+    """Photographs in each hybrid batch."""
+    photos_per_identity: int = 2
+    """Photographs of one person in a batch, where the folder knows persons."""
+    photos: pathlib.Path | None = None
+    """Folder of photographs, the unlabelled half."""
+    landmarks: pathlib.Path | None = None
+    """Landmarks of the photographs: a folder, a CSV or one file; by default found beside each picture."""
+    identities: pathlib.Path | None = None
+    """CSV `image,identity`; by default the sub-folder names."""
+    masks: pathlib.Path | None = None
+    """Folder of masks with the pictures' stems; by default the skin-probability mask."""
+    assume_cropped: bool = False
+    """Take pictures without landmarks as already cropped to the face, instead of skipping them."""
+    unlabelled: bool = True
+    """False trains on the renders alone."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """What a run writes, and when."""
+
+    out: pathlib.Path = pathlib.Path("runs/facecore")
+    """Folder of the run; must be new, unless --resume."""
+    seed: int = 0
+    """Seed of the weights, the renders and the augmentation."""
+    log_every: int = 10
+    """Iterations between TensorBoard scalars."""
+    validate_every: int = 500
+    """Iterations between validations on held-out renders and picture grids."""
+    validation_size: int = 200
+    """Held-out renders, of identities that training does not see."""
+    checkpoint_every: int = 250
+    """Iterations between checkpoints."""
+    resume: bool = False
+    """Go on from the last checkpoint in `out`."""
+
+
+# Settings that say where a run reads and writes, or how often it reports: they don't change what it learns.
+UNHASHED = frozenset(
+    {"run", "preset", "config", "data.photos", "data.landmarks", "data.identities", "data.masks", "model.morphable"}
+)
+
+
+def to_plain(config: Any) -> Any:
+    """Nested dataclasses to dictionaries of JSON and YAML values."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        return {f.name: to_plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    if isinstance(config, (list, tuple)):
+        return [to_plain(item) for item in config]
+    if isinstance(config, dict):
+        return {str(k): to_plain(v) for k, v in config.items()}
+    return str(config) if isinstance(config, pathlib.PurePath) else config
+
+
+def config_hash(config: Any) -> str:
+    """Twelve hexadecimal digits over every setting that changes what a run learns; paths and the seed are left out."""
+    plain = to_plain(config)
+    kept = {
+        key: {k: v for k, v in value.items() if f"{key}.{k}" not in UNHASHED} if isinstance(value, dict) else value
+        for key, value in plain.items()
+        if key not in UNHASHED
+    }
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def overlay(config: T, values: Any, path: str = "") -> T:
+    """`config` with the given nested values put over it. Raises ValueError for unknown names and wrong types."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{path or 'the configuration'} must be a mapping of names to values, got {values!r}")
+    hints = typing.get_type_hints(type(config))
+    known = {f.name for f in dataclasses.fields(config)}  # type: ignore[arg-type]
+    changes: dict[str, Any] = {}
+    for name, value in values.items():
+        where = f"{path}.{name}" if path else str(name)
+        if name not in known:
+            raise ValueError(f"unknown setting '{where}'; known here: {', '.join(sorted(known))}")
+        current = getattr(config, name)
+        if dataclasses.is_dataclass(current):
+            changes[name] = overlay(current, value, where)
+        else:
+            changes[name] = _coerce(value, hints[name], where)
+    return dataclasses.replace(config, **changes)  # type: ignore[type-var]
+
+
+def _coerce(value: Any, hint: Any, where: str) -> Any:
+    options = typing.get_args(hint) if _is_union(hint) else (hint,)
+    if value is None and type(None) in options:
+        return None
+    for option in options:
+        origin = typing.get_origin(option) or option
+        if origin is typing.Literal:
+            if value in typing.get_args(option):
+                return value
+        elif origin is tuple and isinstance(value, (list, tuple)):
+            return tuple(value)
+        elif origin is pathlib.Path and isinstance(value, str):
+            return pathlib.Path(value)
+        elif origin is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+        elif origin is bool and isinstance(value, bool):
+            return value
+        elif origin is int and isinstance(value, int) and not isinstance(value, bool):
+            return value
+        elif origin is str and isinstance(value, str):
+            return value
+    raise ValueError(f"setting '{where}' must be {_describe(hint)}, got {value!r}")
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in (typing.Union, types.UnionType)
+
+
+def _describe(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+
+
+def read_yaml(path: pathlib.Path) -> Any:
+    """The values of a YAML file. Raises ValueError naming the file when it is absent or not YAML."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"the configuration {path} is not UTF-8 text") from error
+    try:
+        return yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"the configuration {path} is not valid YAML: {str(error).splitlines()[0]}") from error
+
+
+def write_yaml(path: pathlib.Path, config: Any) -> None:
+    """The resolved configuration, as a file that --config takes."""
+    text = yaml.safe_dump(to_plain(config), sort_keys=False)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,129 @@
+"""The training loop, the same for every system: it reads top to bottom."""
+
+from __future__ import annotations
+
+import json
+import math
+import pathlib
+import signal
+import time
+import types
+from typing import Any, Protocol
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from facecore.training.checkpoint import Checkpoint
+from facecore.training.config import RunConfig
+
+LAST, FINAL, METRICS = "last.safetensors", "model.safetensors", "metrics.jsonl"
+
+
+class Trainer(Protocol):
+    """What a system gives the loop. Randomness must be keyed by the iteration, so that a resumed run is the same run."""
+
+    total_iterations: int
+    images_per_iteration: int
+
+    def step(self, iteration: int) -> dict[str, torch.Tensor]:
+        """One update of the weights; returns the named losses. Raises NotFinite."""
+
+    def validate(self) -> dict[str, float]:
+        """Errors on held-out data."""
+
+    def picture_grid(self) -> torch.Tensor:
+        """[3, H, W] in [0, 1]: inputs beside results."""
+
+    def checkpoint(self, iteration: int, *, resumable: bool) -> Checkpoint:
+        """All that is needed to go on from after `iteration` steps, or to use the model."""
+
+    def restore(self, checkpoint: Checkpoint) -> int:
+        """Takes over a resumable checkpoint's state; returns the number of steps done."""
+
+
+class NotFinite(RuntimeError):
+    """A loss or a gradient became NaN or infinite."""
+
+
+class Interrupted(RuntimeError):
+    """SIGTERM or Ctrl-C came; the state was saved."""
+
+
+def train(trainer: Trainer, run: RunConfig, facts: dict[str, Any]) -> dict[str, float]:
+    """Trains to the end and returns the last validation; `facts` (configuration hash, seed) go into every metrics row.
+
+    Writes last.safetensors (resumable), model.safetensors (at the end), metrics.jsonl and TensorBoard events to
+    run.out. Raises NotFinite naming the loss, Interrupted after saving, OSError when the disk is full.
+    """
+    folder = run.out
+    start = trainer.restore(Checkpoint.load(folder / LAST)) if run.resume else 0
+    writer = SummaryWriter(str(folder), purge_step=start)
+    stop = _StopRequest()
+    validation: dict[str, float] = {}
+    bar = tqdm(range(start, trainer.total_iterations), initial=start, total=trainer.total_iterations, unit="it")
+    began = time.perf_counter()
+    with stop, writer, bar:
+        for iteration in bar:
+            terms = trainer.step(iteration)
+            done = iteration + 1
+            last = done == trainer.total_iterations
+            if done % run.log_every == 0 or last:
+                rate = (done - start) * trainer.images_per_iteration / (time.perf_counter() - began)
+                scalars = {name: float(value) for name, value in terms.items()}
+                bar.set_postfix_str(f"loss {scalars['total']:.3f} | {rate:.0f} images/s")
+                for name, value in scalars.items():
+                    writer.add_scalar(f"loss/{name}", value, done)
+                writer.add_scalar("images_per_second", rate, done)
+            if done % run.validate_every == 0 or last:
+                validation = trainer.validate()
+                _record(writer, folder, validation, done, facts | {"seconds": time.perf_counter() - began})
+                writer.add_image("pictures", trainer.picture_grid(), done)
+            if done % run.checkpoint_every == 0 or last or stop.requested:
+                trainer.checkpoint(done, resumable=True).save(folder / LAST)
+            if stop.requested and not last:
+                raise Interrupted(f"stopped by {stop.requested} after {done} iterations; go on with --run.resume")
+    trainer.checkpoint(trainer.total_iterations, resumable=False).save(folder / FINAL)
+    return validation
+
+
+def check_finite(terms: dict[str, torch.Tensor], iteration: int) -> None:
+    """Raises NotFinite naming the first loss that is not a finite number."""
+    for name, value in terms.items():
+        if not math.isfinite(float(value)):
+            raise NotFinite(f"the loss '{name}' is {float(value)} at iteration {iteration}; lower the learning rate or "
+                            "its weight, and go on from the last checkpoint with --run.resume")
+
+
+def _record(
+    writer: SummaryWriter, folder: pathlib.Path, validation: dict[str, float], done: int, facts: dict[str, Any]
+) -> None:
+    for name, value in validation.items():
+        writer.add_scalar(f"validation/{name}", value, done)
+    with open(folder / METRICS, "a", encoding="utf-8") as file:
+        file.write(json.dumps({"iteration": done, **facts, **validation}) + "\n")
+
+
+class _StopRequest:
+    """Remembers SIGTERM or Ctrl-C until the iteration is over; a second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self.requested = ""
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> _StopRequest:
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._previous[number] = signal.signal(number, self._handle)
+        except ValueError:  # not the main thread: signals stay with whoever owns them
+            self._previous.clear()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, _frame: types.FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = signal.Signals(number).name

@@ -1,0 +1,53 @@
+"""facecore.render.fit_weak_perspective."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from facecore.render import WeakPerspectiveCamera, fit_weak_perspective
+
+
+def faces(n: int, points: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    shape = 60 * torch.randn(n, points, 3, generator=generator, dtype=torch.float64)
+    pose = 0.4 * (2 * torch.rand(n, 6, generator=generator, dtype=torch.float64) - 1)
+    return shape, pose
+
+
+def test_recovers_exact_poses():
+    shape, pose = faces(5, 20)
+    ndc = WeakPerspectiveCamera.from_pose(pose, 100, 100).ndc(shape)
+    # exact correspondences: only rounding and the tiny ridge remain
+    torch.testing.assert_close(fit_weak_perspective(shape, ndc), pose, rtol=0, atol=1e-6)
+
+
+def test_points_of_weight_zero_take_no_part():
+    shape, pose = faces(3, 20)
+    ndc = WeakPerspectiveCamera.from_pose(pose, 100, 100).ndc(shape)
+    ndc[:, 10:] = 77.0
+    weight = torch.zeros(3, 20, dtype=torch.float64)
+    weight[:, :10] = 1
+    torch.testing.assert_close(fit_weak_perspective(shape, ndc, weight), pose, rtol=0, atol=1e-6)
+
+
+def test_few_points_give_a_frontal_pose():
+    shape, pose = faces(2, 5)
+    pose[:, :2] = 0
+    ndc = WeakPerspectiveCamera.from_pose(pose, 100, 100).ndc(shape)
+    torch.testing.assert_close(fit_weak_perspective(shape, ndc), pose, rtol=0, atol=1e-6)
+
+
+def test_in_plane_turn_by_hand():
+    """A square turned by 90 degrees counter-clockwise: roll +90 degrees."""
+    shape = torch.tensor([[[100.0, 0, 0], [0, 100, 0], [-100, 0, 0], [0, -100, 0]]])
+    ndc = torch.tensor([[[0.0, 0.8], [-0.8, 0], [0, -0.8], [0.8, 0]]])
+    expected = torch.tensor([[0, 0, math.pi / 2, 0, 0, 0]])
+    torch.testing.assert_close(fit_weak_perspective(shape, ndc), expected, rtol=0, atol=1e-6)
+
+
+def test_rejects_too_few_points():
+    with pytest.raises(ValueError, match="at least two points"):
+        fit_weak_perspective(torch.zeros(1, 5, 3), torch.zeros(1, 5, 2), torch.tensor([[1.0, 0, 0, 0, 0]]))
