@@ -1,8 +1,21 @@
 """Triangle meshes: validation, Laplacians, resolution hierarchies, UV layout, files."""
 
 from facecore.mesh.hierarchy import Hierarchy, build_hierarchy
+from facecore.mesh.io import load_mesh, save_glb, save_obj
 from facecore.mesh.laplacian import laplacian
 from facecore.mesh.mesh import Mesh
 from facecore.mesh.proximity import ClosestPoints, closest_points
+from facecore.mesh.uv import cylindrical_uv
 
-__all__ = ["ClosestPoints", "Hierarchy", "Mesh", "build_hierarchy", "closest_points", "laplacian"]
+__all__ = [
+    "ClosestPoints",
+    "Hierarchy",
+    "Mesh",
+    "build_hierarchy",
+    "closest_points",
+    "cylindrical_uv",
+    "laplacian",
+    "load_mesh",
+    "save_glb",
+    "save_obj",
+]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import os
 import pathlib
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ import scipy.sparse
 import torch
 
 from facecore import _C
+from facecore.mesh._files import write_atomically
 from facecore.mesh.mesh import Mesh
 from facecore.mesh.proximity import closest_points
 from facecore.structures import SparseMatrix
@@ -165,12 +166,12 @@ def _read(path: pathlib.Path, num_steps: int) -> list[_Step] | None:
 
 
 def _write(path: pathlib.Path, steps: Sequence[_Step]) -> None:
-    """Writes the cache in one move, so that a reader never sees half a file; what cannot be written is reported."""
+    """Writes the cache; that it cannot be written is reported and costs the next caller the time to build."""
     arrays = {f"{name}_{i}": value for i, step in enumerate(steps) for name, value in vars(step).items()}
+    content = io.BytesIO()
+    np.savez(content, **arrays)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
-            np.savez_compressed(file, **arrays)
-        os.replace(file.name, path)
+        write_atomically(path, content.getvalue())
     except OSError as error:
         warnings.warn(f"cannot cache the hierarchy in {path} ({error}); it is built each time", stacklevel=3)

@@ -1,0 +1,18 @@
+"""Writing a file in one move, so that a reader never sees half of it."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import uuid
+
+
+def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+    """Writes `content` under a temporary name beside `path`, then renames it. Raises OSError as `open` does."""
+    target = pathlib.Path(path)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
