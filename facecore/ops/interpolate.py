@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from facecore.ops._library import FLOATS, INT32, call, check_tensor, make_op
+from facecore.ops._library import FLOATS, INT32, alert_not_deterministic, call, check_tensor, make_op
 
 
 def interpolate(
@@ -87,7 +87,7 @@ def _backward_kernel(
     barycentric: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     if attributes.is_cuda:
-        torch._C._alert_not_deterministic("facecore::interpolate_backward")  # type: ignore[attr-defined]
+        alert_not_deterministic("facecore::interpolate_backward")
     grad_attributes, grad_barycentric = _backward_fake(grad_out, attributes, triangles, triangle_id, barycentric)
     grad_attributes.zero_()
     call(

@@ -1,0 +1,167 @@
+"""facecore.ops._library: registration, refusals, and what it relies on in torch and in the process."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+
+import facecore
+from facecore.ops import _library
+from facecore.ops._library import alert_not_deterministic, check_tensor, make_op
+
+PACKAGE = pathlib.Path(facecore.__file__).parent
+ONLY_IN_CUDA_BUILDS = {"_cuda_getCurrentRawStream"}
+
+
+def cubed_kernel(x: torch.Tensor) -> torch.Tensor:
+    return cubed_fake(x).copy_(x.detach() ** 3)
+
+
+def cubed_fake(x: torch.Tensor) -> torch.Tensor:
+    check_tensor("x", x, ("N",))
+    return torch.empty_like(x)
+
+
+def save_inputs(ctx, inputs, output):
+    ctx.save_for_backward(*inputs)
+
+
+def cubed_backward(ctx, grad):
+    (x,) = ctx.saved_tensors
+    return grad * 3 * x**2
+
+
+cubed = make_op(
+    "test_cubed", "(Tensor x) -> Tensor", cubed_kernel, cubed_fake, setup=save_inputs, backward=cubed_backward
+)
+constant = make_op("test_constant", "(Tensor x) -> Tensor", cubed_kernel, cubed_fake)
+
+
+def test_every_private_name_of_torch_exists():
+    """A torch version that drops one must fail here, by name, and not inside a training run."""
+    sources = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+    names = set(re.findall(r"torch\._C\.(\w+)", sources))
+    assert {"_AutoDispatchBelowAutograd", "_are_functorch_transforms_active"} <= names
+    if torch.version.cuda is None:
+        names -= ONLY_IN_CUDA_BUILDS
+    assert [name for name in sorted(names) if not hasattr(torch._C, name)] == []
+
+
+def test_derivatives_of_both_orders():
+    x = torch.randn(5, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    assert torch.autograd.gradcheck(cubed, (x,))
+    assert torch.autograd.gradgradcheck(cubed, (x,))
+
+
+def test_every_route_agrees():
+    x = torch.tensor([1.0, 2.0, -3.0])
+    expected = 3 * x**2
+    torch._dynamo.reset()
+    routes = {
+        "functorch": torch.func.grad(lambda x: cubed(x).sum())(x),
+        "eager": torch.autograd.grad(cubed(x.requires_grad_()).sum(), x)[0],
+        "registered": torch.autograd.grad(cubed.op(x).sum(), x)[0],
+        "compiled": torch.autograd.grad(torch.compile(cubed, fullgraph=True, backend="aot_eager")(x).sum(), x)[0],
+    }
+    for name, got in routes.items():
+        torch.testing.assert_close(got, expected, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("function", [constant, constant.op], ids=["eager", "registered"])
+def test_an_op_without_a_gradient_refuses(function):
+    """Never a silent zero: opcheck alone does not notice a missing gradient."""
+    x = torch.ones(3, requires_grad=True)
+    torch.testing.assert_close(constant(x.detach()), torch.ones(3))
+    with pytest.raises(RuntimeError, match="facecore::test_constant has no derivative"):
+        function(x).sum().backward()
+
+
+def test_forward_mode_without_a_rule_refuses():
+    """torch's own registration would return a zero tangent without an error."""
+    with torch.autograd.forward_ad.dual_level():
+        x = torch.autograd.forward_ad.make_dual(torch.ones(3), torch.ones(3))
+        with pytest.raises(RuntimeError, match="jvp"):
+            cubed(x)
+
+
+def test_a_backward_needs_a_setup():
+    with pytest.raises(ValueError, match="facecore::test_no_setup: a backward needs a setup"):
+        make_op("test_no_setup", "(Tensor x) -> Tensor", cubed_kernel, cubed_fake, backward=cubed_backward)
+
+
+@pytest.mark.parametrize("route", [cubed, cubed.op, torch.compile(cubed, backend="eager")])
+def test_every_route_checks_its_arguments(route):
+    with pytest.raises(Exception, match=r"x must have shape \[N\], got \[2, 2\]"):
+        route(torch.zeros(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("tensor", "arguments", "message"),
+    [
+        (None, {"shape": ("N",)}, "x must be a torch.Tensor, got NoneType"),
+        (torch.zeros(2), {"shape": ("N", 3)}, r"x must have shape \[N, 3\], got \[2\]"),
+        (torch.zeros(2), {"shape": ("N",), "sizes": {"N": 4}}, r"x must have shape \[4\], got \[2\]"),
+        (torch.zeros(2, dtype=torch.int32), {"shape": ("N",)}, "x must have dtype float32 or float64, got int32"),
+        (torch.zeros(2), {"shape": ("N",), "like": torch.zeros(1, dtype=torch.float64)}, "dtype torch.float64 like"),
+        (torch.zeros(2, device="meta"), {"shape": ("N",), "like": torch.zeros(1)}, "x must be on cpu like the first"),
+    ],
+)
+def test_check_tensor_names_the_argument(tensor, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        check_tensor("x", tensor, **arguments)
+
+
+def test_check_tensor_binds_letters():
+    assert check_tensor("x", torch.zeros(2, 5, 3), ("N", "V", 3), sizes={"N": 2}) == {"N": 2, "V": 5}
+
+
+def test_outputs_must_be_contiguous():
+    with pytest.raises(RuntimeError, match="an output of interpolate is not contiguous"):
+        _library.call("interpolate", torch.zeros(1), (), (), (torch.zeros(3, 2).T,))
+
+
+@pytest.fixture
+def deterministic():
+    """Restores torch's global switch."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    yield torch.use_deterministic_algorithms
+    torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+def test_nondeterminism_obeys_torch(deterministic):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        deterministic(False)
+        alert_not_deterministic("facecore::x")
+    deterministic(True)
+    with pytest.raises(RuntimeError, match="facecore::x has no deterministic implementation"):
+        alert_not_deterministic("facecore::x")
+    deterministic(True, warn_only=True)
+    with pytest.warns(UserWarning, match="facecore::x has no deterministic implementation"):
+        alert_not_deterministic("facecore::x")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_one_openmp_runtime_is_mapped():
+    """Two runtimes cost 80 times the run time of small kernels, and torch.set_num_threads would not bind ours."""
+    script = """
+import re
+import facecore.ops
+from facecore import _C
+import torch
+torch.set_num_threads(1)
+maps = open("/proc/self/maps").read()
+print(sorted(set(re.findall(r"\\S*(?:libgomp|libomp|libiomp)[^/\\s]*$", maps, re.MULTILINE))))
+print(_C.max_threads())
+"""
+    lines = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split(
+        "\n"
+    )
+    assert len(re.findall(r"'", lines[0])) == 2, f"expected one OpenMP runtime, mapped are {lines[0]}"
+    assert lines[1] == "1", "torch.set_num_threads does not bind facecore's threads"
