@@ -12,6 +12,7 @@
 namespace facecore {
 void bind_chebyshev_conv(pybind11::module_&);
 void bind_interpolate(pybind11::module_&);
+void bind_rasterize(pybind11::module_&);
 void bind_simplify(pybind11::module_&);
 void bind_sparse_matmul(pybind11::module_&);
 
@@ -40,6 +41,7 @@ PYBIND11_MODULE(_C, m) {
   m.def("limit_simd_level", &limit_simd_level, "replaces the limit of FACECORE_ISA, returns the one before; for tests");
   bind_chebyshev_conv(m);
   bind_interpolate(m);
+  bind_rasterize(m);
   bind_simplify(m);
   bind_sparse_matmul(m);
 }

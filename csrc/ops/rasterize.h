@@ -1,0 +1,235 @@
+// Clip-space triangles to pixels: project each vertex, keep the smallest (depth, triangle) at each pixel, then the
+// barycentrics of the winner. Coverage is exact (core/triangle.h); b and its gradient follow METHODS 1.8.
+#pragma once
+#include "core/clip.h"
+#include "core/launch.h"
+
+namespace facecore {
+
+// The perspective-correct barycentrics of one triangle at one pixel centre p = (px, py), from unsnapped vertices, with
+// their derivative. Vertices are moved to q_k = (x_k - px w_k, y_k - py w_k): the adjugate form of METHODS 1.8 without
+// its cancellation. e = adj(M) p, b = e / sum e, and with r_k the x, y part of row k of M^-1 and c_i = r_i - b_i sum r:
+//   db_i / dq_j = -b_j c_i,    dq_j = (dx_j - px dw_j, dy_j - py dw_j)
+template <class T> struct PixelTriangle {
+  T px, py;
+  T qx[3], qy[3], w[3];
+  T b[3];
+  T determinant;
+  bool regular;  // false: too thin or too far to have barycentrics; the snapped ones are given, the gradient is zero
+
+  FACECORE_HD PixelTriangle(const T* const* corners, int64_t row, int64_t column, int64_t height, int64_t width) {
+    px = static_cast<T>(2 * column + 1 - width) / static_cast<T>(width);
+    py = static_cast<T>(height - 2 * row - 1) / static_cast<T>(height);
+    for (int k = 0; k < 3; ++k) {
+      w[k] = corners[k][3];
+      qx[k] = corners[k][0] - px * w[k];
+      qy[k] = corners[k][1] - py * w[k];
+    }
+    T edge[3], sum = T(0);
+    determinant = T(0);
+    for (int k = 0; k < 3; ++k) {
+      const int i = (k + 1) % 3, j = (k + 2) % 3;
+      edge[k] = qx[i] * qy[j] - qx[j] * qy[i];
+      sum += edge[k];
+      determinant += edge[k] * w[k];
+    }
+    // |s| = |sum / det| is 1 / |w| at the pixel (guard of METHODS 1.8). A pixel centre that the snapped triangle covers
+    // is at most 1/256 pixel outside the unsnapped one, so b far from [0, 1] means a triangle thinner than that.
+    constexpr T kSmallestS = T(1e-9), kFarthestFromHalf = T(1.5);
+    const T inverse = T(1) / sum;
+    regular = abs_of(sum) >= kSmallestS * abs_of(determinant) && determinant != T(0);
+    for (int k = 0; k < 3; ++k) {
+      b[k] = edge[k] * inverse;
+      regular = regular && abs_of(b[k] - T(0.5)) <= kFarthestFromHalf;  // false for NaN
+    }
+  }
+
+  // sum_i weight_i c_i
+  FACECORE_HD void combine_gradients(const T* weight, T& x, T& y) const {
+    const T mean = weight[0] * b[0] + weight[1] * b[1] + weight[2] * b[2];
+    x = y = T(0);
+    for (int k = 0; k < 3; ++k) {
+      const int i = (k + 1) % 3, j = (k + 2) % 3;
+      x += (weight[k] - mean) * (qy[i] * w[j] - qy[j] * w[i]);
+      y += (weight[k] - mean) * (qx[j] * w[i] - qx[i] * w[j]);
+    }
+    x /= determinant;
+    y /= determinant;
+  }
+
+ private:
+  FACECORE_HD static T abs_of(T value) { return value < T(0) ? -value : value; }
+};
+
+// One image. `keys` holds kUncovered on entry to draw().
+template <class T> struct RasterImage {
+  int64_t num_vertices, num_triangles;
+  int32_t height, width;
+  bool cull_backfaces;
+  const T* vertices_clip;    // [V, 4]
+  const int32_t* triangles;  // [T, 3]
+  SnappedVertex* snapped;    // [V]
+  uint64_t* keys;            // [H, W]
+  int32_t* triangle_id;      // [H, W]
+  T* barycentric;            // [H, W, 3]
+  T* z_ndc;                  // [H, W]
+
+  FACECORE_HD void project(int64_t vertex) const {
+    snapped[vertex] = project_vertex(vertices_clip + 4 * vertex, height, width);
+  }
+
+  FACECORE_HD void corners_of(int64_t triangle, const T** corners) const {
+    for (int k = 0; k < 3; ++k) corners[k] = vertices_clip + 4 * static_cast<int64_t>(triangles[3 * triangle + k]);
+  }
+
+  // Sets `result` for a triangle that needs no clipping. Returns the union of its vertices' outside bits, kNowhere when
+  // it cannot be seen at all (a bad index, a vertex that is not finite, all vertices beyond one plane).
+  FACECORE_HD uint32_t load(int64_t triangle, SnappedTriangle& result) const {
+    uint32_t any = 0, all = ~0u;
+    for (int k = 0; k < 3; ++k) {
+      const int32_t index = triangles[3 * triangle + k];
+      if (static_cast<uint32_t>(index) >= num_vertices) return kNowhere;
+      const SnappedVertex vertex = snapped[index];
+      result.set(k, vertex);
+      any |= vertex.outside;
+      all &= vertex.outside;
+    }
+    return (any & kNowhere) || all ? kNowhere : any;
+  }
+
+  FACECORE_HD void draw_triangle(int64_t triangle) const {
+    SnappedTriangle whole;
+    const uint32_t outside = load(triangle, whole);
+    if (outside == 0) draw_piece(whole, triangle);
+    else if (outside != kNowhere) draw_clipped(triangle);
+  }
+
+  FACECORE_HD void draw_piece(const SnappedTriangle& piece, int64_t triangle) const {
+    const PixelBox box = piece.box(height, width);
+    if (!box.empty()) draw(piece, box, static_cast<int32_t>(triangle), width, cull_backfaces, 0, 1, keys);
+  }
+
+  FACECORE_HD void draw_clipped(int64_t triangle) const {
+    const T* corners[3];
+    corners_of(triangle, corners);
+    ClippedTriangle clipped;
+    clipped.clip(corners);
+    SnappedTriangle piece;
+    for (int i = 0; i < clipped.num_pieces(); ++i)
+      if (clipped.piece(i, height, width, piece)) draw_piece(piece, triangle);
+  }
+
+  FACECORE_HD void resolve(int64_t pixel, uint64_t key) const {
+    T* b = barycentric + 3 * pixel;
+    if (key == kUncovered) {
+      triangle_id[pixel] = -1;
+      z_ndc[pixel] = T(1);
+      b[0] = b[1] = b[2] = T(0);
+      return;
+    }
+    const int32_t triangle = key_triangle(key);
+    triangle_id[pixel] = triangle;
+    z_ndc[pixel] = static_cast<T>(key_z(key));
+    const T* corners[3];
+    corners_of(triangle, corners);
+    const PixelTriangle<T> at_pixel(corners, pixel / width, pixel % width, height, width);
+    if (!at_pixel.regular) return snapped_barycentric(triangle, pixel, key, b);
+    for (int k = 0; k < 3; ++k) b[k] = at_pixel.b[k];
+  }
+
+ private:
+  // Perspective-correct barycentrics of the snapped piece that won the pixel: its screen weights over w, on the corners.
+  FACECORE_HD void snapped_barycentric(int64_t triangle, int64_t pixel, uint64_t key, T* b) const {
+    const T* corners[3];
+    corners_of(triangle, corners);
+    ClippedTriangle clipped;
+    clipped.clip(corners);  // one piece, the triangle itself, where no plane cuts it
+    const int32_t row = static_cast<int32_t>(pixel / width), column = static_cast<int32_t>(pixel % width);
+    SnappedTriangle piece;
+    for (int i = 0; i < clipped.num_pieces(); ++i) {
+      if (!clipped.piece(i, height, width, piece)) continue;
+      const EdgeFunctions<int64_t> edges(piece, {column, column, row, row}, cull_backfaces);
+      if (edges.area == 0 || !EdgeFunctions<int64_t>::covers(edges.start)) continue;
+      double depth_weight[3];
+      edges.depth_weights(piece.z, depth_weight);
+      if (make_key(edges.depth(edges.start, depth_weight), static_cast<int32_t>(triangle)) != key) continue;
+      double on_corner[3] = {0.0, 0.0, 0.0}, sum = 0.0;
+      for (int k = 0; k < 3; ++k) {
+        const double* weight = clipped.weight[clipped.piece_point(i, k)];
+        double point[4];
+        clipped.position(weight, point);
+        const double share = static_cast<double>(edges.start[k] + edges.excluded[k]) / point[3];
+        for (int c = 0; c < 3; ++c) on_corner[c] += share * weight[c];
+      }
+      for (int c = 0; c < 3; ++c) sum += on_corner[c];
+      for (int c = 0; c < 3; ++c) b[c] = static_cast<T>(on_corner[c] / sum);
+      return;
+    }
+  }
+};
+
+template <class T> struct RasterBatch {
+  RasterImage<T> first;  // the pointers of image 0; triangles are shared
+
+  FACECORE_HD RasterImage<T> image(int64_t n) const {
+    RasterImage<T> result = first;
+    const int64_t pixels = static_cast<int64_t>(first.height) * first.width;
+    result.vertices_clip += n * first.num_vertices * 4;
+    result.snapped += n * first.num_vertices;
+    result.keys += n * pixels;
+    result.triangle_id += n * pixels;
+    result.barycentric += n * pixels * 3;
+    result.z_ndc += n * pixels;
+    return result;
+  }
+};
+
+template <class T> struct ProjectVertices {
+  RasterBatch<T> batch;
+  FACECORE_HD void operator()(int64_t image, int64_t vertex) const { batch.image(image).project(vertex); }
+};
+template <class T> struct ResolvePixels {
+  RasterBatch<T> batch;
+  FACECORE_HD void operator()(int64_t image, int64_t pixel) const {
+    const RasterImage<T> here = batch.image(image);
+    here.resolve(pixel, here.keys[pixel]);
+  }
+};
+
+// The .cu file's drawing of every triangle of every image.
+template <class T> void draw_cuda(const RasterBatch<T>& batch, int64_t num_images, std::uintptr_t stream);
+
+// grad_v_j += -b_j (G_x, G_y, 0, -(px G_x + py G_y)),  G = sum_i grad_b_i c_i
+template <class T> struct RasterizeBackward {
+  int64_t num_vertices;
+  int64_t height, width;
+  const T* grad_barycentric;   // [N, H, W, 3]
+  const T* vertices_clip;      // [N, V, 4]
+  const int32_t* triangles;    // [T, 3]
+  const int32_t* triangle_id;  // [N, H, W]
+  T* grad_vertices_clip;       // [N, V, 4], zero on entry
+
+  FACECORE_HD void operator()(int64_t image, int64_t pixel) const {
+    const int64_t p = image * height * width + pixel;
+    if (triangle_id[p] < 0) return;
+    int64_t offset[3];
+    const T* corners[3];
+    for (int k = 0; k < 3; ++k) {
+      offset[k] = 4 * (image * num_vertices + triangles[3 * static_cast<int64_t>(triangle_id[p]) + k]);
+      corners[k] = vertices_clip + offset[k];
+    }
+    const PixelTriangle<T> at_pixel(corners, pixel / width, pixel % width, height, width);
+    if (!at_pixel.regular) return;
+    T x, y;
+    at_pixel.combine_gradients(grad_barycentric + 3 * p, x, y);
+    const T along_w = -(at_pixel.px * x + at_pixel.py * y);
+    for (int k = 0; k < 3; ++k) {
+      T* grad = grad_vertices_clip + offset[k];
+      accumulate(grad, -at_pixel.b[k] * x);
+      accumulate(grad + 1, -at_pixel.b[k] * y);
+      accumulate(grad + 3, -at_pixel.b[k] * along_w);
+    }
+  }
+};
+
+}  // namespace facecore

@@ -1,0 +1,233 @@
+"""Clip-space triangles to the nearest triangle and its barycentrics at each pixel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from facecore.ops._debug import check_indices
+from facecore.ops._library import FLOATS, INT32, call, check_tensor, make_op
+from facecore.structures import Fragments
+
+MAX_SIZE = 16384  # pixels a side: keeps the snapped coordinates of csrc/core/triangle.h in range
+_SERIAL_WORK = 1 << 15  # vertices + triangles + pixels below which starting threads costs more than it saves
+_SMALLEST_S, _FARTHEST_FROM_HALF = 1e-9, 1.5  # when a triangle has barycentrics: PixelTriangle in csrc/ops/rasterize.h
+
+
+def rasterize(
+    vertices_clip: torch.Tensor, triangles: torch.Tensor, height: int, width: int, *, cull_backfaces: bool = False
+) -> Fragments:
+    """Returns the nearest triangle at each pixel centre, with its perspective-correct barycentrics and depth.
+
+    Args:
+        vertices_clip: homogeneous clip coordinates (x, y, z, w), float32 or float64 [N, V, 4]; NDC = xyz / w, x right,
+            y up, z smaller = nearer, seen where all are in [-1, 1].
+        triangles: vertex indices, int32 [T, 3], shared by the images; counter-clockwise seen from the front.
+        height, width: the picture's size in pixels, 0 to 16384. Row 0 is the top; the centre of pixel (i, j) is at NDC
+            x = 2 (j + 0.5) / width - 1, y = 1 - 2 (i + 0.5) / height.
+        cull_backfaces: leave out triangles that are clockwise on the screen.
+
+    Returns Fragments: triangle_id int32 [N, H, W], -1 = uncovered; barycentric [N, H, W, 3], 0 where uncovered;
+    z_ndc [N, H, W] with float32 accuracy, 1 where uncovered.
+
+    Coverage is exact: vertices are snapped to 1/256 pixel, a centre on a shared edge belongs to one triangle (top-left
+    rule), the nearest float32 depth wins, then the lowest triangle. Triangles that cross |z| = w or leave the picture by
+    64 half-pictures are clipped. Triangles with a vertex that is NaN, infinite or (0, 0, 0, 0), or with an index out of
+    range, are not drawn (facecore.ops.set_debug makes the last an error). Barycentrics come from the unsnapped vertices,
+    so they may be slightly negative at an edge; a triangle thinner than the snapping gives the snapped ones.
+
+    barycentric is twice differentiable in vertices_clip, with triangle_id held fixed (zero where a triangle is thinner
+    than the snapping, none through occlusion); triangle_id and z_ndc are not differentiable. triangle_id and z_ndc are
+    bit-equal on every device and for any number of threads. The gradient is deterministic on the CPU; on CUDA it is
+    added with atomics, and in a fixed order (slower) under torch.use_deterministic_algorithms(True).
+    Raises ValueError for a wrong shape, dtype, device or size. METHODS 1.8.
+    """
+    for name, size in (("height", height), ("width", width)):
+        if isinstance(size, bool) or not isinstance(size, (int, torch.SymInt)):
+            raise ValueError(f"{name} must be an int, got {type(size).__name__}")
+    return Fragments(*_rasterize(vertices_clip, triangles, height, width, bool(cull_backfaces)))
+
+
+def _check(vertices_clip: torch.Tensor, triangles: torch.Tensor) -> dict[str, int]:
+    sizes = check_tensor("vertices_clip", vertices_clip, ("N", "V", 4), FLOATS)
+    return check_tensor("triangles", triangles, ("T", 3), INT32, like=vertices_clip, sizes=sizes)
+
+
+def _fake(
+    vertices_clip: torch.Tensor, triangles: torch.Tensor, height: int, width: int, cull_backfaces: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    n = _check(vertices_clip, triangles)["N"]
+    for name, size in (("height", height), ("width", width)):
+        if size < 0 or size > MAX_SIZE:
+            raise ValueError(f"{name} must be from 0 to {MAX_SIZE}, got {size}")
+    return (
+        vertices_clip.new_empty((n, height, width), dtype=torch.int32),
+        vertices_clip.new_empty((n, height, width, 3)),
+        vertices_clip.new_empty((n, height, width)),
+    )
+
+
+def _kernel(
+    vertices_clip: torch.Tensor, triangles: torch.Tensor, height: int, width: int, cull_backfaces: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    outputs = _fake(vertices_clip, triangles, height, width, cull_backfaces)
+    n, v, t, pixels = *vertices_clip.shape[:2], triangles.shape[0], height * width
+    check_indices("triangles", triangles, v)
+    threads = 1
+    if vertices_clip.is_cuda:
+        keys = vertices_clip.new_full((n, pixels), -1, dtype=torch.int64)  # all bits set: uncovered
+        snapped = vertices_clip.new_empty((n, v, 4), dtype=torch.int32)
+    else:
+        if n * (v + t + pixels) > _SERIAL_WORK:
+            threads = torch.get_num_threads()
+        keys = vertices_clip.new_empty((threads, pixels), dtype=torch.int64)
+        snapped = vertices_clip.new_empty((threads if n >= threads else 1, v, 4), dtype=torch.int32)
+    call(
+        "rasterize",
+        vertices_clip,
+        (n, v, t, height, width, int(cull_backfaces), threads),
+        (vertices_clip, triangles),
+        (snapped, keys, *outputs),
+    )
+    return outputs
+
+
+def _setup(ctx: Any, inputs: Any, output: Any) -> None:
+    vertices_clip, triangles = inputs[:2]
+    triangle_id, _, z_ndc = output
+    ctx.mark_non_differentiable(triangle_id, z_ndc)
+    ctx.save_for_backward(vertices_clip, triangles, triangle_id)
+
+
+def _backward(
+    ctx: Any, grad_triangle_id: torch.Tensor | None, grad_barycentric: torch.Tensor, grad_z_ndc: torch.Tensor | None
+) -> tuple[torch.Tensor | None, ...]:
+    return _rasterize_backward(grad_barycentric, *ctx.saved_tensors), None, None, None, None
+
+
+def _backward_fake(
+    grad_barycentric: torch.Tensor, vertices_clip: torch.Tensor, triangles: torch.Tensor, triangle_id: torch.Tensor
+) -> torch.Tensor:
+    sizes = _check(vertices_clip, triangles)
+    check_tensor("triangle_id", triangle_id, ("N", "H", "W"), INT32, like=vertices_clip, sizes=sizes)
+    check_tensor("grad_barycentric", grad_barycentric, ("N", "H", "W", 3), FLOATS, like=vertices_clip, sizes=sizes)
+    return torch.empty_like(vertices_clip, memory_format=torch.contiguous_format)
+
+
+def _backward_kernel(
+    grad_barycentric: torch.Tensor, vertices_clip: torch.Tensor, triangles: torch.Tensor, triangle_id: torch.Tensor
+) -> torch.Tensor:
+    grad_vertices = _backward_fake(grad_barycentric, vertices_clip, triangles, triangle_id)
+    if vertices_clip.is_cuda and torch.are_deterministic_algorithms_enabled():
+        return _backward_by_index(grad_barycentric, vertices_clip, triangles, triangle_id)
+    grad_vertices.zero_()
+    n, h, w = triangle_id.shape
+    call(
+        "rasterize_backward",
+        vertices_clip,
+        (n, vertices_clip.shape[1], h, w),
+        (grad_barycentric, vertices_clip, triangles, triangle_id),
+        (grad_vertices,),
+    )
+    return grad_vertices
+
+
+def _backward_by_index(
+    grad_barycentric: torch.Tensor, vertices_clip: torch.Tensor, triangles: torch.Tensor, triangle_id: torch.Tensor
+) -> torch.Tensor:
+    """rasterize_backward in torch operations, whose index_put_ adds in a fixed order on CUDA when asked to."""
+    pixels = _CoveredPixels(vertices_clip, triangles, triangle_id)
+    b, c = pixels.b, pixels.c
+    gradient = (grad_barycentric[pixels.where].unsqueeze(-1) * c).sum(-2, keepdim=True)  # G
+    return pixels.scatter(-b.unsqueeze(-1) * gradient)
+
+
+class _CoveredPixels:
+    """b and c of csrc/ops/rasterize.h at the covered pixels, in differentiable torch operations.
+
+    db_i = -sum_j b_j (c_i . dq_j),  dc_i = -sum_j (c_i . dq_j) c_j  for dq_j = (dx_j - px dw_j, dy_j - py dw_j):
+    b and c are closed under differentiation, so every derivative of the barycentrics is made of the two.
+    """
+
+    def __init__(self, vertices_clip: torch.Tensor, triangles: torch.Tensor, triangle_id: torch.Tensor) -> None:
+        _, height, width = triangle_id.shape
+        self.shape = vertices_clip.shape
+        self.where = torch.nonzero(triangle_id >= 0, as_tuple=True)
+        image, row, column = self.where
+        self.index = (image.unsqueeze(-1), triangles.long()[triangle_id[self.where].long()])  # [P, 1], [P, 3]
+        x = (2 * column + 1 - width).to(vertices_clip.dtype) / width
+        y = (height - 2 * row - 1).to(vertices_clip.dtype) / height
+        self.center = torch.stack((x, y), -1)  # [P, 2]
+        corners = vertices_clip[self.index]  # [P, 3, 4]
+        q, w = self.move(corners), corners[..., 3]
+        following, preceding = q.roll(-1, 1), q.roll(-2, 1)
+        edge = following[..., 0] * preceding[..., 1] - preceding[..., 0] * following[..., 1]
+        total, determinant = edge.sum(-1, keepdim=True), (edge * w).sum(-1, keepdim=True)
+        b = edge / torch.where(total == 0, 1.0, total)
+        regular = (total.abs() >= _SMALLEST_S * determinant.abs()) & (determinant != 0)
+        regular = regular & ((b - 0.5).abs() <= _FARTHEST_FROM_HALF).all(-1, keepdim=True)
+        rows = torch.stack(
+            (
+                following[..., 1] * w.roll(-2, 1) - preceding[..., 1] * w.roll(-1, 1),
+                preceding[..., 0] * w.roll(-1, 1) - following[..., 0] * w.roll(-2, 1),
+            ),
+            -1,
+        )
+        rows = rows / torch.where(regular, determinant, 1.0).unsqueeze(-1)
+        self.b = torch.where(regular, b, 0.0)  # [P, 3]
+        c = rows - self.b.unsqueeze(-1) * rows.sum(1, keepdim=True)
+        self.c = torch.where(regular.unsqueeze(-1), c, 0.0)  # [P, 3, 2]; 0: no gradient
+
+    def move(self, corners: torch.Tensor) -> torch.Tensor:
+        """q of [P, 3, 4]: [P, 3, 2]."""
+        return corners[..., :2] - self.center.unsqueeze(1) * corners[..., 3:]
+
+    def gather(self, vertices: torch.Tensor) -> torch.Tensor:
+        return self.move(vertices[self.index])
+
+    def scatter(self, grad_q: torch.Tensor) -> torch.Tensor:
+        """The transpose of gather: [P, 3, 2] to [N, V, 4], in a fixed order under deterministic algorithms."""
+        along_w = -(self.center.unsqueeze(1) * grad_q).sum(-1, keepdim=True)
+        grad_corners = torch.cat((grad_q, torch.zeros_like(along_w), along_w), -1)
+        image, vertex = torch.broadcast_tensors(*self.index)
+        return grad_q.new_zeros(self.shape).index_put((image, vertex), grad_corners, accumulate=True)
+
+
+def _backward_setup(ctx: Any, inputs: Any, output: Any) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _backward_backward(ctx: Any, grad_grad_vertices: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    """For phi = <grad_grad, rasterize_backward> = -G . u with u = sum_j b_j gq_j, gq = q of grad_grad:
+
+    dphi/dgrad_b_i = -c_i . u,   dphi/dq_k = (c_k . u) G + b_k sum_j (G . gq_j) c_j
+    """
+    grad_barycentric, vertices_clip, triangles, triangle_id = ctx.saved_tensors
+    pixels = _CoveredPixels(vertices_clip, triangles, triangle_id)
+    b, c, gq = pixels.b.unsqueeze(-1), pixels.c, pixels.gather(grad_grad_vertices)
+    u = (b * gq).sum(1, keepdim=True)
+    gradient = (grad_barycentric[pixels.where].unsqueeze(-1) * c).sum(1, keepdim=True)
+    along_u = (c * u).sum(-1, keepdim=True)
+    to_grad = torch.zeros_like(grad_barycentric).index_put(pixels.where, -along_u.squeeze(-1))
+    to_q = along_u * gradient + b * ((gradient * gq).sum(-1, keepdim=True) * c).sum(1, keepdim=True)
+    return to_grad, pixels.scatter(to_q), None, None
+
+
+_rasterize_backward = make_op(
+    "rasterize_backward",
+    "(Tensor grad_barycentric, Tensor vertices_clip, Tensor triangles, Tensor triangle_id) -> Tensor",
+    _backward_kernel,
+    _backward_fake,
+    setup=_backward_setup,
+    backward=_backward_backward,
+)
+_rasterize = make_op(
+    "rasterize",
+    "(Tensor vertices_clip, Tensor triangles, SymInt height, SymInt width, bool cull_backfaces)"
+    " -> (Tensor, Tensor, Tensor)",
+    _kernel,
+    _fake,
+    setup=_setup,
+    backward=_backward,
+)
