@@ -57,8 +57,10 @@ def run(config: SemiSupervisedConfig) -> int:
     out.mkdir(parents=True, exist_ok=True)
     write_yaml(out / "config.yaml", config)
     facts = {"config_hash": config_hash(config), "seed": config.run.seed, "morphable": morphable.name}
-    print(f"configuration {facts['config_hash']}, seed {config.run.seed}, {morphable.name} "
-          f"({morphable.num_vertices} vertices), {len(photos) if photos else 0} photographs, {trainer.device}")
+    print(
+        f"configuration {facts['config_hash']}, seed {config.run.seed}, {morphable.name} "
+        f"({morphable.num_vertices} vertices), {len(photos) if photos else 0} photographs, {trainer.device}"
+    )
     validation = train(trainer, config.run, facts)
     for name, value in validation.items():
         print(f"{name:>28} {value:9.4f}")
@@ -71,8 +73,10 @@ def check(config: SemiSupervisedConfig) -> None:
     if config.data.labelled_batch < 2 or config.data.labelled_batch % 2:
         raise UsageError(f"--data.labelled-batch must be even and at least 2, got {config.data.labelled_batch}")
     if len(config.model.shape_channels) != len(config.model.factors) + 1:
-        raise UsageError("--model.shape-channels must have one width more than --model.factors has factors, got "
-                         f"{len(config.model.shape_channels)} and {len(config.model.factors)}")
+        raise UsageError(
+            "--model.shape-channels must have one width more than --model.factors has factors, got "
+            f"{len(config.model.shape_channels)} and {len(config.model.factors)}"
+        )
     for name in ("photos", "landmarks", "identities", "masks"):
         path = getattr(config.data, name)
         if path is not None and not path.exists():
@@ -86,8 +90,10 @@ def load_morphable(config: SemiSupervisedConfig):  # type: ignore[no-untyped-def
     if name == "procedural":
         return load(name, num_vertices=config.model.num_vertices)
     if not pathlib.Path(name).exists():
-        raise UsageError(f"--model.morphable {name}: no such file or folder; give 'procedural', a facecore npz or an "
-                         "ICT-FaceKit npz or folder")
+        raise UsageError(
+            f"--model.morphable {name}: no such file or folder; give 'procedural', a facecore npz or an "
+            "ICT-FaceKit npz or folder"
+        )
     return load(name, region=config.model.region, refine=config.model.refine)
 
 

@@ -12,7 +12,9 @@ def similarity_align(points: torch.Tensor, target: torch.Tensor) -> torch.Tensor
     Raises ValueError for shapes that differ or fewer than three points.
     """
     if points.shape != target.shape or points.ndim != 3 or points.shape[-1] != 3 or points.shape[1] < 3:
-        raise ValueError(f"points and target must both be [N, V >= 3, 3], got {list(points.shape)}, {list(target.shape)}")
+        raise ValueError(
+            f"points and target must both be [N, V >= 3, 3], got {list(points.shape)}, {list(target.shape)}"
+        )
     source, goal = points.double(), target.double()
     source_mean, goal_mean = source.mean(1, keepdim=True), goal.mean(1, keepdim=True)
     source, goal = source - source_mean, goal - goal_mean

@@ -40,7 +40,9 @@ def _fit_one(points: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -
     x, q = points - centre, target - target_centre
     if int((weight > 0).sum()) >= MIN_AFFINE_POINTS:
         normal = x.T @ (share * x)
-        affine = torch.linalg.solve(normal + _RIDGE * normal.diagonal().sum() * torch.eye(3).double(), x.T @ (share * q))
+        affine = torch.linalg.solve(
+            normal + _RIDGE * normal.diagonal().sum() * torch.eye(3).double(), x.T @ (share * q)
+        )
         rows = affine.T  # [2, 3]
         scale = rows.norm(dim=1).mean()
         first, second = (row / row.norm().clamp_min(1e-12) for row in rows)

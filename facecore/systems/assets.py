@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import torch
@@ -83,7 +84,7 @@ class FaceAssets:
             Mesh(tensors[f"levels.{i}.vertices"], tensors[f"levels.{i}.triangles"]) for i in range(1, num_levels)
         ]
         sizes = [mesh.num_vertices for mesh in levels]
-        pairs = list(zip(sizes[:-1], sizes[1:]))
+        pairs = list(itertools.pairwise(sizes))
         hierarchy = Hierarchy(
             levels=levels,
             up=[_matrix(tensors, f"up.{i}", (fine, coarse)) for i, (fine, coarse) in enumerate(pairs)],

@@ -53,8 +53,10 @@ def find_faces(
         crops = [FaceCrop.from_landmarks(landmarks, size, size) for landmarks in found]
         return [FaceInput(path, image, crop, landmarks, mask) for crop, landmarks in zip(crops, found)]
     if not assume_cropped:
-        raise ValueError(f"{path}: no landmarks; put {path.stem}.pts (68 or 5 points) beside it, give --landmarks, or "
-                         "--assume-cropped if the picture shows the face alone")
+        raise ValueError(
+            f"{path}: no landmarks; put {path.stem}.pts (68 or 5 points) beside it, give --landmarks, or "
+            "--assume-cropped if the picture shows the face alone"
+        )
     return [FaceInput(path, image, FaceCrop.whole(height, width, size, size), None, mask)]
 
 
@@ -81,7 +83,7 @@ def observe(faces: list[FaceInput], size: int) -> Observation:
 
 
 def start_from_mean_face(model: MorphableModel, observation: Observation) -> CoefficientParameters:
-    """The mean face of the model posed by the landmarks; faces without landmarks look straight from the crop's middle."""
+    """The mean face of the model posed by the landmarks; a face without landmarks looks straight ahead."""
     n, size = len(observation.images), observation.images.shape[-1]
     mean = model.mean_shape()[model.landmarks68]
     eyes, mouth = (mean[36] + mean[39]) / 2, mean[48]

@@ -26,7 +26,9 @@ def load(path: str | pathlib.Path, device: torch.device | str = "cpu") -> SemiSu
         raise ValueError(f"{path} holds the system {name!r}; this version of facecore knows '{SEMI_SUPERVISED}'")
     try:
         config = overlay(ModelConfig(), checkpoint.plain["config"]["model"] | {"encoder_weights": None})
-        system = SemiSupervised(config, FaceAssets.from_tensors(checkpoint.tensors["assets"], checkpoint.plain["assets"]))
+        system = SemiSupervised(
+            config, FaceAssets.from_tensors(checkpoint.tensors["assets"], checkpoint.plain["assets"])
+        )
         system.load_state_dict(checkpoint.tensors["model"])
     except (KeyError, RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[0]

@@ -65,7 +65,7 @@ class Refined:
 
 
 def photometric_error(rendering: Rendering, images: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean absolute colour difference over the mask, [N] in [0, 1]; a mask pixel that no triangle covers counts as 1."""
+    """Mean absolute colour difference over the mask, [N] in [0, 1]; a mask pixel that nothing covers counts as 1."""
     difference = (rendering.image.clamp(0, 1) - images).abs().mean(1)
     difference = torch.where(rendering.alpha > 0, difference, torch.ones_like(difference))
     return (difference * mask).sum((1, 2)) / mask.sum((1, 2)).clamp_min(1)

@@ -78,7 +78,7 @@ class SemiSupervised(nn.Module):
         self.pose_head = _zero_linear(features, POSE_SIZE)
         self.light_head = _zero_linear(features, LIGHT_SIZE)
         hierarchy = assets.hierarchy
-        decoder = dict(num_terms=config.num_terms, kind=config.laplacian)
+        decoder = {"num_terms": config.num_terms, "kind": config.laplacian}
         self.shape_decoder = MeshDecoder(
             hierarchy, config.identity_size + config.expression_size, config.shape_channels, **decoder
         )

@@ -105,8 +105,8 @@ class SemiSupervisedConfig:
     model: ModelConfig = ModelConfig()
     weights: LossWeights = LossWeights()
     stages: StageConfig = StageConfig()
-    data: DataConfig = DataConfig()
-    run: RunConfig = RunConfig()
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    run: RunConfig = dataclasses.field(default_factory=RunConfig)
 
 
 def preset(name: Preset) -> SemiSupervisedConfig:

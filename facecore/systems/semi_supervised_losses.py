@@ -29,11 +29,12 @@ class IdentityLoss(nn.Module):
         self.center = losses.CenterLoss(num_identities, identity_size)
 
     def forward(self, identity_code: torch.Tensor, identity: torch.Tensor, center_weight: float) -> torch.Tensor:
-        known = identity >= 0
-        if not bool(known.any()):
-            return identity_code.sum() * 0.0
-        codes, persons = identity_code[known], identity[known]
-        return losses.identification_loss(self.classifier(codes), persons) + center_weight * self.center(codes, persons)
+        """identity_code [N, 128], identity int64 [N], -1 = unknown. In training mode the centres follow."""
+        softmax = losses.identification_loss(self.classifier(identity_code), identity)
+        center = self.center(identity_code, identity)
+        if self.training:
+            self.center.update(identity_code, identity)
+        return softmax + center_weight * center
 
 
 @dataclasses.dataclass

@@ -195,8 +195,10 @@ class SemiSupervisedTrainer:
         """Raises ValueError when the checkpoint is of another configuration, model or set of persons."""
         mine, theirs = config_hash(self.config), checkpoint.plain.get("config_hash")
         if mine != theirs:
-            raise ValueError(f"the checkpoint was made with configuration {theirs}, this run has {mine}; "
-                             "resume with the settings saved in config.yaml")
+            raise ValueError(
+                f"the checkpoint was made with configuration {theirs}, this run has {mine}; "
+                "resume with the settings saved in config.yaml"
+            )
         if checkpoint.plain["assets"]["morphable_hash"] != self.system.assets.morphable_hash:
             raise ValueError("the checkpoint was trained on another morphable model; give the same --model.morphable")
         if "optimizer" not in checkpoint.tensors:

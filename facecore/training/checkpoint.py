@@ -19,7 +19,8 @@ FORMAT = "facecore-checkpoint-1"
 class Checkpoint:
     """Groups of named tensors, and plain JSON values beside them.
 
-    tensors: {"model": {...}, "assets": {...}, "optimizer": {...}, ...}. plain: at least "system", "config", "iteration".
+    tensors: {"model": {...}, "assets": {...}, "optimizer": {...}, ...}.
+    plain: at least "system", "config", "iteration".
     """
 
     tensors: dict[str, dict[str, torch.Tensor]]
@@ -40,7 +41,9 @@ class Checkpoint:
                 os.fsync(written.fileno())
             os.replace(temporary, path)
         except (OSError, SafetensorError) as error:
-            raise OSError(f"cannot write the checkpoint {path}: {error}; free some space or choose another --run.out") from error
+            raise OSError(
+                f"cannot write the checkpoint {path}: {error}; free some space or choose another --run.out"
+            ) from error
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -61,7 +64,9 @@ class Checkpoint:
                     if groups is None or group in groups:
                         tensors.setdefault(group, {})[name] = file.get_tensor(key)
         except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
-            raise ValueError(f"the checkpoint {path} is damaged ({error}); use an earlier one or train again") from error
+            raise ValueError(
+                f"the checkpoint {path} is damaged ({error}); use an earlier one or train again"
+            ) from error
         return cls(tensors, plain)
 
 
@@ -75,6 +80,6 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, 
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value
+        state.setdefault(int(index), {})[name] = value.clone()  # the optimiser writes into its state
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -21,7 +21,7 @@ LAST, FINAL, METRICS = "last.safetensors", "model.safetensors", "metrics.jsonl"
 
 
 class Trainer(Protocol):
-    """What a system gives the loop. Randomness must be keyed by the iteration, so that a resumed run is the same run."""
+    """What a system gives the loop. Its randomness is keyed by the iteration, so that a resumed run is the same run."""
 
     total_iterations: int
     images_per_iteration: int
@@ -90,9 +90,12 @@ def train(trainer: Trainer, run: RunConfig, facts: dict[str, Any]) -> dict[str, 
 def check_finite(terms: dict[str, torch.Tensor], iteration: int) -> None:
     """Raises NotFinite naming the first loss that is not a finite number."""
     for name, value in terms.items():
-        if not math.isfinite(float(value)):
-            raise NotFinite(f"the loss '{name}' is {float(value)} at iteration {iteration}; lower the learning rate or "
-                            "its weight, and go on from the last checkpoint with --run.resume")
+        number = float(value.detach())
+        if not math.isfinite(number):
+            raise NotFinite(
+                f"the loss '{name}' is {number} at iteration {iteration}; lower the learning rate or "
+                "its weight, and go on from the last checkpoint with --run.resume"
+            )
 
 
 def _record(

@@ -1,0 +1,81 @@
+"""facecore.training.checkpoint: round trip, atomicity, damage."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+import torch
+
+from facecore.training import checkpoint as module
+from facecore.training.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors
+
+
+def example() -> Checkpoint:
+    return Checkpoint(
+        {"model": {"a.weight": torch.arange(6.0).view(2, 3)}, "other": {"n": torch.tensor(3)}}, {"x": [1]}
+    )
+
+
+def test_round_trip(tmp_path):
+    path = tmp_path / "folder" / "c.safetensors"
+    example().save(path)
+    loaded = Checkpoint.load(path)
+    assert loaded.plain == {"x": [1]}
+    assert loaded.tensors["model"]["a.weight"].equal(example().tensors["model"]["a.weight"])
+    assert loaded.tensors["other"]["n"].equal(torch.tensor(3))
+    assert set(Checkpoint.load(path, ("model",)).tensors) == {"model"}
+    assert [p.name for p in path.parent.iterdir()] == ["c.safetensors"]
+
+
+def test_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "c.safetensors"
+    example().save(path)
+    before = path.read_bytes()
+
+    def full(tensors, filename, metadata):
+        with open(filename, "wb") as file:
+            file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module, "save_file", full)
+    with pytest.raises(OSError, match=r"cannot write the checkpoint .*c\.safetensors.*No space left"):
+        example().save(path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["c.safetensors"]
+
+
+def test_damaged_absent_and_foreign_files(tmp_path):
+    path = tmp_path / "c.safetensors"
+    with pytest.raises(ValueError, match="no checkpoint at"):
+        Checkpoint.load(path)
+    example().save(path)
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"\x00" * 100, whole[:8] + b"\xff" * 50 + whole[58:]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=str(path)):
+            Checkpoint.load(path)
+    from safetensors.torch import save_file
+
+    save_file({"w": torch.zeros(2)}, str(path))
+    with pytest.raises(ValueError, match="not a facecore checkpoint"):
+        Checkpoint.load(path)
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.RMSprop])
+def test_optimizer_state_is_restored_exactly(kind):
+    def steps(optimizer, weight, count, start):
+        for i in range(count):
+            optimizer.zero_grad()
+            ((weight - start - i) ** 2).sum().backward()
+            optimizer.step()
+
+    whole = torch.nn.Parameter(torch.zeros(5))
+    optimizer = kind([whole], lr=0.1)
+    steps(optimizer, whole, 3, 0)
+    resumed = torch.nn.Parameter(whole.detach().clone())
+    other = kind([resumed], lr=0.1)
+    load_optimizer_tensors(other, optimizer_tensors(optimizer))
+    steps(optimizer, whole, 3, 3)
+    steps(other, resumed, 3, 3)
+    assert whole.equal(resumed)
