@@ -1,0 +1,131 @@
+"""The layout is a test: an operator's files share its stem, and imports point down only."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import pathlib
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from facecore import ops, reference
+
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+PACKAGE = REPOSITORY / "facecore"
+
+# Lower imports nothing of higher; packages of one line may import each other.
+LAYERS = (
+    ("_C", "structures"),
+    ("ops", "reference"),
+    ("losses", "mesh"),
+    ("render", "morphable", "nn", "perception"),
+    ("training", "data", "evaluation"),
+    ("systems",),
+    ("cli",),
+)
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+
+ROOT_ENTRIES = {
+    *("pyproject.toml", "CMakeLists.txt", "csrc", "facecore", "python_tests", "benchmarks", "README.md", "docs"),
+    *("constraints.txt", "LICENSE", "CHANGELOG.md", "CITATION.cff"),
+    *(".ci", ".clang-format", ".pre-commit-config.yaml", ".gitignore"),
+}
+
+
+@pytest.mark.parametrize("op", ops.__all__)
+def test_an_op_has_all_its_files(op):
+    files = [
+        *(f"csrc/ops/{op}.{suffix}" for suffix in ("h", "cpp", "cu")),
+        f"facecore/ops/{op}.py",
+        f"python_tests/test_{op}.py",
+        f"benchmarks/bench_{op}.py",
+    ]
+    missing = [name for name in files if not (REPOSITORY / name).is_file()]
+    assert not missing, f"facecore.ops.{op} lacks {missing}"
+
+
+@pytest.mark.parametrize("op", ops.__all__)
+def test_an_op_has_a_reference_with_its_arguments(op):
+    function = getattr(reference, op, None)
+    assert function is not None, f"facecore.reference lacks {op}"
+    assert list(inspect.signature(function).parameters) == list(inspect.signature(getattr(ops, op)).parameters)
+
+
+@pytest.mark.parametrize("op", ops.__all__)
+def test_an_op_says_what_it_takes_and_how_it_differentiates(op):
+    text = inspect.getdoc(getattr(ops, op)) or ""
+    assert "ifferentiable" in text, f"{op}: say in what it is differentiable"
+    assert "eterministic" in text, f"{op}: say whether it is deterministic"
+    assert "Raises" in text, f"{op}: say what it raises"
+    absent = [name for name in inspect.signature(getattr(ops, op)).parameters if name not in text]
+    assert not absent, f"{op}: the docstring does not speak of {absent}"
+
+
+def test_every_op_source_belongs_to_an_op():
+    stems = {path.stem for path in (REPOSITORY / "csrc/ops").iterdir()}
+    public = {path.stem for path in (PACKAGE / "ops").glob("[a-z]*.py")}
+    assert stems - public == set(), "sources in csrc/ops without facecore/ops/<stem>.py"
+    assert public - set(ops.__all__) == set(), "operators that facecore.ops does not export"
+
+
+def test_every_loss_source_has_its_python_file():
+    stems = {path.stem for path in (REPOSITORY / "csrc/losses").glob("*")}
+    assert stems - {path.stem for path in (PACKAGE / "losses").glob("*.py")} == set()
+
+
+def test_nothing_else_at_the_top():
+    if not (REPOSITORY / ".git").exists():
+        pytest.skip("not a checkout: an unpacked archive may lie beside other things")
+    listed = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    assert {line.split("/")[0] for line in listed.splitlines()} - ROOT_ENTRIES == set()
+
+
+@pytest.mark.parametrize("name", sorted(RANK, key=lambda name: RANK[name]))
+def test_imports_point_down(name):
+    files = sorted((PACKAGE / name).rglob("*.py")) if (PACKAGE / name).is_dir() else list(PACKAGE.glob(f"{name}.py"))
+    upward = [
+        f"{path.relative_to(REPOSITORY)} imports facecore.{target}"
+        for path in files
+        for target in imported(path)
+        if RANK[target] > RANK[name]
+    ]
+    assert not upward, f"{upward}; move the code, or import under TYPE_CHECKING if it is only a type"
+
+
+def test_every_package_has_a_layer():
+    entries = {path.stem for path in PACKAGE.iterdir() if path.suffix in ("", ".py") and path.name[0] != "_"}
+    assert entries == set(RANK) - {"_C"}, "a new sub-package needs its place in LAYERS"
+
+
+@pytest.mark.parametrize("folder", ["facecore", "csrc", "benchmarks", "python_tests"])
+def test_the_first_line_says_what_a_file_is_for(folder):
+    silent = [
+        str(path.relative_to(REPOSITORY))
+        for path in sorted((REPOSITORY / folder).rglob("*"))
+        if path.suffix in (".py", ".h", ".cpp", ".cu", ".cuh")
+        and not path.read_text().startswith("//" if path.suffix != ".py" else '"""')
+    ]
+    assert silent == []
+
+
+def imported(path: pathlib.Path) -> Iterator[str]:
+    """The sub-packages of facecore that a file imports at run time, imports inside functions included."""
+    tree = ast.parse(path.read_text())
+    typing_only = {
+        node
+        for branch in ast.walk(tree)
+        if isinstance(branch, ast.If) and ast.unparse(branch.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+        for statement in branch.body
+        for node in ast.walk(statement)
+    }
+    for node in ast.walk(tree):
+        if node in typing_only:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module == "facecore":
+            yield from (alias.name for alias in node.names if alias.name in RANK)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("facecore."):
+            yield (node.module or "").split(".")[1]
+        elif isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("facecore."))
