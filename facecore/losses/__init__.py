@@ -1,0 +1,35 @@
+"""Training losses: scalars of pictures, landmarks, shapes and codes."""
+
+from facecore.losses.adversarial import patch_adversarial_loss, wgan_div_critic_loss, wgan_div_generator_loss
+from facecore.losses.center import CenterLoss
+from facecore.losses.coefficient import coefficient_loss
+from facecore.losses.gradient_difference import gradient_difference_loss
+from facecore.losses.identification import identification_loss
+from facecore.losses.landmark import landmark_loss, landmark_structure_loss
+from facecore.losses.photometric import photometric_loss
+from facecore.losses.reconstruction import reconstruction_loss
+from facecore.losses.shape import shape_loss
+from facecore.losses.skin import skin_attention, skin_mask, skin_probability
+from facecore.losses.smoothness import smoothness_loss
+from facecore.losses.symmetry import symmetry_loss, texture_symmetry_loss
+
+__all__ = [
+    "CenterLoss",
+    "coefficient_loss",
+    "gradient_difference_loss",
+    "identification_loss",
+    "landmark_loss",
+    "landmark_structure_loss",
+    "patch_adversarial_loss",
+    "photometric_loss",
+    "reconstruction_loss",
+    "shape_loss",
+    "skin_attention",
+    "skin_mask",
+    "skin_probability",
+    "smoothness_loss",
+    "symmetry_loss",
+    "texture_symmetry_loss",
+    "wgan_div_critic_loss",
+    "wgan_div_generator_loss",
+]

@@ -1,0 +1,76 @@
+"""Adversarial losses: WGAN-div for shapes (Wu 2018), patch cross-entropy for pictures (Shrivastava 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+Critic = Callable[[torch.Tensor], torch.Tensor]
+REAL_CLASS = 1
+
+
+def wgan_div_critic_loss(
+    critic: Critic, real: torch.Tensor, fake: torch.Tensor, generator: torch.Generator, k: float = 2.0, p: float = 6.0
+) -> torch.Tensor:
+    """Returns what the critic minimises: mean D(real) - mean D(fake) + k mean |grad_x D(x)|^p, a scalar.
+
+    x = e real + (1 - e) fake with e ~ U(0, 1) per sample; the norm runs over all entries of one sample.
+
+    Args:
+        critic: maps [N, ...] to scores [N] or [N, 1]; twice differentiable, and without batch normalisation, which
+            would mix samples in the penalty.
+        real, fake: float32 or float64, same shape [N, ...]; taken as constants.
+        generator: random source of e.
+        k, p: weight and power of the penalty, p >= 2.
+
+    Differentiable in the critic's parameters. Runs without autocast: the penalty needs full precision. Raises
+    ValueError for shapes that differ, a wrong dtype, or p < 2. METHODS 1.11.
+    """
+    if real.shape != fake.shape:
+        raise ValueError(f"real and fake must have the same shape, got {list(real.shape)} and {list(fake.shape)}")
+    if real.dtype not in (torch.float32, torch.float64) or fake.dtype != real.dtype:
+        raise ValueError(f"real and fake must both be float32 or float64, got {real.dtype} and {fake.dtype}")
+    if real.shape[0] == 0:
+        raise ValueError("real and fake must hold at least one sample")
+    if p < 2:
+        raise ValueError(f"p must be at least 2, got {p}: the penalty must be smooth where the gradient is 0")
+    real, fake = real.detach(), fake.detach()
+    shape = (real.shape[0],) + (1,) * (real.dim() - 1)
+    mix = torch.rand(shape, generator=generator, device=generator.device, dtype=real.dtype).to(real.device)
+    with torch.autocast(real.device.type, enabled=False), torch.enable_grad():
+        between = (mix * real + (1 - mix) * fake).requires_grad_()
+        (gradient,) = torch.autograd.grad(_scores(critic, between).sum(), between, create_graph=True)
+        penalty = gradient.square().flatten(1).sum(1) ** (p / 2)
+        return _scores(critic, real).mean() - _scores(critic, fake).mean() + k * penalty.mean()
+
+
+def wgan_div_generator_loss(critic: Critic, fake: torch.Tensor) -> torch.Tensor:
+    """Returns what the generator minimises: mean D(fake), a scalar.
+
+    critic: as for wgan_div_critic_loss, which gives high scores to fakes (mind the sign: METHODS 1.11); fake: float
+    [N, ...]. Differentiable in fake. Runs without autocast.
+    """
+    if fake.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"fake must be float32 or float64, got {fake.dtype}")
+    with torch.autocast(fake.device.type, enabled=False):
+        return _scores(critic, fake).mean()
+
+
+def patch_adversarial_loss(logits: torch.Tensor, real: bool) -> torch.Tensor:
+    """Returns the softmax cross-entropy of every patch against one answer, averaged over patches: a scalar.
+
+    logits: [N, 2, H, W], channel 1 = real; real: the answer that is wanted (the generator wants True for its fakes).
+    Differentiable in logits. Raises ValueError for a wrong shape. METHODS 2.1, 2.2 (L_patch).
+    """
+    if logits.dim() != 4 or logits.shape[1] != 2:
+        raise ValueError(f"logits must have shape [N, 2, H, W], got {list(logits.shape)}")
+    answer = REAL_CLASS if real else 1 - REAL_CLASS
+    return -torch.log_softmax(logits, 1)[:, answer].mean()
+
+
+def _scores(critic: Critic, samples: torch.Tensor) -> torch.Tensor:
+    scores = critic(samples)
+    if scores.numel() != samples.shape[0]:
+        raise ValueError(f"critic must return {samples.shape[0]} scores, [N] or [N, 1], got {list(scores.shape)}")
+    return scores.reshape(-1)

@@ -1,0 +1,33 @@
+"""Identification loss: which person is this, among those of the training set."""
+
+from __future__ import annotations
+
+import torch
+
+from facecore.ops._library import check_tensor
+
+
+def identification_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Returns the softmax cross-entropy, averaged over images with a known person: a scalar, 0 when none is known.
+
+    Args:
+        logits: scores of the K persons, float32 or float64 [N, K].
+        labels: index of the person, int64 [N]; -1 = unknown, ignored.
+
+    Differentiable in logits. Deterministic. Raises ValueError for a wrong shape, dtype or device; on the CPU also for
+    a label outside [-1, K) (on CUDA torch's device assertion reports it, without a synchronisation).
+    METHODS 2.2 (L_recog).
+    """
+    sizes = check_tensor("logits", logits, ("N", "K"))
+    check_labels(labels, logits, sizes)
+    total = torch.nn.functional.cross_entropy(logits, labels, ignore_index=-1, reduction="sum")
+    return total / (labels >= 0).sum().clamp_min(1)
+
+
+def check_labels(labels: torch.Tensor, like: torch.Tensor, sizes: dict[str, int]) -> None:
+    """Checks int64 labels [N] in [-1, K)."""
+    check_tensor("labels", labels, ("N",), (torch.int64,), like=like, sizes=sizes)
+    if labels.device.type == "cpu" and labels.numel() and not torch.compiler.is_compiling():
+        low, high = int(labels.min()), int(labels.max())
+        if low < -1 or high >= sizes["K"]:
+            raise ValueError(f"labels must lie in [-1, {sizes['K']}) (-1 = unknown), got {low} to {high}")

@@ -1,0 +1,79 @@
+"""Skin probability of a pixel's colour: two Gaussian mixtures in YCbCr (METHODS 1.10)."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import torch
+
+from facecore.ops._library import check_tensor
+
+SKIN_PRIOR = 0.8
+# Row: weight, mean (Y, Cb, Cr), inverse covariance x 1e-3 (11, 12, 13, 22, 23, 33).
+SKIN_MIXTURE = (
+    (0.24063933, 113.71862, 103.39613, 164.08226, 1.9472069, 2.0450759, -0.60243998, 17.700525, 5.1420014, 8.1308950),
+    (0.16365987, 150.19858, 105.18467, 155.51428, 2.7110141, 1.1036990, 2.3122299, 10.707724, 10.742856, 17.481629),
+    (0.26034665, 183.92976, 107.62468, 152.71820, 4.8026871, 0.22935172, 7.7668377, 11.729696, 8.1661865, 25.374353),
+    (0.33535415, 114.90524, 113.59782, 151.38217, 1.1989699, 2.2453172, -1.0748957, 47.758564, 20.332102, 24.502251),
+)
+OTHER_MIXTURE = (
+    (0.12791070, 99.200851, 112.07533, 140.20602, 0.85371657, 0.71197288, 0.23958916, 2.5935620, 0.76557708, 1.5042332),
+    (0.31130761, 110.91392, 125.52969, 130.19237, 0.24650150, 0.45542428, 0.15019422, 26.412144, 18.419769, 37.497383),
+    (0.34245777, 129.75864, 129.96107, 126.96808, 0.37054974, 0.38146760, 0.40408765, 8.5505722, 7.9136286, 10.982352),
+    (0.21832393, 112.29587, 128.85121, 129.05431, 0.13709733, 0.51228428, 0.12777430, 282.37113, 105.28370, 234.68947),
+)
+# YCbCr of RGB in [0, 1]: matrix rows Y, Cb, Cr, then the offsets.
+TO_YCBCR = ((65.481, 128.553, 24.966), (-37.797, -74.203, 112.0), (112.0, -93.786, -18.214))
+YCBCR_OFFSET = (16.0, 128.0, 128.0)
+
+
+def skin_probability(image: torch.Tensor) -> torch.Tensor:
+    """Returns the probability that each pixel shows skin, [N, H, W], from its colour alone.
+
+    image: RGB in [0, 1], float32 or float64 [N, 3, H, W]. Differentiable. Deterministic.
+    Raises ValueError for a wrong shape or dtype.
+    """
+    check_tensor("image", image, ("N", 3, "H", "W"))
+    to_ycbcr, offset = _constants(image.device, image.dtype)[0]
+    with torch.autocast(image.device.type, enabled=False):
+        colors = torch.einsum("nchw,kc->nhwk", image, to_ycbcr) + offset
+        skin, other = (_log_density(colors, *mixture) for mixture in _constants(image.device, image.dtype)[1:])
+    # P = 0.8 p_s / (0.8 p_s + 0.2 p_n) as a logistic function of logarithms: both densities may underflow
+    return torch.sigmoid(skin - other + math.log(SKIN_PRIOR / (1.0 - SKIN_PRIOR)))
+
+
+def skin_attention(image: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
+    """Returns the attention A [N, H, W] of photometric_loss: 1 where the skin probability exceeds `threshold`, else it.
+
+    image: RGB in [0, 1], [N, 3, H, W]. A constant, without gradient. METHODS 1.10.
+    """
+    probability = skin_probability(image.detach())
+    return torch.where(probability > threshold, 1.0, probability)
+
+
+def skin_mask(image: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
+    """Returns where the skin probability exceeds `threshold`, bool [N, H, W]; image: RGB in [0, 1], [N, 3, H, W]."""
+    return skin_probability(image.detach()) > threshold
+
+
+def _log_density(
+    colors: torch.Tensor, log_weight: torch.Tensor, mean: torch.Tensor, root: torch.Tensor
+) -> torch.Tensor:
+    """log sum_k w_k N(color; mean_k, S_k) up to the constant (2 pi)^(-3/2); root^T root = S^-1."""
+    whitened = torch.einsum("kij,nhwkj->nhwki", root, colors[..., None, :] - mean)
+    return torch.logsumexp(log_weight - 0.5 * whitened.square().sum(-1), -1)
+
+
+@functools.lru_cache(maxsize=8)
+@torch.inference_mode(False)  # kept for later calls, so they must not become inference tensors
+def _constants(device: torch.device, dtype: torch.dtype) -> tuple[tuple[torch.Tensor, ...], ...]:
+    """(RGB to YCbCr matrix, offset), then (log weights with determinants, means, roots) of skin and of the rest."""
+    result = [(torch.tensor(TO_YCBCR, dtype=torch.float64), torch.tensor(YCBCR_OFFSET, dtype=torch.float64))]
+    for rows in (SKIN_MIXTURE, OTHER_MIXTURE):
+        table = torch.tensor(rows, dtype=torch.float64)
+        precision = table[:, [4, 5, 6, 5, 7, 8, 6, 8, 9]].reshape(-1, 3, 3) * 1e-3
+        log_weight = table[:, 0].log() + 0.5 * torch.logdet(precision)
+        root = torch.linalg.cholesky(precision).transpose(1, 2)
+        result.append((log_weight, table[:, 1:4], root))  # type: ignore[arg-type]
+    return tuple(tuple(tensor.to(device, dtype).contiguous() for tensor in group) for group in result)
