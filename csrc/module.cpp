@@ -13,8 +13,10 @@ namespace facecore {
 void bind_chebyshev_conv(pybind11::module_&);
 void bind_interpolate(pybind11::module_&);
 void bind_rasterize(pybind11::module_&);
+void bind_sh_shading(pybind11::module_&);
 void bind_simplify(pybind11::module_&);
 void bind_sparse_matmul(pybind11::module_&);
+void bind_vertex_normals(pybind11::module_&);
 
 #ifndef FACECORE_WITH_CUDA
 std::pair<int, std::string> cuda_device_count() { return {0, "built without CUDA kernels"}; }
@@ -42,6 +44,8 @@ PYBIND11_MODULE(_C, m) {
   bind_chebyshev_conv(m);
   bind_interpolate(m);
   bind_rasterize(m);
+  bind_sh_shading(m);
   bind_simplify(m);
   bind_sparse_matmul(m);
+  bind_vertex_normals(m);
 }

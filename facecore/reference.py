@@ -5,8 +5,12 @@ Differentiable to any order through autograd, on any device and floating dtype; 
 
 from __future__ import annotations
 
+import math
+
 import torch
 
+from facecore.reference_rasterize import barycentrics as barycentrics
+from facecore.reference_rasterize import rasterize as rasterize
 from facecore.structures import SparseMatrix
 
 
@@ -42,3 +46,44 @@ def chebyshev_conv(
         terms.append(product if k == 1 else 2 * product - terms[-2])
     out = sum((term @ weight[k] for k, term in enumerate(terms)), x.new_zeros(()))
     return out if bias is None else out + bias
+
+
+def vertex_normals(vertices: torch.Tensor, triangles: torch.Tensor) -> torch.Tensor:
+    """Definition of facecore.ops.vertex_normals: [N, V, 3]."""
+    index = triangles.long()
+    a, b, c = vertices[:, index].unbind(2)  # [N, T, 3]
+    scale = (b - a).norm(dim=-1, keepdim=True) * (c - a).norm(dim=-1, keepdim=True)
+    unit = _unit_or_zero(torch.linalg.cross(b - a, c - a), scale.detach())
+    total = torch.zeros_like(vertices)
+    for corner in range(3):
+        total = total.index_add(1, index[:, corner], unit)
+    return _unit_or_zero(total, total.new_ones(()))
+
+
+def _unit_or_zero(vector: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """The direction of a vector, or zero with zero gradient if its length is at most 1e-6 of its natural scale."""
+    squared = vector.square().sum(-1, keepdim=True)
+    defined = squared > 1e-12 * scale.square()
+    return torch.where(defined, vector / torch.where(defined, squared, 1.0).sqrt(), 0.0)
+
+
+def sh_shading(normals: torch.Tensor, sh_coefficients: torch.Tensor) -> torch.Tensor:
+    """Definition of facecore.ops.sh_shading: [N, ..., 3]. The basis as METHODS 1.5 states it, products a_l c_l written out."""
+    a = (math.pi, 2 * math.pi / math.sqrt(3), 2 * math.pi / math.sqrt(8))
+    c = (1 / math.sqrt(4 * math.pi), math.sqrt(3) / math.sqrt(4 * math.pi), 3 * math.sqrt(5) / math.sqrt(12 * math.pi))
+    x, y, z = normals.unbind(-1)
+    basis = torch.stack(
+        [
+            a[0] * c[0] * torch.ones_like(x),
+            -a[1] * c[1] * y,
+            a[1] * c[1] * z,
+            -a[1] * c[1] * x,
+            a[2] * c[2] * x * y,
+            -a[2] * c[2] * y * z,
+            a[2] * c[2] / (2 * math.sqrt(3)) * (3 * z**2 - 1),
+            -a[2] * c[2] * x * z,
+            a[2] * c[2] / 2 * (x**2 - y**2),
+        ],
+        dim=-1,
+    )
+    return torch.einsum("n...b,nbc->n...c", basis, sh_coefficients)

@@ -15,10 +15,10 @@ struct Device {
 
 constexpr int64_t kParallelGrain = 2048;  // items below which starting threads costs more than it saves
 
-template <class Body> void launch_cpu(int64_t num_images, int64_t num_items, const Body& body) {
-  const int64_t total = num_images * num_items;
-#pragma omp parallel for schedule(static) if (total > kParallelGrain)
-  for (int64_t i = 0; i < total; ++i) body(i / num_items, i % num_items);
+template <class Body> void launch_cpu(int64_t num_images, int64_t num_items, const Body& body, int64_t grain) {
+#pragma omp parallel for collapse(2) schedule(static) if (num_images * num_items > grain)
+  for (int64_t image = 0; image < num_images; ++image)
+    for (int64_t item = 0; item < num_items; ++item) body(image, item);
 }
 
 // One thread per image: for bodies that add into memory which all items of an image share.
@@ -40,10 +40,10 @@ enum class Sharing { kNone, kPerImage };  // what the items of one image write t
 
 template <class Body>
 void launch(const Device& device, int64_t num_images, int64_t num_items, const Body& body,
-            Sharing sharing = Sharing::kNone) {
+            Sharing sharing = Sharing::kNone, int64_t grain = kParallelGrain) {
   if (num_images <= 0 || num_items <= 0) return;
   if (device.is_cpu()) {
-    if (sharing == Sharing::kNone) launch_cpu(num_images, num_items, body);
+    if (sharing == Sharing::kNone) launch_cpu(num_images, num_items, body, grain);
     else launch_cpu_per_image(num_images, num_items, body);
     return;
   }

@@ -4,6 +4,8 @@ from facecore.ops._debug import set_debug as set_debug  # a switch, not an opera
 from facecore.ops.chebyshev_conv import chebyshev_conv
 from facecore.ops.interpolate import interpolate
 from facecore.ops.rasterize import rasterize
+from facecore.ops.sh_shading import sh_shading
 from facecore.ops.sparse_matmul import sparse_matmul
+from facecore.ops.vertex_normals import vertex_normals
 
-__all__ = ["chebyshev_conv", "interpolate", "rasterize", "sparse_matmul"]
+__all__ = ["chebyshev_conv", "interpolate", "rasterize", "sh_shading", "sparse_matmul", "vertex_normals"]

@@ -1,0 +1,198 @@
+"""facecore.ops.vertex_normals against its definition and against shapes whose normals are known."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from checks import check_matches_reference, check_registration
+
+from facecore import ops, reference
+
+SHAPES = {  # images, vertices, triangles
+    "typical": (2, 40, 70),
+    "large": (2, 3000, 5000),
+    "one_triangle": (1, 3, 1),
+    "odd": (3, 7, 5),
+    "empty_batch": (0, 7, 5),
+    "no_triangles": (2, 4, 0),
+    "one_vertex": (1, 1, 0),
+}
+
+
+def make_inputs(device, dtype, n, v, t):
+    generator = torch.Generator().manual_seed(3)
+    vertices = torch.randn(n, v, 3, generator=generator, dtype=torch.float64)
+    corners = torch.rand(t, v, generator=generator).argsort(1)[:, :3] if t else torch.zeros(0, 3)
+    return vertices.to(device, dtype).requires_grad_(), corners.to(device, torch.int32)
+
+
+def make_sphere(device, dtype=torch.float64):
+    """An octahedron refined twice, projected to the unit sphere, wound outwards."""
+    vertices = torch.tensor(
+        [[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], dtype=torch.float64
+    ).tolist()
+    triangles = [(x, y, z) for x in (0, 1) for y in (2, 3) for z in (4, 5)]
+    triangles = [t if (t[0] + t[1] + t[2]) % 2 == 0 else (t[0], t[2], t[1]) for t in triangles]
+    for _ in range(2):
+        middle: dict[tuple[int, int], int] = {}
+        refined = []
+        for a, b, c in triangles:
+            ab, bc, ca = (_middle(vertices, middle, p, q) for p, q in ((a, b), (b, c), (c, a)))
+            refined += [(a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca)]
+        triangles = refined
+    points = torch.nn.functional.normalize(torch.tensor(vertices, dtype=torch.float64), dim=1)
+    return points.to(device, dtype)[None], torch.tensor(triangles, dtype=torch.int32, device=device)
+
+
+def _middle(vertices, middle, a, b):
+    key = (min(a, b), max(a, b))
+    if key not in middle:
+        middle[key] = len(vertices)
+        vertices.append([(p + q) / 2 for p, q in zip(vertices[a], vertices[b])])
+    return middle[key]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_matches_reference(device, dtype, shape):
+    # Random triangles meet at random angles: sums of unit normals can nearly cancel, which magnifies float32 rounding
+    # in the gradient.
+    tolerance = (1e-4, 1e-4) if dtype == torch.float32 else (1e-10, 1e-10)
+    inputs = make_inputs(device, dtype, *shape)
+    check_matches_reference(ops.vertex_normals, reference.vertex_normals, inputs, tolerance=tolerance)
+
+
+def test_sphere(device):
+    vertices, triangles = make_sphere(device)
+    normals = ops.vertex_normals(vertices, triangles)
+    torch.testing.assert_close(normals.norm(dim=-1), torch.ones_like(normals[..., 0]), rtol=1e-12, atol=0)
+    # the normal of a sphere is its position; the mesh is coarse, so up to the angle of a triangle's tilt
+    assert (normals * vertices).sum(-1).min() > 0.99
+
+
+def test_follows_rotation_and_ignores_scale(device):
+    vertices, triangles = make_inputs(device, torch.float64, 1, 20, 30)
+    rotation = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64))[0]
+    rotation = (rotation * rotation.det().sign()).to(device)
+    expected = ops.vertex_normals(vertices, triangles) @ rotation.T
+    for scale in (1e-4, 1.0, 1e5):
+        moved = scale * (vertices @ rotation.T) + 3
+        torch.testing.assert_close(ops.vertex_normals(moved, triangles), expected, rtol=1e-8, atol=1e-8)
+
+
+def test_hand_computed(device):
+    """Two squares at a right angle, their common edge between: z above the floor, x off the wall, half way between."""
+    vertices = torch.tensor(
+        [[[0.0, 0, 0], [0, 1, 0], [2, 0, 0], [2, 1, 0], [0, 0, 3], [0, 1, 3], [9, 9, 9]]], device=device
+    )
+    triangles = torch.tensor([[0, 2, 3], [0, 3, 1], [0, 1, 5], [0, 5, 4]], dtype=torch.int32, device=device)
+    h = 0.5**0.5
+    expected = [[h, 0, h], [h, 0, h], [0, 0, 1], [0, 0, 1], [1, 0, 0], [1, 0, 0], [0, 0, 0]]
+    # vertex 1 has one triangle on each side, vertex 0 two: the sums are unweighted, so both are diagonal
+    torch.testing.assert_close(ops.vertex_normals(vertices, triangles)[0], torch.tensor(expected, device=device))
+
+
+def test_undefined_directions_are_zero_with_zero_gradient(device):
+    vertices = torch.tensor(
+        [[[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [2, 0, 0], [3, 0, 0], [5, 5, 5]]], dtype=torch.float64, device=device
+    ).requires_grad_()
+    cases = {
+        "no area": [[0, 1, 3], [1, 3, 4], [5, 5, 5]],
+        "opposite triangles cancel": [[0, 1, 2], [0, 2, 1]],
+        "repeated corner": [[0, 0, 1]],
+    }
+    for name, triangles in cases.items():
+        normals = ops.vertex_normals(vertices, torch.tensor(triangles, dtype=torch.int32, device=device))
+        weight = torch.arange(1.0, 19.0, dtype=torch.float64, device=device).view(1, 6, 3)
+        (grad,) = torch.autograd.grad((normals * weight).sum(), vertices, create_graph=True)
+        assert not normals.any(), name
+        assert not grad.any(), name
+        (second,) = torch.autograd.grad(grad.sum(), vertices)
+        assert not second.any(), name
+    # a degenerate triangle beside a good one adds nothing
+    triangles = torch.tensor([[0, 1, 2], [0, 1, 3]], dtype=torch.int32, device=device)
+    assert ops.vertex_normals(vertices, triangles)[0].tolist() == [[0, 0, 1]] * 3 + [[0, 0, 0]] * 3
+
+
+def test_accepts_any_strides(device):
+    vertices, triangles = make_inputs(device, torch.float64, *SHAPES["odd"])
+    expected = ops.vertex_normals(vertices, triangles)
+    strided = vertices.detach().transpose(0, 2).contiguous().transpose(0, 2)
+    got = ops.vertex_normals(strided, triangles.T.contiguous().T)
+    torch.testing.assert_close(got, expected, rtol=0, atol=0)
+    (grad,) = torch.autograd.grad(expected.sum(), vertices)  # .sum() hands backward an expanded gradient
+    (want,) = torch.autograd.grad(reference.vertex_normals(vertices, triangles).sum(), vertices)
+    torch.testing.assert_close(grad, want, rtol=1e-10, atol=1e-10)
+
+
+def test_gradients_are_exact(device):
+    for shape in ((2, 6, 5), (1, 3, 1)):
+        vertices, triangles = make_inputs(device, torch.float64, *shape)
+        assert torch.autograd.gradcheck(lambda v: ops.vertex_normals(v, triangles), vertices)
+        assert torch.autograd.gradgradcheck(lambda v: ops.vertex_normals(v, triangles), vertices)
+
+
+def test_third_derivative(device):
+    vertices, triangles = make_inputs(device, torch.float64, 1, 4, 3)
+
+    def gradient(v):
+        return torch.autograd.grad(ops.vertex_normals(v, triangles).pow(3).sum(), v, create_graph=True)[0]
+
+    assert torch.autograd.gradgradcheck(gradient, vertices)
+
+
+def test_threads_give_the_same_bits():
+    vertices, triangles = make_inputs("cpu", torch.float32, 2, 5000, 9000)
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            normals = ops.vertex_normals(vertices, triangles)
+            results.append((normals, torch.autograd.grad(normals.pow(3).sum(), vertices)[0]))
+    finally:
+        torch.set_num_threads(threads)
+    for normals, grad in results[1:]:
+        assert torch.equal(normals, results[0][0])
+        assert torch.equal(grad, results[0][1])
+
+
+def test_is_registered_correctly(device):
+    vertices, triangles = make_inputs(device, torch.float32, *SHAPES["odd"])
+    corner_start, corners = torch.ops.facecore.vertex_corners(triangles, 7)
+    check_registration(
+        torch.ops.facecore.vertex_normals.default,
+        lambda v, t, *_: ops.vertex_normals(v, t),
+        (vertices, triangles, corner_start, corners),
+    )
+    grad = torch.randn(3, 7, 3, device=device).requires_grad_()
+    torch.library.opcheck(
+        torch.ops.facecore.vertex_normals_backward.default, (grad, vertices, triangles, corner_start, corners)
+    )
+    torch.library.opcheck(torch.ops.facecore.vertex_corners.default, (triangles, 7))
+
+
+def test_corners_are_listed_in_order(device):
+    triangles = torch.tensor([[2, 0, 1], [2, 1, 3]], dtype=torch.int32, device=device)
+    corner_start, corners = torch.ops.facecore.vertex_corners(triangles, 5)
+    assert corner_start.tolist() == [0, 1, 3, 5, 6, 6]
+    assert corners.tolist() == [1, 2, 4, 0, 3, 5]
+
+
+@pytest.mark.parametrize(
+    ("position", "value", "message"),
+    [
+        (0, torch.zeros(7, 3), r"vertices must have shape \[N, V, 3\], got \[7, 3\]"),
+        (0, torch.zeros(2, 7, 4), r"vertices must have shape \[N, V, 3\], got \[2, 7, 4\]"),
+        (0, torch.zeros(2, 7, 3).int(), r"vertices must have dtype float32 or float64, got int32"),
+        (1, torch.zeros(5, 3), r"triangles must have dtype int32, got float32"),
+        (1, torch.zeros(5, 4, dtype=torch.int32), r"triangles must have shape \[T, 3\], got \[5, 4\]"),
+        (1, torch.tensor([[0, 1, 7]], dtype=torch.int32), r"triangles must hold vertex indices from 0 to 6, got 7"),
+        (1, torch.tensor([[0, -1, 2]], dtype=torch.int32), r"triangles must hold vertex indices from 0 to 6, got -1"),
+    ],
+)
+def test_rejects_bad_arguments(position, value, message):
+    inputs = [x.detach() for x in make_inputs("cpu", torch.float32, *SHAPES["odd"])]
+    inputs[position] = value
+    with pytest.raises(ValueError, match=message):
+        ops.vertex_normals(*inputs)
