@@ -70,7 +70,7 @@ def test_an_xml_of_several_pictures_needs_to_know_which(tmp_path, indices):
         read_landmarks(tmp_path / "a.xml")
     assert len(read_landmarks(tmp_path / "a.xml", image="/data/x/a.jpg")) == 2
     assert len(read_landmarks(tmp_path / "a.xml", image="y/a.jpg")) == 1
-    assert read_landmarks(tmp_path / "a.xml", image="z/a.jpg") == []  # two entries of that name: neither is guessed
+    assert read_landmarks(tmp_path / "a.xml", image="z/a.jpg") == []  # the same name elsewhere is not guessed
     assert read_landmarks(tmp_path / "a.xml", image="c.jpg") == []
 
 

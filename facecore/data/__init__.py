@@ -1,18 +1,28 @@
 """Pictures, landmarks and batches: photographs of people and rendered faces with known parameters."""
 
+from facecore.data.augmentation import Augmentation
+from facecore.data.batches import LabelledBatch, PhotoBatch, labelled_index, pair_partners
 from facecore.data.crop import FaceCrop, landmark_boxes
 from facecore.data.images import read_image, write_png
 from facecore.data.landmarks import MIRROR_5, MIRROR_68, Landmarks, LandmarkSource, five_points, read_landmarks
+from facecore.data.photos import PhotoFolder, PhotoReport
 from facecore.data.random import sample_generator
 
 __all__ = [
     "MIRROR_5",
     "MIRROR_68",
+    "Augmentation",
     "FaceCrop",
+    "LabelledBatch",
     "LandmarkSource",
     "Landmarks",
+    "PhotoBatch",
+    "PhotoFolder",
+    "PhotoReport",
     "five_points",
+    "labelled_index",
     "landmark_boxes",
+    "pair_partners",
     "read_image",
     "read_landmarks",
     "sample_generator",

@@ -51,10 +51,6 @@ class Landmarks:
         """The five points, float64 [5, 2]."""
         return self.points if self.points.shape[0] == 5 else five_points(self.points)
 
-    def extent(self) -> float:
-        """The mean of width and height of the points' box, in pixels."""
-        return float((self.points.amax(0) - self.points.amin(0)).mean())
-
 
 def five_points(points68: torch.Tensor) -> torch.Tensor:
     """The five points of 68: [..., 68, 2] -> [..., 5, 2], any floating dtype; [..., 68, 3] as well.
@@ -85,7 +81,7 @@ def read_landmarks(
             In a CSV `x,y` are 0-based pixel indices and `u,v` (`u0,v0,...`) continuous pixels.
         image_size: (height, width) of the picture. If given, landmarks that mostly lie outside it are refused.
         image: the picture's path, needed where a file describes several pictures (`.xml`, a table). An entry belongs
-            to the picture whose path ends with the entry's, else to the only entry with the same file name.
+            to the picture if their paths end alike over the shorter of the two.
 
     Returns the faces in the order of the file; an empty list where the file has none for this picture.
     Raises ValueError, naming the file and what to do, for anything it cannot read.
@@ -120,8 +116,8 @@ class LandmarkFile:
 class NameIndex(Generic[Entry]):
     """Finds the entry of a table that means a given picture, whatever folder either was named from.
 
-    An entry matches if its path and the picture's end alike over the shorter of the two (the longest such entry
-    wins); failing that, if it is the only entry with the picture's file name.
+    An entry matches if its path and the picture's end alike over the shorter of the two; the longest such entry wins.
+    A mere file name in the table therefore means every picture of that name.
     """
 
     def __init__(self, entries: Mapping[str, Entry]) -> None:
@@ -135,9 +131,7 @@ class NameIndex(Generic[Entry]):
         wanted = _parts(os.fspath(image))
         candidates = self._by_file_name.get(wanted[-1] if wanted else "", [])
         matching = [item for item in candidates if _end_alike(item[0], wanted)]
-        if matching:
-            return max(matching, key=lambda item: len(item[0]))[1]
-        return candidates[0][1] if len(candidates) == 1 else None
+        return max(matching, key=lambda item: len(item[0]))[1] if matching else None
 
 
 class LandmarkSource:

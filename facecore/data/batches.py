@@ -1,0 +1,86 @@
+"""What a training step sees: labelled renders, photographs, and which samples form pairs (METHODS 2.3)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+Self = TypeVar("Self", bound="_Batch")
+
+
+class _Batch:
+    image: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def to(self: Self, device: torch.device | str | None = None) -> Self:
+        """The same batch on another device."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def __getitem__(self: Self, index: slice | torch.Tensor) -> Self:
+        """The samples that a slice or an index tensor names, as a batch."""
+        return self._map(lambda tensor: tensor[index])
+
+    def _map(self: Self, function: Callable[[torch.Tensor], torch.Tensor]) -> Self:
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        return type(self)(**{field.name: function(getattr(self, field.name)) for field in fields})
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LabelledBatch(_Batch):
+    """Renders of a morphable model with everything known.
+
+    image: float32 [B, 3, H, W] in [0, 1]; mask: float32 [B, H, W], 1 where the face is seen, occluders cut out;
+    landmarks: [B, 68, 2] in continuous pixels, the projections of all 68 model landmarks, hidden or not;
+    identity [B, Ki], expression [B, Ke], albedo [B, Ka]: coefficients; pose: [B, 6] of METHODS 1.3;
+    sh_coefficients: effective light, [B, 9, 3].
+    """
+
+    image: torch.Tensor
+    mask: torch.Tensor
+    landmarks: torch.Tensor
+    identity: torch.Tensor
+    expression: torch.Tensor
+    albedo: torch.Tensor
+    pose: torch.Tensor
+    sh_coefficients: torch.Tensor
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PhotoBatch(_Batch):
+    """Crops of photographs.
+
+    image: float32 [B, 3, H, W] in [0, 1]; mask: float32 [B, H, W], 1 = visible face skin; landmarks: [B, 68, 2] in
+    continuous pixels of the crop, landmark_weight: [B, 68], 0 = unknown; five_points: [B, 5, 2], five_point_weight:
+    [B, 5], 1 only where a photograph has five points and not 68, so that no point counts twice; identity: int64 [B],
+    number of the person, -1 = unknown. Unknown points are 0.
+    """
+
+    image: torch.Tensor
+    mask: torch.Tensor
+    landmarks: torch.Tensor
+    landmark_weight: torch.Tensor
+    five_points: torch.Tensor
+    five_point_weight: torch.Tensor
+    identity: torch.Tensor
+
+
+def labelled_index(iteration: int, batch: int) -> torch.Tensor:
+    """Which renders form the labelled half of an iteration, int64 [batch]: consecutive, so none is seen twice."""
+    if iteration < 0 or batch < 0:
+        raise ValueError(f"iteration and batch must not be negative, got {iteration} and {batch}")
+    return torch.arange(iteration * batch, (iteration + 1) * batch)
+
+
+def pair_partners(batch: int, device: torch.device | str | None = None) -> torch.Tensor:
+    """The partner of each sample, int64 [batch]: 2k and 2k + 1 are a pair. Renders are independent: pairs are random.
+
+    Raises ValueError for an odd batch.
+    """
+    if batch % 2:
+        raise ValueError(f"the labelled half must be even to form pairs, got {batch} samples")
+    return torch.arange(batch, device=device) ^ 1

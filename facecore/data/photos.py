@@ -1,0 +1,280 @@
+"""A folder of photographs as training data: crops, landmarks, masks and persons (METHODS 2.3, the unlabelled half)."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections import Counter
+from typing import SupportsIndex
+
+import torch
+from tqdm import tqdm
+
+from facecore.data.augmentation import NO_AUGMENTATION, Augmentation, padded, warp, warp_points
+from facecore.data.batches import PhotoBatch
+from facecore.data.crop import BOX_FACTOR, FaceCrop
+from facecore.data.identities import IdentitySampler, folder_identities, number, table_identities
+from facecore.data.images import is_image_file, read_image
+from facecore.data.landmarks import Landmarks, LandmarkSource
+from facecore.data.random import sample_generator
+from facecore.losses import skin_probability
+
+SKIN_THRESHOLD = 0.5  # METHODS 2.3
+MIN_FACE_PIXELS = 24.0  # a smaller face is a blur when enlarged to any network's input
+CACHE_BYTES = 4 << 30
+
+
+@dataclasses.dataclass
+class PhotoReport:
+    """What was found in a folder and what was left out.
+
+    skipped: for each picture or face left out, its path and the reason; notes: what was done otherwise than asked.
+    """
+
+    root: pathlib.Path
+    num_pictures: int = 0
+    num_faces: int = 0
+    num_identities: int = 0
+    skipped: list[tuple[pathlib.Path, str]] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+    def __str__(self) -> str:
+        persons = f"of {self.num_identities} persons" if self.num_identities else "persons unknown"
+        lines = [f"{self.root}: {self.num_faces} faces in {self.num_pictures} pictures, {persons}"]
+        for reason, count in Counter(reason for _, reason in self.skipped).most_common():
+            names = [str(path) for path, other in self.skipped if other == reason]
+            lines.append(f"  skipped {count}: {reason}: {', '.join(names[:3])}{', ...' if count > 3 else ''}")
+        return "\n".join(lines + [f"  {note}" for note in self.notes])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Face:
+    """One sample: a face in a picture."""
+
+    path: pathlib.Path
+    crop: FaceCrop  # without the margin for augmentation
+    landmarks: Landmarks | None
+
+
+class PhotoFolder:
+    """Photographs below a folder, each face a sample.
+
+    Args:
+        root: searched recursively for pictures (`IMAGE_SUFFIXES`); hidden files and the folder of masks are left out.
+        landmarks: where the landmarks are (`LandmarkSource`); None = a manifest or side-cars in `root`.
+        identities: a CSV with the columns `image,identity` (or lines `image identity`); None = the sub-folder a picture
+            lies in is a person; "none" = persons are unknown.
+        masks: folder of PNGs of the pictures' relative paths or stems, light where the face's skin is visible. None, or
+            no mask for a picture: skin probability above 0.5 (METHODS 1.10); a grey picture counts whole.
+        height, width: of the samples, in pixels.
+        seed: of the augmentation.
+        augmentation: ranges of the random shift, scale, turn, mirroring.
+        assume_cropped: take a picture without landmarks as a face as a whole (its landmark weights are 0).
+        cache_bytes: crops are kept in memory as bytes up to this size; beyond, pictures are read again each time.
+
+    All pictures are decoded once here, so that a damaged one shows now. What is unreadable, has no face or a face
+    smaller than 24 pixels is skipped, once, and listed in `report`. Raises ValueError if nothing is left.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        landmarks: str | os.PathLike[str] | None = None,
+        identities: str | os.PathLike[str] | None = None,
+        masks: str | os.PathLike[str] | None = None,
+        *,
+        height: int,
+        width: int,
+        seed: int = 0,
+        augmentation: Augmentation | None = None,
+        assume_cropped: bool = False,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        self.root = pathlib.Path(root)
+        self.masks = None if masks is None else pathlib.Path(masks)
+        for folder in (self.root, *([] if self.masks is None else [self.masks])):
+            if not folder.is_dir():
+                raise ValueError(f"{folder} is not a folder; check the name")
+        self.height, self.width, self.seed = height, width, seed
+        self.augmentation = Augmentation() if augmentation is None else augmentation
+        self._padding = self.augmentation.padding(height, width)
+        self.report = PhotoReport(self.root)
+        self._faces: list[_Face] = []
+        self._cache: list[torch.Tensor | None] = []
+        self._decided_by: Counter[str] = Counter()
+        self._load(LandmarkSource(self.root, landmarks), assume_cropped, cache_bytes)
+        self.identity, self.identity_names = self._identities(identities)
+        self.num_identities = self.report.num_identities = len(self.identity_names)
+        self._sampler = IdentitySampler(self.identity)
+        self._write_notes()
+
+    def __len__(self) -> int:
+        return len(self._faces)
+
+    def path(self, index: int) -> pathlib.Path:
+        """The picture of a sample."""
+        return self._faces[index].path
+
+    def crop(self, index: int) -> FaceCrop:
+        """The map between a sample without augmentation and its picture."""
+        return self._faces[index].crop
+
+    def batch(self, index: torch.Tensor, key: SupportsIndex | None = None) -> PhotoBatch:
+        """The samples `index`, int64 [B], on the CPU.
+
+        key: augmentation is drawn from (seed, key, sample), the n-th time that a sample occurs in the batch from
+        another stream, whatever the batch; None = no augmentation.
+        """
+        if index.ndim != 1 or index.dtype != torch.int64:
+            raise ValueError(f"index must be int64 [B], got {index.dtype} {list(index.shape)}")
+        numbers = index.tolist()
+        if any(not 0 <= i < len(self) for i in numbers):
+            raise ValueError(f"index must be in [0, {len(self)}), got {min(numbers)} to {max(numbers)}")
+        maps = [self._map(i, numbers[:place].count(i), key) for place, i in enumerate(numbers)]
+        image, mask = self._pictures(numbers, [matrix for matrix, _ in maps])
+        points, weight = torch.zeros(len(numbers), 68, 2), torch.zeros(len(numbers), 68)
+        five, five_weight = torch.zeros(len(numbers), 5, 2), torch.zeros(len(numbers), 5)
+        for place, (i, (matrix, mirrored)) in enumerate(zip(numbers, maps)):
+            face = self._faces[i]
+            if face.landmarks is None:
+                continue
+            moved = warp_points(face.crop.to_crop(face.landmarks.points), matrix, mirrored).float()
+            if face.landmarks.kind == "68":
+                points[place], weight[place] = moved, 1.0
+            else:
+                five[place], five_weight[place] = moved, 1.0
+        return PhotoBatch(image, mask, points, weight, five, five_weight, self.identity[index])
+
+    def sample(self, generator: torch.Generator, count: int, per_identity: int = 2) -> torch.Tensor:
+        """`count` samples with `per_identity` of a person (`IdentitySampler`), int64 [count]."""
+        return self.sample_identities(generator, -(-count // per_identity), per_identity)[:count]
+
+    def sample_identities(
+        self, generator: torch.Generator, num_identities: int = 8, per_identity: int = 2
+    ) -> torch.Tensor:
+        """Samples of `num_identities` persons, int64 [num_identities * per_identity] (`IdentitySampler`)."""
+        return self._sampler.sample(generator, num_identities, per_identity)
+
+    def _map(self, index: int, occurrence: int, key: SupportsIndex | None) -> tuple[torch.Tensor, bool]:
+        settings = NO_AUGMENTATION if key is None else self.augmentation
+        generator = sample_generator(self.seed, "photo", -1 if key is None else key, index, occurrence)
+        return settings.draw(generator, self.height, self.width)
+
+    def _pictures(self, numbers: list[int], maps: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images [B, 3, H, W] and masks [B, H, W] of the working crops (RGB, mask, mask-is-given) under the maps."""
+        if not numbers:
+            return torch.zeros(0, 3, self.height, self.width), torch.zeros(0, self.height, self.width)
+        working = torch.stack([self._working(i) for i in numbers]).float() / 255
+        result = warp(working, padded(torch.stack(maps), self._padding), self.height, self.width)
+        return result[:, :3].contiguous(), (result[:, 3] > 0.5).float()
+
+    def _working(self, index: int) -> torch.Tensor:
+        cached = self._cache[index]
+        if cached is not None:
+            return cached
+        face = self._faces[index]
+        image = read_image(face.path)
+        return self._working_crop(face.crop, image, *self._mask(face.path, image))
+
+    def _working_crop(self, crop: FaceCrop, image: torch.Tensor, mask: torch.Tensor, decided_by: str) -> torch.Tensor:
+        """RGB and mask with the margin that augmentation needs, uint8 [4, H + 2p, W + 2p]."""
+        short, margin = min(self.height, self.width), 2 * self._padding
+        crop = crop.resized(self.height + margin, self.width + margin, (short + margin) / short)
+        pixels, allowed = crop.crop(image).clamp(0, 1), crop.crop(mask[None]) * crop.inside(*mask.shape)
+        if decided_by == "skin":
+            allowed = allowed * (skin_probability(pixels[None]) > SKIN_THRESHOLD)
+        return (torch.cat((pixels, allowed)).clamp(0, 1) * 255).round().to(torch.uint8)
+
+    def _mask(self, path: pathlib.Path, image: torch.Tensor) -> tuple[torch.Tensor, str]:
+        """Where the mask may be 1, [H, W] of the picture, and what decides within: `file`, `grey` (all), `skin`."""
+        mask_path = self._mask_path(path)
+        if mask_path is None:
+            grey = bool((image[0] == image[1]).all() and (image[1] == image[2]).all())
+            return torch.ones_like(image[0]), "grey" if grey else "skin"
+        mask = read_image(mask_path).mean(0)
+        if mask.shape != image.shape[1:]:
+            got, wanted = list(mask.shape), list(image.shape[1:])
+            raise ValueError(f"{mask_path} has size {got}, its picture {wanted} (height, width); make them equal")
+        return mask, "file"
+
+    def _mask_path(self, path: pathlib.Path) -> pathlib.Path | None:
+        if self.masks is None:
+            return None
+        choices = (self.masks / path.relative_to(self.root).with_suffix(".png"), self.masks / f"{path.stem}.png")
+        return next((choice for choice in choices if choice.is_file()), None)
+
+    def _image_files(self) -> list[pathlib.Path]:
+        masks = None if self.masks is None else self.masks.resolve()
+        paths = [
+            path
+            for path in self.root.rglob("*")
+            if is_image_file(path)
+            and not any(part.startswith(".") for part in path.relative_to(self.root).parts)
+            and (masks is None or masks == self.root.resolve() or masks not in path.resolve().parents)
+        ]
+        return sorted(paths)
+
+    def _load(self, source: LandmarkSource, assume_cropped: bool, cache_bytes: int) -> None:
+        paths = self._image_files()
+        for path in tqdm(paths, desc="photographs", unit="picture", disable=len(paths) < 500):
+            try:
+                image = read_image(path)
+                faces = self._faces_of(path, image, source, assume_cropped)
+                mask, decided_by = self._mask(path, image)
+            except ValueError as error:
+                self.report.skipped.append((path, _reason(error, path)))
+                continue
+            self.report.num_pictures += bool(faces)
+            self._decided_by[decided_by] += bool(faces)
+            for crop, landmarks in faces:
+                self._faces.append(_Face(path, crop, landmarks))
+                working = self._working_crop(crop, image, mask, decided_by)
+                cache_bytes -= working.numel()
+                self._cache.append(working if cache_bytes >= 0 else None)
+        self.report.num_faces = len(self._faces)
+        if not self._faces:
+            raise ValueError(f"{self.root} has no usable photograph of {len(paths)} pictures\n{self.report}")
+
+    def _faces_of(
+        self, path: pathlib.Path, image: torch.Tensor, source: LandmarkSource, assume_cropped: bool
+    ) -> list[tuple[FaceCrop, Landmarks | None]]:
+        height, width = image.shape[1:]
+        found = source.find(path, (height, width))
+        if not found and assume_cropped:
+            return [(FaceCrop.whole(height, width, self.height, self.width), None)]
+        if not found:
+            raise ValueError("no landmarks (put a .pts, .txt or .mat of its stem beside it, or assume it is cropped)")
+        faces: list[tuple[FaceCrop, Landmarks | None]] = []
+        for landmarks in found:
+            crop = FaceCrop.from_landmarks(landmarks, self.height, self.width)
+            if crop.side < BOX_FACTOR * MIN_FACE_PIXELS:
+                self.report.skipped.append((path, f"a face smaller than {MIN_FACE_PIXELS:.0f} pixels"))
+            else:
+                faces.append((crop, landmarks))
+        return faces
+
+    def _identities(self, identities: str | os.PathLike[str] | None) -> tuple[torch.Tensor, list[str]]:
+        paths = [face.path for face in self._faces]
+        if identities is None:
+            names = folder_identities(paths, self.root)
+        elif identities == "none":
+            names = [None] * len(paths)
+        else:
+            names = table_identities(paths, identities)
+        return number(names)
+
+    def _write_notes(self) -> None:
+        notes, by = self.report.notes, self._decided_by
+        if self.masks is not None and by["skin"] + by["grey"]:
+            notes.append(f"{by['skin'] + by['grey']} pictures have no mask in {self.masks}: found without")
+        if by["grey"]:
+            notes.append(f"{by['grey']} grey pictures have no skin colour: the mask is the whole picture")
+        missing = sum(crop is None for crop in self._cache)
+        if missing:
+            notes.append(f"{missing} crops do not fit into the cache and are read again each time")
+
+
+def _reason(error: ValueError, path: pathlib.Path) -> str:
+    """The message without the picture's own name, which the report lists beside it."""
+    return str(error).removeprefix(str(path)).strip(" :")
