@@ -52,6 +52,10 @@ class ResNetEncoder(nn.Module):
 
     mean: torch.Tensor
     std: torch.Tensor
+    layer1: nn.Sequential
+    layer2: nn.Sequential
+    layer3: nn.Sequential
+    layer4: nn.Sequential
 
     def __init__(
         self,
