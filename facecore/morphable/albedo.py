@@ -19,7 +19,7 @@ import torch
 from facecore.morphable.albedo_maps import FaceMaps, face_maps
 from facecore.morphable.model import MorphableModel
 
-ALBEDO_NAMES = (
+_NAMED = (
     "melanin",
     "haemoglobin",
     "yellowness",
@@ -46,15 +46,15 @@ ALBEDO_NAMES += tuple(
 _SKIN_LIGHT, _SKIN_MEDIUM, _SKIN_DARK = (72.0, 9.5, 14.0), (55.5, 11.5, 17.5), (34.0, 10.5, 12.5)
 _LIPS, _BROW, _SCLERA, _IRIS, _PUPIL = (
     (46.0, 21.0, 14.0),
-    (25.0, 5.0, 8.0),
+    (23.0, 5.0, 8.0),
     (84.0, 1.5, 4.0),
     (32.0, 6.0, 12.0),
     (9.0, 0.0, 0.0),
 )
 _SEAM = (30.0, 16.0, 11.0)
 # Change of CIELAB for one standard deviation.
-_BLOOD, _YELLOW = (-1.6, 2.6, 0.4), (0.0, -0.4, 2.4)
-_STUBBLE = (-5.0, -1.2, -2.2)  # stubble under the skin: darker and bluish
+_BLOOD, _YELLOW = (-1.2, 1.7, 0.3), (0.0, -0.2, 1.7)
+_STUBBLE = (-6.0, -1.4, -2.6)  # stubble under the skin: darker and bluish
 
 
 def lab_to_srgb(lab: np.ndarray) -> np.ndarray:
@@ -138,8 +138,8 @@ def _paint(maps: FaceMaps, amounts: np.ndarray) -> np.ndarray:
     for across, along in _WAVES:
         wave = np.cos(np.pi * across * maps.across) * np.cos(np.pi * along * maps.along) / (across + along) ** 0.5
         melanin = melanin + 0.16 * of[f"melanin_wave_{across}{along}"] * wave
-        blood = blood + 0.5 * of.get(f"blood_wave_{across}{along}", 0.0) * wave
-    blood = blood + (0.7 + of["cheek_flush"]) * maps.cheeks + (0.6 + of["nose_redness"]) * maps.nose
+        blood = blood + 0.6 * of.get(f"blood_wave_{across}{along}", 0.0) * wave
+    blood = blood + (1.2 + 1.3 * of["cheek_flush"]) * maps.cheeks + (0.9 + 1.2 * of["nose_redness"]) * maps.nose
     skin = _skin(melanin, blood, of["yellowness"]) + _shadows(maps, of)
     lips = skin + np.array(_LIPS) - np.array(_SKIN_MEDIUM)
     lips = lips + of["lip_redness"] * np.array([-1.2, 3.2, 0.2]) + of["lip_lightness"] * np.array([3.2, 0.6, 0.4])
@@ -154,8 +154,8 @@ def _paint(maps: FaceMaps, amounts: np.ndarray) -> np.ndarray:
     brow = (
         np.array(_BROW) + of["brow_darkness"] * np.array([-6.0, -1.5, -3.0]) + of["melanin"] * np.array([-2.0, 0, -1.0])
     )
-    shape = maps.brows + 0.7 * of["brow_thickness"] * (maps.thick_brows - maps.brows)
-    return _blend(colour, lab_to_srgb(brow), (0.68 + 0.07 * of["brow_darkness"]) * shape)
+    shape = maps.brows + 0.45 * of["brow_thickness"] * (maps.thick_brows - maps.brows)
+    return _blend(colour, lab_to_srgb(brow), (0.74 + 0.07 * of["brow_darkness"]) * shape)
 
 
 def _skin(melanin: np.ndarray, blood: np.ndarray, yellowness: float) -> np.ndarray:
@@ -168,7 +168,8 @@ def _skin(melanin: np.ndarray, blood: np.ndarray, yellowness: float) -> np.ndarr
 
 def _shadows(maps: FaceMaps, of: dict[str, float]) -> np.ndarray:
     """Changes of CIELAB in the skin: stubble, shadows under the eyes, lids; [V, 3]."""
-    stubble = (0.35 + of["beard"]) * maps.beard + (0.3 + of["moustache"]) * maps.moustache
+    # Means and steps such that little of the distribution lies below no hair at all.
+    stubble = (0.55 + 0.5 * of["beard"]) * maps.beard + (0.45 + 0.4 * of["moustache"]) * maps.moustache
     under = (1.0 + of["under_eye"]) * maps.under_eyes
     lid = (0.8 + of["eyelid"]) * maps.eyelids
     return (

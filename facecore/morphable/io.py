@@ -109,14 +109,16 @@ def _from_arrays(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Morph
         activity, symmetry = tensors["blendshapes/rule"].tolist()
         partner, scaled_by = tensors["blendshapes/partner"], tensors["blendshapes/scaled_by"]
         blendshapes = BlendshapePrior(partner, scaled_by, activity, symmetry)
+    moments: dict[str, Any] = {key: tensors[f"prior/{key}"] for key in _PRIOR}
+    fields: dict[str, Any] = {key: tensors[key] for key in _TENSORS if key in tensors}
+    fields |= {key: tuple(map(str, arrays[key])) for key in _NAMES}
     return MorphableModel(
         name=header["name"],
-        prior=Prior(*(tensors[f"prior/{key}"] for key in _PRIOR), blendshapes=blendshapes),
+        prior=Prior(**moments, blendshapes=blendshapes),
         regions={key.split("/", 1)[1]: value for key, value in tensors.items() if key.startswith("region/")},
         albedo_source=header["albedo_source"],
         source=header["source"],
-        **{key: tensors[key] for key in _TENSORS if key in tensors},
-        **{key: tuple(map(str, arrays[key])) for key in _NAMES},
+        **fields,
     )
 
 

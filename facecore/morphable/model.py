@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from facecore.mesh import Mesh
+from facecore.mesh.mesh import _is_inside_out
 from facecore.morphable import validation
 from facecore.morphable.prior import Coefficients, Prior
 
@@ -58,7 +59,8 @@ class MorphableModel:
 
     def __post_init__(self) -> None:
         validation.check_model(self)
-        self._set("triangles", validation.outward_triangles(self.template, self.triangles))
+        if _is_inside_out(self.template, self.triangles):
+            self._set("triangles", self.triangles[:, [0, 2, 1]].contiguous())
         # One buffer for both bases: `shape` is then a single addmm, and the two fields are views of it.
         self._set_bases(torch.cat([self.identity_basis, self.expression_basis]).flatten(1).contiguous())
         self._set("regions", dict(self.regions))

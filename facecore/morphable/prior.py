@@ -114,8 +114,10 @@ class Prior:
     @classmethod
     def normal(cls, num_identity: int, num_expression: int, num_albedo: int = 0) -> Prior:
         """Every coefficient a standard normal: the prior of whitened PCA modes."""
-        vectors = [f(k) for k in (num_identity, num_expression, num_albedo) for f in (torch.zeros, torch.ones)]
-        return cls(*vectors)
+        counts = {"identity": num_identity, "expression": num_expression, "albedo": num_albedo}
+        moments: dict[str, Any] = {f"{part}_mean": torch.zeros(count) for part, count in counts.items()}
+        moments |= {f"{part}_std": torch.ones(count) for part, count in counts.items()}
+        return cls(**moments)
 
     @classmethod
     def with_blendshapes(cls, num_identity: int, blendshapes: BlendshapePrior, num_albedo: int = 0) -> Prior:

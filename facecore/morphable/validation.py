@@ -20,6 +20,9 @@ def check_model(model: MorphableModel) -> None:
     count = template.shape[0]
     _check_float("template", template, (count, 3), template)
     _check_index("triangles", model.triangles, torch.int32, count, columns=3)
+    a, b, c = model.triangles.unbind(1)
+    if bool(((a == b) | (b == c) | (c == a)).any()):
+        raise ValueError("triangles must have three different vertices each; remove the degenerate ones")
     _check_index("landmarks68", model.landmarks68, torch.int64, count)
     if model.landmarks68.numel() != 68:
         raise ValueError(f"landmarks68 must have 68 entries, got {model.landmarks68.numel()}")
@@ -115,12 +118,3 @@ def check_crop(model: MorphableModel, mask: torch.Tensor) -> None:
             "the mask must keep both vertices of every mirrored pair and the triangles of both; use "
             "mask & mask[model.mirror_map], or drop the map with dataclasses.replace(model, mirror_map=None)"
         )
-
-
-def outward_triangles(vertices: torch.Tensor, triangles: torch.Tensor) -> torch.Tensor:
-    """The triangles, reversed if the mean of n . (v - centroid) is negative (METHODS 1.5)."""
-    corners = vertices[triangles.long()]
-    normals = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = torch.nn.functional.normalize(normals, dim=1)
-    outward = (normals * (corners.mean(1) - vertices.mean(0))).sum(1).mean()
-    return triangles.flip(1).contiguous() if float(outward) < 0 else triangles
