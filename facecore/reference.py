@@ -68,7 +68,7 @@ def _unit_or_zero(vector: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
 
 
 def sh_shading(normals: torch.Tensor, sh_coefficients: torch.Tensor) -> torch.Tensor:
-    """Definition of facecore.ops.sh_shading: [N, ..., 3]. The basis as METHODS 1.5 states it, products a_l c_l written out."""
+    """Definition of facecore.ops.sh_shading: [N, ..., 3], the basis as METHODS 1.5 states it."""
     a = (math.pi, 2 * math.pi / math.sqrt(3), 2 * math.pi / math.sqrt(8))
     c = (1 / math.sqrt(4 * math.pi), math.sqrt(3) / math.sqrt(4 * math.pi), 3 * math.sqrt(5) / math.sqrt(12 * math.pi))
     x, y, z = normals.unbind(-1)

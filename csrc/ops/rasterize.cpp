@@ -89,8 +89,8 @@ template <class T> void bind(pybind11::module_& m, const std::string& dtype) {
   using Release = pybind11::call_guard<pybind11::gil_scoped_release>;
   m.def(("rasterize_" + dtype).c_str(),
         [](Device device, int64_t n, int64_t v, int64_t t, int64_t h, int64_t w, bool cull_backfaces, int64_t threads,
-           Address vertices_clip, Address triangles, Address snapped, Address keys, Address triangle_id,
-           Address barycentric, Address z_ndc) {
+           Address vertices_clip, Address triangles, Address snapped, Address keys, Address barycentric,
+           Address z_ndc, Address triangle_id) {
           const RasterImage<T> first{v, t, static_cast<int32_t>(h), static_cast<int32_t>(w), cull_backfaces, vertices_clip,
                                      triangles, snapped, keys, triangle_id, barycentric, z_ndc};
           rasterize(device, RasterBatch<T>{first}, n, threads);

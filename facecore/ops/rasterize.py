@@ -32,10 +32,11 @@ def rasterize(
     z_ndc [N, H, W] with float32 accuracy, 1 where uncovered.
 
     Coverage is exact: vertices are snapped to 1/256 pixel, a centre on a shared edge belongs to one triangle (top-left
-    rule), the nearest float32 depth wins, then the lowest triangle. Triangles that cross |z| = w or leave the picture by
-    64 half-pictures are clipped. Triangles with a vertex that is NaN, infinite or (0, 0, 0, 0), or with an index out of
-    range, are not drawn (facecore.ops.set_debug makes the last an error). Barycentrics come from the unsnapped vertices,
-    so they may be slightly negative at an edge; a triangle thinner than the snapping gives the snapped ones.
+    rule), the nearest float32 depth wins, then the lowest triangle. Triangles that cross |z| = w or reach further than
+    64 half pictures from the centre are clipped. Triangles with a vertex that is NaN, infinite or (0, 0, 0, 0), or with
+    an index out of range, are not drawn (facecore.ops.set_debug makes the last an error). Barycentrics come from the
+    unsnapped vertices, so they may be slightly negative at an edge; a triangle thinner than the snapping gives the
+    snapped ones. facecore/reference_rasterize.py states the rule in full.
 
     barycentric is twice differentiable in vertices_clip, with triangle_id held fixed (zero where a triangle is thinner
     than the snapping, none through occlusion); triangle_id and z_ndc are not differentiable. triangle_id and z_ndc are
@@ -46,7 +47,11 @@ def rasterize(
     for name, size in (("height", height), ("width", width)):
         if isinstance(size, bool) or not isinstance(size, (int, torch.SymInt)):
             raise ValueError(f"{name} must be an int, got {type(size).__name__}")
-    return Fragments(*_rasterize(vertices_clip, triangles, height, width, bool(cull_backfaces)))
+    for name, tensor in (("vertices_clip", vertices_clip), ("triangles", triangles)):
+        if not isinstance(tensor, torch.Tensor):
+            raise ValueError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
+    barycentric, z_ndc, triangle_id = _rasterize(vertices_clip, triangles, height, width, bool(cull_backfaces))
+    return Fragments(triangle_id, barycentric, z_ndc)
 
 
 def _check(vertices_clip: torch.Tensor, triangles: torch.Tensor) -> dict[str, int]:
@@ -62,9 +67,9 @@ def _fake(
         if size < 0 or size > MAX_SIZE:
             raise ValueError(f"{name} must be from 0 to {MAX_SIZE}, got {size}")
     return (
-        vertices_clip.new_empty((n, height, width), dtype=torch.int32),
         vertices_clip.new_empty((n, height, width, 3)),
         vertices_clip.new_empty((n, height, width)),
+        vertices_clip.new_empty((n, height, width), dtype=torch.int32),
     )
 
 
@@ -95,13 +100,13 @@ def _kernel(
 
 def _setup(ctx: Any, inputs: Any, output: Any) -> None:
     vertices_clip, triangles = inputs[:2]
-    triangle_id, _, z_ndc = output
-    ctx.mark_non_differentiable(triangle_id, z_ndc)
+    _, z_ndc, triangle_id = output
+    ctx.mark_non_differentiable(z_ndc, triangle_id)
     ctx.save_for_backward(vertices_clip, triangles, triangle_id)
 
 
 def _backward(
-    ctx: Any, grad_triangle_id: torch.Tensor | None, grad_barycentric: torch.Tensor, grad_z_ndc: torch.Tensor | None
+    ctx: Any, grad_barycentric: torch.Tensor, grad_z_ndc: torch.Tensor | None, grad_triangle_id: torch.Tensor | None
 ) -> tuple[torch.Tensor | None, ...]:
     return _rasterize_backward(grad_barycentric, *ctx.saved_tensors), None, None, None, None
 
@@ -136,62 +141,64 @@ def _backward_kernel(
 def _backward_by_index(
     grad_barycentric: torch.Tensor, vertices_clip: torch.Tensor, triangles: torch.Tensor, triangle_id: torch.Tensor
 ) -> torch.Tensor:
-    """rasterize_backward in torch operations, whose index_put_ adds in a fixed order on CUDA when asked to."""
-    pixels = _CoveredPixels(vertices_clip, triangles, triangle_id)
-    b, c = pixels.b, pixels.c
-    gradient = (grad_barycentric[pixels.where].unsqueeze(-1) * c).sum(-2, keepdim=True)  # G
-    return pixels.scatter(-b.unsqueeze(-1) * gradient)
+    """rasterize_backward in torch operations, whose index_put adds in a fixed order on CUDA when asked to."""
+    if triangle_id.numel() == 0 or triangles.shape[0] == 0 or vertices_clip.shape[1] == 0:
+        return torch.zeros_like(vertices_clip, memory_format=torch.contiguous_format)
+    pixels = _PixelTriangles(vertices_clip, triangles, triangle_id)
+    gradient = (grad_barycentric.reshape(-1, 3, 1) * pixels.c).sum(1, keepdim=True)  # G
+    return pixels.scatter(-pixels.b * gradient)
 
 
-class _CoveredPixels:
-    """b and c of csrc/ops/rasterize.h at the covered pixels, in differentiable torch operations.
+class _PixelTriangles:
+    """b [P, 3, 1] and c [P, 3, 2] of csrc/ops/rasterize.h at every pixel, in differentiable torch operations.
 
     db_i = -sum_j b_j (c_i . dq_j),  dc_i = -sum_j (c_i . dq_j) c_j  for dq_j = (dx_j - px dw_j, dy_j - py dw_j):
-    b and c are closed under differentiation, so every derivative of the barycentrics is made of the two.
+    b and c are closed under differentiation, so every derivative of the barycentrics is made of the two. Both are 0
+    where there is no gradient: at uncovered pixels and for triangles thinner than the snapping.
     """
 
     def __init__(self, vertices_clip: torch.Tensor, triangles: torch.Tensor, triangle_id: torch.Tensor) -> None:
-        _, height, width = triangle_id.shape
+        n, height, width = triangle_id.shape
         self.shape = vertices_clip.shape
-        self.where = torch.nonzero(triangle_id >= 0, as_tuple=True)
-        image, row, column = self.where
-        self.index = (image.unsqueeze(-1), triangles.long()[triangle_id[self.where].long()])  # [P, 1], [P, 3]
+        pixel = torch.arange(n * height * width, device=triangle_id.device)
+        column, row = pixel % width, pixel // width % height
         x = (2 * column + 1 - width).to(vertices_clip.dtype) / width
         y = (height - 2 * row - 1).to(vertices_clip.dtype) / height
-        self.center = torch.stack((x, y), -1)  # [P, 2]
-        corners = vertices_clip[self.index]  # [P, 3, 4]
-        q, w = self.move(corners), corners[..., 3]
-        following, preceding = q.roll(-1, 1), q.roll(-2, 1)
-        edge = following[..., 0] * preceding[..., 1] - preceding[..., 0] * following[..., 1]
+        self.center = torch.stack((x, y), -1).unsqueeze(1)  # [P, 1, 2]
+        triangle = triangle_id.reshape(-1, 1).long()
+        covered = triangle >= 0
+        corners = triangles.long()[triangle.squeeze(-1).clamp_min(0)]
+        spread = (pixel % self.shape[1]).unsqueeze(-1)  # uncovered pixels add zeros: not all of them to one vertex
+        vertex = torch.where(covered, corners, spread)
+        self.index = (pixel // (height * width)).unsqueeze(-1) * self.shape[1] + vertex  # [P, 3] of [N * V]
+        position = vertices_clip.reshape(-1, 4)[self.index]  # [P, 3, 4]
+        q, w = self._move(position), position[..., 3]
+        next_q, last_q, next_w, last_w = q[:, [1, 2, 0]], q[:, [2, 0, 1]], w[:, [1, 2, 0]], w[:, [2, 0, 1]]
+        edge = next_q[..., 0] * last_q[..., 1] - last_q[..., 0] * next_q[..., 1]
         total, determinant = edge.sum(-1, keepdim=True), (edge * w).sum(-1, keepdim=True)
         b = edge / torch.where(total == 0, 1.0, total)
-        regular = (total.abs() >= _SMALLEST_S * determinant.abs()) & (determinant != 0)
-        regular = regular & ((b - 0.5).abs() <= _FARTHEST_FROM_HALF).all(-1, keepdim=True)
+        regular = covered & (total.abs() >= _SMALLEST_S * determinant.abs()) & (determinant != 0)
+        regular = (regular & ((b - 0.5).abs() <= _FARTHEST_FROM_HALF).all(-1, keepdim=True)).unsqueeze(-1)
         rows = torch.stack(
-            (
-                following[..., 1] * w.roll(-2, 1) - preceding[..., 1] * w.roll(-1, 1),
-                preceding[..., 0] * w.roll(-1, 1) - following[..., 0] * w.roll(-2, 1),
-            ),
-            -1,
+            (next_q[..., 1] * last_w - last_q[..., 1] * next_w, last_q[..., 0] * next_w - next_q[..., 0] * last_w), -1
         )
-        rows = rows / torch.where(regular, determinant, 1.0).unsqueeze(-1)
-        self.b = torch.where(regular, b, 0.0)  # [P, 3]
-        c = rows - self.b.unsqueeze(-1) * rows.sum(1, keepdim=True)
-        self.c = torch.where(regular.unsqueeze(-1), c, 0.0)  # [P, 3, 2]; 0: no gradient
-
-    def move(self, corners: torch.Tensor) -> torch.Tensor:
-        """q of [P, 3, 4]: [P, 3, 2]."""
-        return corners[..., :2] - self.center.unsqueeze(1) * corners[..., 3:]
+        rows = rows / torch.where(determinant == 0, 1.0, determinant).unsqueeze(-1)  # x, y of the rows of M^-1
+        self.b = torch.where(regular, b.unsqueeze(-1), 0.0)
+        self.c = torch.where(regular, rows - self.b * rows.sum(1, keepdim=True), 0.0)
 
     def gather(self, vertices: torch.Tensor) -> torch.Tensor:
-        return self.move(vertices[self.index])
+        """dq of [N, V, 4]: [P, 3, 2]."""
+        return self._move(vertices.reshape(-1, 4)[self.index])
 
     def scatter(self, grad_q: torch.Tensor) -> torch.Tensor:
         """The transpose of gather: [P, 3, 2] to [N, V, 4], in a fixed order under deterministic algorithms."""
-        along_w = -(self.center.unsqueeze(1) * grad_q).sum(-1, keepdim=True)
+        along_w = -(self.center * grad_q).sum(-1, keepdim=True)
         grad_corners = torch.cat((grad_q, torch.zeros_like(along_w), along_w), -1)
-        image, vertex = torch.broadcast_tensors(*self.index)
-        return grad_q.new_zeros(self.shape).index_put((image, vertex), grad_corners, accumulate=True)
+        flat = grad_q.new_zeros(self.shape[0] * self.shape[1], 4)
+        return flat.index_put((self.index,), grad_corners, accumulate=True).view(self.shape)
+
+    def _move(self, position: torch.Tensor) -> torch.Tensor:
+        return position[..., :2] - self.center * position[..., 3:]
 
 
 def _backward_setup(ctx: Any, inputs: Any, output: Any) -> None:
@@ -199,19 +206,19 @@ def _backward_setup(ctx: Any, inputs: Any, output: Any) -> None:
 
 
 def _backward_backward(ctx: Any, grad_grad_vertices: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-    """For phi = <grad_grad, rasterize_backward> = -G . u with u = sum_j b_j gq_j, gq = q of grad_grad:
+    """For phi = <grad_grad, rasterize_backward> = -G . u with u = sum_j b_j gq_j, gq = dq of grad_grad:
 
     dphi/dgrad_b_i = -c_i . u,   dphi/dq_k = (c_k . u) G + b_k sum_j (G . gq_j) c_j
     """
     grad_barycentric, vertices_clip, triangles, triangle_id = ctx.saved_tensors
-    pixels = _CoveredPixels(vertices_clip, triangles, triangle_id)
-    b, c, gq = pixels.b.unsqueeze(-1), pixels.c, pixels.gather(grad_grad_vertices)
-    u = (b * gq).sum(1, keepdim=True)
-    gradient = (grad_barycentric[pixels.where].unsqueeze(-1) * c).sum(1, keepdim=True)
-    along_u = (c * u).sum(-1, keepdim=True)
-    to_grad = torch.zeros_like(grad_barycentric).index_put(pixels.where, -along_u.squeeze(-1))
+    if triangle_id.numel() == 0 or triangles.shape[0] == 0 or vertices_clip.shape[1] == 0:
+        return torch.zeros_like(grad_barycentric), torch.zeros_like(vertices_clip), None, None
+    pixels = _PixelTriangles(vertices_clip, triangles, triangle_id)
+    b, c, gq = pixels.b, pixels.c, pixels.gather(grad_grad_vertices)
+    gradient = (grad_barycentric.reshape(-1, 3, 1) * c).sum(1, keepdim=True)
+    along_u = (c * (b * gq).sum(1, keepdim=True)).sum(-1, keepdim=True)
     to_q = along_u * gradient + b * ((gradient * gq).sum(-1, keepdim=True) * c).sum(1, keepdim=True)
-    return to_grad, pixels.scatter(to_q), None, None
+    return -along_u.reshape(grad_barycentric.shape), pixels.scatter(to_q), None, None
 
 
 _rasterize_backward = make_op(
