@@ -38,8 +38,10 @@ _NAMED = (
 )
 # Even cosines over the frontal plane, (waves across, waves along the height), by decreasing strength.
 _WAVES = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (1, 2), (2, 1), (0, 3))
-ALBEDO_NAMES += tuple(
-    f"{kind}_wave_{k}{l}" for kind, count in (("melanin", 8), ("blood", 5)) for k, l in _WAVES[:count]
+ALBEDO_NAMES: tuple[str, ...] = (
+    *_NAMED,
+    *(f"melanin_wave_{across}{along}" for across, along in _WAVES),
+    *(f"blood_wave_{across}{along}" for across, along in _WAVES[:5]),
 )
 
 # CIELAB colours of the mean face.
