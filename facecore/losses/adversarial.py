@@ -45,16 +45,15 @@ def wgan_div_critic_loss(
         return _scores(critic, real).mean() - _scores(critic, fake).mean() + k * penalty.mean()
 
 
-def wgan_div_generator_loss(critic: Critic, fake: torch.Tensor) -> torch.Tensor:
+def wgan_div_generator_loss(fake_scores: torch.Tensor) -> torch.Tensor:
     """Returns what the generator minimises: mean D(fake), a scalar.
 
-    critic: as for wgan_div_critic_loss, which gives high scores to fakes (mind the sign: METHODS 1.11); fake: float
-    [N, ...]. Differentiable in fake. Runs without autocast.
+    fake_scores: the critic's scores of the generator's samples, [N] or [N, 1]. The critic learns high scores for fakes
+    (mind the sign: METHODS 1.11); evaluate it without autocast. Differentiable. Raises ValueError for no scores.
     """
-    if fake.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"fake must be float32 or float64, got {fake.dtype}")
-    with torch.autocast(fake.device.type, enabled=False):
-        return _scores(critic, fake).mean()
+    if fake_scores.numel() == 0:
+        raise ValueError("fake_scores must hold at least one score")
+    return fake_scores.mean()
 
 
 def patch_adversarial_loss(logits: torch.Tensor, real: bool) -> torch.Tensor:

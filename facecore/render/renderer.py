@@ -97,7 +97,7 @@ class Renderer(torch.nn.Module):
             fragments=fragments,
             albedo=_channels_first(pixel_albedo),
             shading=None if shading is None else _channels_first(shading),
-            normals=_channels_first(torch.where(covered, normals, 0.0)),
+            normals=_channels_first(normals),
         )
 
     def rasterize(self, vertices_mm: torch.Tensor, camera: Camera) -> Fragments:
@@ -133,21 +133,18 @@ def _phong(
     camera: Camera,
     lights: PhongLights,
 ) -> torch.Tensor:
-    """Phong colours of pixels [N, H, W, 3]; uncovered ones are put where no direction is degenerate."""
-    away = positions.new_tensor([0.0, 0.0, -1.0])
-    positions = torch.where(covered, positions, away)
+    """Phong colours of pixels [N, H, W, 3]; uncovered ones are moved off the eye, which has no direction."""
+    positions = torch.where(covered, positions, -1.0)
     view = camera.view_direction(positions)
     flat = [tensor.flatten(1, 2) for tensor in (positions, normals, albedo, view)]
     return phong_shading(flat[0], flat[1], flat[2], flat[3], lights).view_as(positions)
 
 
 def _unit_normals(normals: torch.Tensor, covered: torch.Tensor) -> torch.Tensor:
-    """Unit normals [N, H, W, 3]; +z where uncovered, so that no derivative there divides by zero."""
+    """Unit normals [N, H, W, 3]; 0 where uncovered, where no derivative of any order divides by zero."""
     squared = (normals * normals).sum(-1, keepdim=True)
     usable = covered & (squared > torch.finfo(normals.dtype).tiny)
-    length = torch.sqrt(torch.where(usable, squared, 1.0))
-    forward = normals.new_tensor([0.0, 0.0, 1.0])
-    return torch.where(usable, normals / length, forward)
+    return torch.where(usable, normals / torch.sqrt(torch.where(usable, squared, 1.0)), 0.0)
 
 
 def _channels_first(pixels: torch.Tensor) -> torch.Tensor:
