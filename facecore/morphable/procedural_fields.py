@@ -1,0 +1,128 @@
+"""Displacement fields on the procedural face: what identity and expression modes are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facecore.morphable import procedural_surface as surface
+from facecore.morphable.procedural_surface import Array, EyeCoordinates
+
+Handle = tuple[float, float, float, float, float, float, float, float, float]  # centre, radii, displacement, mm
+
+
+@dataclass(frozen=True)
+class FaceCoordinates:
+    """Where each vertex of the whole template lies: in space, on the shell, and with respect to eyes and mouth.
+
+    All in the sculptor's frame (procedural_surface), mm. Shell, lips and eyes are those of the half x >= 0; `side` says
+    on which half the vertex is.
+    """
+
+    position: Array  # [V, 3]
+    domain: Array  # [V, 2], u >= 0
+    shell: Array  # [V, 3], x >= 0
+    side: Array  # [V] +1 subject's left (x > 0), -1 right, 0 midline
+    lip_side: Array  # [V] +1 above the seam, -1 below
+    lip_coordinate: Array  # [V] 0 at the slit's edge, mm at the middle of the mouth
+    eye: EyeCoordinates
+
+    @property
+    def x(self) -> Array:
+        return self.position[:, 0]
+
+    @property
+    def y(self) -> Array:
+        return self.position[:, 1]
+
+    @property
+    def z(self) -> Array:
+        return self.position[:, 2]
+
+
+def face_coordinates(domain: Array, side: Array) -> FaceCoordinates:
+    """Evaluate everything for vertices given by half-domain points [V, 2] and sides [V]."""
+    shell = surface.base_shell(domain)
+    position = surface.sculpt(domain)
+    eye = surface.eye_coordinates(position[:, 0], position[:, 1])
+    lip_side, lip_coordinate = surface.lip_coordinate(shell[:, 0], shell[:, 1])
+    mirror = np.stack([np.where(side < 0, -1.0, 1.0), np.ones_like(side), np.ones_like(side)], axis=1)
+    return FaceCoordinates(position * mirror, domain, shell, side, lip_side, lip_coordinate, eye)
+
+
+def bump(face: FaceCoordinates, centre: Sequence[float], radii: Sequence[float]) -> NDArray[np.float64]:
+    """Gaussian weight [V] around a point in space with one standard deviation per axis."""
+    return np.exp(-0.5 * np.sum(((face.position - np.asarray(centre)) / np.asarray(radii)) ** 2, axis=1))
+
+
+def handles(face: FaceCoordinates, table: Sequence[Handle], mirror: float = 1.0) -> Array:
+    """Sum of Gaussian displacements [V, 3]; a handle off the midline has a mirror image.
+
+    mirror = 1 makes the field symmetric, -1 antisymmetric (mirror image subtracted), 0 one-sided.
+    """
+    result = np.zeros_like(face.position)
+    for row in table:
+        centre, radii, shift = np.array(row[:3]), row[3:6], np.array(row[6:9])
+        result += bump(face, centre, radii)[:, None] * shift
+        if centre[0] != 0.0 and mirror != 0.0:
+            flip = np.array([-1.0, 1.0, 1.0])
+            result += mirror * bump(face, centre * flip, radii)[:, None] * (shift * flip)
+    return result
+
+
+def half_weight(face: FaceCoordinates, side: float, width: float = 9.0) -> Array:
+    """Weight [V] of one side: 1 there, 0 on the other, smooth over the midline; the two sides sum to 1."""
+    return surface.smoothstep(-width, width, side * face.x)
+
+
+def jaw_weight(face: FaceCoordinates) -> Array:
+    """How far each vertex follows the lower jaw, [V] in [0, 1]; jumps only across the slit between the lips.
+
+    Around the end of the slit it is the opening mode of a crack, 1/2 - sqrt(r) sin(phi / 2) / 2, which is the smoothest
+    field with two values on the two lips; phi = 0 points to the ear.
+    """
+    x = face.shell[:, 0]
+    dx = x - surface.MOUTH_HALF_WIDTH
+    dy = face.shell[:, 1] - surface.seam_height(x)
+    radius = np.minimum(np.hypot(dx, dy) / 24.0, 1.0)
+    lower = 0.5 - 0.5 * np.sqrt(radius) * np.sin(0.5 * np.arctan2(dy, dx))
+    return surface.smoothstep(0.06, 0.94, lower)
+
+
+def rotation_about_x(face: FaceCoordinates, pivot_y: float, pivot_z: float, degrees: float) -> Array:
+    """Displacement [V, 3] of a rotation about a left-right axis; positive degrees open the jaw (chin down and back)."""
+    angle = np.deg2rad(degrees)
+    dy, dz = face.y - pivot_y, face.z - pivot_z
+    new_y = np.cos(angle) * dy - np.sin(angle) * dz
+    new_z = np.sin(angle) * dy + np.cos(angle) * dz
+    return np.stack([np.zeros_like(dy), new_y - dy, new_z - dz], axis=1)
+
+
+def lid_motion(face: FaceCoordinates, upper_mm: float | None, lower_mm: float | None) -> Array:
+    """Displacement [V, 3] of the lids over the eyeballs: margins move by these heights at the middle of the opening.
+
+    None closes: the two lids meet 85 % of the way down. What lies between the margins (eyeball) is stretched or folded
+    with them and stays on the eyeball, a little behind the lids.
+    """
+    eye = face.eye
+    lens = np.maximum(1.0 - np.clip(eye.along, -1.0, 1.0) ** 2, 0.0) ** (1.0 / 1.4)
+    top, bottom = surface.LID_HEIGHT_UPPER * lens, -surface.LID_HEIGHT_LOWER * lens
+    gap = top - bottom
+    move_top = -0.85 * gap if upper_mm is None else upper_mm * lens
+    move_bottom = 0.15 * gap if lower_mm is None else lower_mm * lens
+    across = np.clip((eye.above - bottom) / np.maximum(gap, 1e-6), 0.0, 1.0)
+    # Soft blend of the two lids' motion beyond the corners, where the opening has no height.
+    across = np.where(np.abs(eye.along) < 1.0, across, surface.smoothstep(-2.0, 2.0, eye.above))
+    beyond = np.maximum(eye.outside, 0.0)
+    reach_top = 1.0 - surface.smoothstep(0.0, 12.0, beyond)
+    reach_bottom = 1.0 - surface.smoothstep(0.0, 9.0, beyond)
+    dy = across * reach_top * move_top + (1.0 - across) * reach_bottom * move_bottom
+    x = np.abs(face.x)
+    near = np.exp(-((beyond / 9.0) ** 4))
+    dz = near * (surface.eyeball_depth(x, face.y + dy) - surface.eyeball_depth(x, face.y))
+    closing = np.maximum(move_bottom - move_top, 0.0) / np.maximum(gap, 1e-6)
+    dz -= 1.2 * closing * surface.smoothstep(0.0, 1.0, -eye.outside)
+    return np.stack([np.zeros_like(dy), dy, dz], axis=1)
