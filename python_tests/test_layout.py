@@ -18,7 +18,7 @@ PACKAGE = REPOSITORY / "facecore"
 # Lower imports nothing of higher; packages of one line may import each other.
 LAYERS = (
     ("_C", "structures"),
-    ("ops", "reference"),
+    ("ops", "reference", "reference_rasterize"),
     ("losses", "mesh"),
     ("render", "morphable", "nn", "perception"),
     ("training", "data", "evaluation"),
