@@ -308,3 +308,22 @@ def test_bad_inputs():
         PerspectiveCamera.look_at(eye, torch.zeros(1, 3), eye, torch.ones(1), 8, 8)
     with pytest.raises(ValueError, match="eye must differ from center"):
         PerspectiveCamera.look_at(eye, eye, up, torch.ones(1), 8, 8)
+
+
+@pytest.mark.parametrize("kind", [0, 1, 2], ids=["weak", "pose", "look_at"])
+def test_clip_matrix_is_to_clip(generator, kind):
+    camera = random_cameras(generator)[kind]
+    points = random_points(generator, 4)
+    homogeneous = torch.cat([points, torch.ones(4, 50, 1, dtype=torch.float64)], 2)
+    torch.testing.assert_close(camera.to_clip(points), homogeneous @ camera.clip_matrix().transpose(1, 2))
+    if kind == 0:
+        assert (camera.to_clip(points)[..., 3] == 1).all()
+
+
+def test_transform_is_the_same_product_on_both_devices(generator, device):
+    """CUDA multiplies elementwise to keep TF32 out; the result is that of the matrix product."""
+    camera = random_cameras(generator)[1]
+    points = random_points(generator, 4)
+    expected = torch.einsum("nij,npj->npi", camera.rotation, points)
+    got = camera.to(device=device).rotate(points.to(device))
+    torch.testing.assert_close(got.cpu(), expected)

@@ -65,8 +65,17 @@ class _Camera:
     def rotate(self, vectors: torch.Tensor) -> torch.Tensor:
         """Returns directions, such as normals, in camera axes: [N, V, 3] -> [N, V, 3]."""
         check_tensor("vectors", vectors, (len(self), "V", 3), like=self.rotation)
-        with torch.autocast(vectors.device.type, enabled=False):
-            return torch.matmul(vectors, self.rotation.transpose(1, 2))
+        return _transform(self.rotation, vectors)
+
+    def to_clip(self, vertices_mm: torch.Tensor) -> torch.Tensor:
+        """Returns clip coordinates for the rasterizer: [N, V, 3] mm -> [N, V, 4], z/w smaller = nearer."""
+        check_tensor("vertices_mm", vertices_mm, (len(self), "V", 3), like=self.rotation)
+        matrix = self.clip_matrix()
+        return _transform(matrix[:, :, :3], vertices_mm) + matrix[:, None, :, 3]
+
+    def clip_matrix(self) -> torch.Tensor:
+        """Returns [N, 4, 4]: (x, y, z, 1) in mm -> clip coordinates."""
+        raise NotImplementedError
 
     def project(self, points_mm: torch.Tensor) -> torch.Tensor:
         """Returns pixels (u right, v down; the centre of row i, column j is (j+0.5, i+0.5)): [N, P, 3] -> [N, P, 2]."""
@@ -144,13 +153,20 @@ class WeakPerspectiveCamera(_Camera):
     def _to_ndc(self, points_camera: torch.Tensor) -> torch.Tensor:
         return points_camera[..., :2] * (self.scale / MM_PER_UNIT)[:, None, None] + self.translation[:, None]
 
-    def to_clip(self, vertices_mm: torch.Tensor) -> torch.Tensor:
-        """Returns clip coordinates for the rasterizer: [N, V, 3] mm -> [N, V, 4], w = 1, z smaller = nearer."""
-        points = self.to_camera(vertices_mm)
-        q, shorter = self._to_ndc(points), min(self.height, self.width)
-        x, y = q[..., 0] * (shorter / self.width), q[..., 1] * (shorter / self.height)
-        z = points[..., 2] * (-1.0 / DEPTH_HALF_RANGE_MM)
-        return torch.stack([x, y, z, torch.ones_like(z)], -1)
+    def clip_matrix(self) -> torch.Tensor:
+        """Returns [N, 4, 4]: (x, y, z, 1) in mm -> clip coordinates, w = 1, z = -(R s)_z / 500 mm."""
+        shorter = min(self.height, self.width)
+        scale, (right, up, backward) = self.scale[:, None] / MM_PER_UNIT, self.rotation.unbind(1)
+        x_share, y_share = shorter / self.width, shorter / self.height
+        zero = torch.zeros_like(self.scale)
+        rows = [
+            scale * x_share * right,
+            scale * y_share * up,
+            backward / -DEPTH_HALF_RANGE_MM,
+            zero[:, None].expand(-1, 3),
+        ]
+        offset = [self.translation[:, 0] * x_share, self.translation[:, 1] * y_share, zero, torch.ones_like(zero)]
+        return torch.cat([torch.stack(rows, 1), torch.stack(offset, 1)[:, :, None]], 2)
 
     def matrix(self) -> torch.Tensor:
         """Returns [N, 3, 4]: (x, y, z, 1) in mm -> (u, v, depth), no division.
@@ -256,32 +272,40 @@ class PerspectiveCamera(_Camera):
         scale = self.focal * (2.0 / min(self.height, self.width))
         return points[..., :2] * (scale[:, None] / -points[..., 2])[..., None]
 
-    def to_clip(self, vertices_mm: torch.Tensor) -> torch.Tensor:
-        """Returns clip coordinates for the rasterizer: [N, V, 3] mm -> [N, V, 4], w = depth in units of 100 mm."""
-        x, y, z = (self.to_camera(vertices_mm) / MM_PER_UNIT).unbind(-1)
+    def clip_matrix(self) -> torch.Tensor:
+        """Returns [N, 4, 4]: (x, y, z, 1) in mm -> clip coordinates as gluPerspective's, w = depth / 100 mm."""
         near, far = self.near / MM_PER_UNIT, self.far / MM_PER_UNIT
-        z_clip = z * (-(far + near) / (far - near)) - 2.0 * far * near / (far - near)
+        x, y, z = (self._pose() / MM_PER_UNIT).unbind(1)
         focal = self.focal[:, None]
-        return torch.stack([x * (focal * (2.0 / self.width)), y * (focal * (2.0 / self.height)), z_clip, -z], -1)
+        z_offset = torch.nn.functional.pad(torch.full_like(focal, -2.0 * far * near / (far - near)), (3, 0))
+        rows = [x * (focal * (2.0 / self.width)), y * (focal * (2.0 / self.height))]
+        return torch.stack([*rows, z * (-(far + near) / (far - near)) + z_offset, -z], 1)
 
     def matrix(self) -> torch.Tensor:
         """Returns [N, 3, 4]: (x, y, z, 1) in mm -> (u d, v d, d) with d the depth in mm; divide by d for pixels."""
-        pose = torch.cat([self.rotation, self.translation[:, :, None]], 2)
-        zero, focal = torch.zeros_like(self.focal), self.focal
-        intrinsics = torch.stack(
-            [
-                torch.stack([focal, zero, zero - self.width / 2.0], -1),
-                torch.stack([zero, -focal, zero - self.height / 2.0], -1),
-                torch.stack([zero, zero, zero - 1.0], -1),
-            ],
-            1,
-        )
-        with torch.autocast(pose.device.type, enabled=False):
-            return torch.matmul(intrinsics, pose)
+        x, y, z = self._pose().unbind(1)
+        focal = self.focal[:, None]
+        return torch.stack([focal * x - self.width / 2.0 * z, -focal * y - self.height / 2.0 * z, -z], 1)
+
+    def _pose(self) -> torch.Tensor:
+        """[N, 3, 4]: (x, y, z, 1) in mm -> camera axes in mm."""
+        return torch.cat([self.rotation, self.translation[:, :, None]], 2)
 
     def view_direction(self, points_camera: torch.Tensor) -> torch.Tensor:
         """Returns unit vectors from points in camera axes [N, ..., 3] towards the eye at 0; 0 for a point there."""
         return -torch.nn.functional.normalize(points_camera, dim=-1)
+
+
+def _transform(linear: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+    """Returns linear @ vector, [N, C, 3] and [N, P, 3] -> [N, P, C], in full precision whatever torch's settings are.
+
+    Autocast is off, and CUDA multiplies elementwise: a matrix product may run in TF32, which moves points by 0.1 pixel.
+    """
+    if vectors.is_cuda:
+        x, y, z = linear[:, None].unbind(-1)
+        return vectors[..., :1] * x + vectors[..., 1:2] * y + vectors[..., 2:] * z
+    with torch.autocast(vectors.device.type, enabled=False):
+        return torch.matmul(vectors, linear.transpose(1, 2))
 
 
 def _unit(vectors: torch.Tensor, requirement: str) -> torch.Tensor:
