@@ -65,6 +65,7 @@ class Simplifier {
         triangles_of_(num_vertices),
         quadrics_(num_vertices),
         on_rim_(num_vertices),
+        merged_into_(num_vertices),
         seen_(num_vertices) {
     for (int64_t t = 0; t < num_triangles; ++t) {
       const int32_t* v = triangles + 3 * t;
@@ -75,6 +76,7 @@ class Simplifier {
         triangles_of_[v[k]].push_back(int32_t(t));
       }
     }
+    for (int64_t v = 0; v < num_vertices; ++v) merged_into_[v] = int32_t(v);
     centre(vertices);
     for (const auto& incident : triangles_of_) num_remaining_ += !incident.empty();
     for (int32_t t = 0; t < num_triangles; ++t) add_planes(t);
@@ -230,6 +232,7 @@ class Simplifier {
       corners_[t] = {-1, -1, -1};
     }
     triangles_of_[removed].clear();
+    merged_into_[removed] = kept;
     quadrics_[kept].add(quadrics_[removed]);
     --num_remaining_;
     push_edges(kept, true);
@@ -246,6 +249,10 @@ class Simplifier {
     for (const Corners& c : corners_)
       if (c[0] >= 0)
         for (int32_t v : c) out.triangles.push_back(index[v]);
+    for (int32_t v : merged_into_) {
+      while (merged_into_[v] != v) v = merged_into_[v];
+      out.merged_into.push_back(index[v]);
+    }
     return out;
   }
 
@@ -253,7 +260,8 @@ class Simplifier {
   std::vector<Corners> corners_;                    // of each triangle; -1 once it has vanished
   std::vector<std::vector<int32_t>> triangles_of_;  // triangles at each vertex; none once it has been removed
   std::vector<Quadric> quadrics_;
-  std::vector<char> on_rim_;  // at an edge that has not exactly two triangles
+  std::vector<char> on_rim_;          // at an edge that has not exactly two triangles
+  std::vector<int32_t> merged_into_;  // the vertex it collapsed onto; itself while it remains
   std::vector<int64_t> seen_;
   int64_t stamp_ = 0, num_remaining_ = 0;
   std::priority_queue<Collapse, std::vector<Collapse>, std::greater<Collapse>> heap_;
@@ -278,9 +286,10 @@ void bind_simplify(pybind11::module_& m) {
         const auto array = [](const std::vector<int32_t>& v) {
           return pybind11::array_t<int32_t>(pybind11::ssize_t(v.size()), v.data());
         };
-        return std::make_pair(array(mesh.kept), array(mesh.triangles));
+        return std::make_tuple(array(mesh.kept), array(mesh.triangles), array(mesh.merged_into));
       },
-      "(kept [K], triangles [S * 3]): quadric edge collapse of vertices float32 [V, 3], triangles int32 [T, 3]");
+      "(kept [K], triangles [S * 3], merged_into [V]): quadric edge collapse of vertices float32 [V, 3], triangles "
+      "int32 [T, 3]");
 }
 
 }  // namespace facecore

@@ -6,8 +6,9 @@
 namespace facecore {
 
 struct SimplifiedMesh {
-  std::vector<int32_t> kept;       // [K] vertices that remain, ascending indices of the input
-  std::vector<int32_t> triangles;  // [S, 3] indices into `kept`, in the order of the input's triangles
+  std::vector<int32_t> kept;         // [K] vertices that remain, ascending indices of the input
+  std::vector<int32_t> triangles;    // [S, 3] indices into `kept`, in the order of the input's triangles
+  std::vector<int32_t> merged_into;  // [V] where each vertex went: index into `kept`, -1 if it had no triangle
 };
 
 // Collapses the cheapest edge until `target` vertices remain or no edge may collapse. Vertices without a triangle are

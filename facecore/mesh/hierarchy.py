@@ -18,7 +18,7 @@ import torch
 from facecore import _C
 from facecore.mesh._files import write_atomically
 from facecore.mesh.mesh import Mesh
-from facecore.mesh.proximity import closest_points
+from facecore.mesh.proximity import ClosestPoints, closest_of_pairs, closest_points
 from facecore.structures import SparseMatrix
 
 _VERSION = 1  # part of the cache key: raise it whenever the same mesh would get another hierarchy
@@ -30,7 +30,8 @@ class Hierarchy:
 
     levels: meshes, levels[0] the finest.
     up: up[i] [V_i, V_i+1] takes features of level i+1 to level i: row = barycentric weights of the point of the coarse
-        surface nearest to the fine vertex; at most 3 non-zeros, each at least 0, sum 1.
+        surface nearest to the fine vertex, on the same sheet of the surface (an upper lip never follows the lower
+        one); at most 3 non-zeros, each at least 0, sum 1.
     down: down[i] [V_i+1, V_i] takes level i to level i+1: selects the kept vertices, one 1 per row. down @ up = I.
     kept: kept[i] int64 [V_i+1], the vertices of level i that level i+1 keeps, ascending.
     """
@@ -111,17 +112,53 @@ def _simplify_all(mesh: Mesh, factors: Sequence[int]) -> list[_Step]:
 
 
 def _simplify(mesh: Mesh, target: int) -> _Step:
-    kept, corners = _C.simplify(
+    kept, corners, merged_into = _C.simplify(
         mesh.num_vertices, mesh.num_triangles, target, mesh.vertices.data_ptr(), mesh.triangles.data_ptr()
     )
     triangles = corners.reshape(-1, 3)
-    positions = mesh.vertices.numpy()
-    nearest = closest_points(positions, positions[kept], triangles)
-    columns = triangles[nearest.triangle]
-    weights = nearest.barycentric
+    fine, positions = mesh.triangles.numpy(), mesh.vertices.double().numpy()
+    normals = _incidence(fine, len(positions)) @ _normals(positions[fine])
+    columns, weights = np.empty((len(positions), 3), np.int32), np.empty((len(positions), 3))
+    connected, isolated = np.nonzero(merged_into >= 0)[0], np.nonzero(merged_into < 0)[0]
+    on_sheet = _closest_on_sheet(
+        positions[connected], normals[connected], merged_into[connected], positions[kept], triangles
+    )
+    anywhere = closest_points(positions[isolated], positions[kept], triangles)
+    for vertices, nearest in ((connected, on_sheet), (isolated, anywhere)):
+        columns[vertices], weights[vertices] = triangles[nearest.triangle], nearest.barycentric
     # A kept vertex is itself, even where another one has the same position.
     columns[kept, 0], weights[kept] = np.arange(len(kept)), (1.0, 0.0, 0.0)
     return _Step(kept, triangles, columns, weights)
+
+
+def _closest_on_sheet(
+    points: np.ndarray, normals: np.ndarray, merged_into: np.ndarray, vertices: np.ndarray, triangles: np.ndarray
+) -> ClosestPoints:
+    """The point of the coarse surface nearest to each fine vertex, on the sheet of the surface that it belongs to.
+
+    The nearest point of all to a vertex of the upper lip may lie on the lower lip, and then the mouth could not open.
+    So the triangle must have a corner in the one-ring of the coarse vertex that the fine one merged into, and face
+    the same way as the fine vertex unless no triangle there does [choice].
+    """
+    at_vertex = _incidence(triangles, len(vertices))
+    nearby = at_vertex @ (at_vertex.T @ at_vertex)  # [coarse vertex, triangle at it or at a neighbour]
+    pairs = nearby[merged_into].tocoo()
+    facing = np.einsum("ij,ij->i", normals[pairs.row], _normals(vertices[triangles])[pairs.col]) > 0
+    has_facing = np.bincount(pairs.row, facing, len(points)) > 0
+    usable = facing | ~has_facing[pairs.row]
+    return closest_of_pairs(points, pairs.row[usable], vertices[triangles], pairs.col[usable])
+
+
+def _incidence(triangles: np.ndarray, num_vertices: int) -> scipy.sparse.csr_matrix:
+    """1 where a vertex is a corner of a triangle, [V, T]."""
+    columns = np.repeat(np.arange(len(triangles)), 3)
+    shape = (num_vertices, len(triangles))
+    return scipy.sparse.csr_matrix((np.ones(triangles.size), (triangles.ravel(), columns)), shape=shape)
+
+
+def _normals(corners: np.ndarray) -> np.ndarray:
+    """Normals [T, 3] of corners [T, 3, 3], twice the area long."""
+    return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
 
 
 def _coarser(mesh: Mesh, step: _Step) -> Mesh:
@@ -158,7 +195,7 @@ def _read(path: pathlib.Path, num_steps: int) -> list[_Step] | None:
     try:
         with np.load(path) as arrays:
             return [_Step(*(arrays[f"{name}_{i}"] for name in names)) for i in range(num_steps)]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         warnings.warn(f"cannot read the cached hierarchy {path} ({error}); building it again", stacklevel=3)

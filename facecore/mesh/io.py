@@ -1,4 +1,4 @@
-"""Mesh files through trimesh: OBJ, PLY, STL and OFF in millimetres, GLB and glTF in metres as the format demands."""
+"""Mesh files: OBJ, PLY and OFF in millimetres, GLB and glTF in metres as the format demands."""
 
 from __future__ import annotations
 
@@ -13,31 +13,36 @@ import torch
 import trimesh
 
 from facecore.mesh._files import write_atomically
+from facecore.mesh._obj import read_obj
 from facecore.mesh.mesh import Mesh
 
 _METRE = 1000.0  # mm
 _METRE_FORMATS = (".glb", ".gltf")
-_FORMATS = (".obj", ".ply", ".stl", ".off", *_METRE_FORMATS)
+_FORMATS = (".obj", ".ply", ".off", *_METRE_FORMATS)  # not .stl: its triangles share no vertices
 
 
 def load_mesh(path: str | os.PathLike[str]) -> Mesh:
     """The one mesh in a file, in mm, vertices in the file's order.
 
-    Polygons are split into triangles. Texture coordinates come along where each vertex has one pair; a mesh with
-    texture seams is loaded without them, with a UserWarning. Raises FileNotFoundError, and ValueError naming the file
-    when it has another format, cannot be read, or holds no mesh or several.
+    Polygons are split into triangles. Texture coordinates come along where each vertex has one pair; an OBJ with
+    texture seams is loaded without them, with a UserWarning. All objects of an OBJ are one mesh. Raises
+    FileNotFoundError, and ValueError naming the file when it has another format, cannot be read, or holds no mesh
+    or, in the other formats, several.
     """
     path = pathlib.Path(path)
     if path.suffix.lower() not in _FORMATS:
         raise ValueError(f"{path}: cannot read {path.suffix or 'a file without ending'}; use {', '.join(_FORMATS)}")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    mesh = _load_single(path)
-    scale = _METRE if path.suffix.lower() in _METRE_FORMATS else 1.0
-    vertices = torch.from_numpy(np.array(mesh.vertices, dtype=np.float64) * scale)
-    triangles = torch.from_numpy(np.array(mesh.faces, dtype=np.int64))
     try:
-        return Mesh(vertices, triangles, _texture_coordinates(path, mesh))
+        if path.suffix.lower() == ".obj":
+            vertices, triangles, uv, has_seams = read_obj(path)
+            if has_seams:
+                warnings.warn(f"{path}: has texture seams; loaded without texture coordinates", stacklevel=2)
+        else:
+            vertices, triangles, uv = _read_with_trimesh(path)
+        pairs = None if uv is None else torch.from_numpy(uv)
+        return Mesh(torch.from_numpy(vertices), torch.from_numpy(triangles), pairs)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -111,27 +116,22 @@ def save_glb(
     write_atomically(path, trimesh.exchange.gltf.export_glb(scene, include_normals=True, tree_postprocessor=finish))
 
 
-def _load_single(path: pathlib.Path, maintain_order: bool = True) -> trimesh.Trimesh:
+def _read_with_trimesh(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """(vertices in mm, triangles, uv or None) of the one mesh of a file."""
     try:
-        scene = trimesh.load_scene(path, process=False, maintain_order=maintain_order)
+        scene = trimesh.load_scene(path, process=False)
     except Exception as error:  # trimesh lets whatever its parsers meet pass through
-        raise ValueError(f"{path}: cannot be read as {path.suffix[1:].upper()} ({error})") from error
+        raise ValueError(f"cannot be read as {path.suffix[1:].upper()} ({error})") from error
     meshes = [item for item in scene.geometry.values() if isinstance(item, trimesh.Trimesh) and len(item.faces)]
     if len(meshes) != 1:
-        raise ValueError(f"{path}: must hold exactly one triangle mesh, found {len(meshes)}; export the face alone")
-    return scene.to_mesh()  # with the file's transforms applied
-
-
-def _texture_coordinates(path: pathlib.Path, mesh: trimesh.Trimesh) -> torch.Tensor | None:
+        raise ValueError(f"must hold exactly one triangle mesh, found {len(meshes)}; export the face alone")
+    mesh = scene.to_mesh()  # with the file's transforms applied
+    vertices = np.array(mesh.vertices, dtype=np.float64)
+    if path.suffix.lower() in _METRE_FORMATS:
+        vertices *= _METRE
     uv = getattr(mesh.visual, "uv", None)
-    if uv is None or len(uv) != len(mesh.vertices):
-        return None
-    if path.suffix.lower() == ".obj":
-        # Kept in order, a vertex on a seam would get one of its pairs, or none of them. Unmerged, it is duplicated.
-        if len(_load_single(path, maintain_order=False).vertices) > len(np.unique(mesh.faces)):
-            warnings.warn(f"{path}: has texture seams; loaded without texture coordinates", stacklevel=3)
-            return None
-    return torch.from_numpy(np.array(uv[:, :2], dtype=np.float64))
+    uv = None if uv is None or len(uv) != len(vertices) else np.array(uv[:, :2], dtype=np.float64)
+    return vertices, np.array(mesh.faces, dtype=np.int64), uv
 
 
 def _trimesh(

@@ -25,7 +25,7 @@ class Mesh:
         triangles: vertex indices, any integer type [T, 3], counter-clockwise seen from outside; kept as int32.
         uv: texture coordinates, floating point [V, 2], v upwards; kept as float32. May be None.
         fix_winding: reverse all triangles, with a UserWarning, when they are wound clockwise seen from outside: when
-            the area-weighted mean of n.(v - c) is negative, c the centroid of the vertices, v a triangle's centroid.
+            the mean of n.(v - c) over the surface is negative, c the centroid of the vertices in use.
 
     Deterministic. Raises ValueError for a wrong shape or dtype, an index out of range, a triangle that repeats a
     vertex, NaN or infinity. UserWarning: edges of more than two triangles, neighbours of opposite winding.
@@ -166,7 +166,8 @@ def _checked_triangles(value: torch.Tensor, num_vertices: int) -> torch.Tensor:
 
 def _is_inside_out(vertices: torch.Tensor, triangles: torch.Tensor) -> bool:
     """Whether the area-weighted mean of n.(v - c) is negative by more than rounding."""
-    corners = (vertices.double() - vertices.double().mean(0))[triangles.long()]
+    centroid = vertices[torch.unique(triangles).long()].double().mean(0)
+    corners = (vertices.double() - centroid)[triangles.long()]
     doubled_area_normal = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     outward = (doubled_area_normal * corners.mean(1)).sum()
     size = (doubled_area_normal.norm(dim=1) * corners.mean(1).norm(dim=1)).sum()

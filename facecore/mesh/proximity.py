@@ -50,8 +50,7 @@ class _Search:
 
     def __init__(self, corners: np.ndarray) -> None:
         self.corners = corners
-        self.centres = corners.mean(axis=1)
-        self.radii = np.linalg.norm(corners - self.centres[:, None], axis=-1).max(axis=1)
+        self.centres, self.radii = _spheres(corners)
         self.tree = scipy.spatial.cKDTree(self.centres)
         octave = np.frexp(self.radii)[1]
         self.groups = [np.nonzero(octave == value)[0] for value in np.unique(octave)]
@@ -60,25 +59,37 @@ class _Search:
     def nearest(self, points: np.ndarray) -> ClosestPoints:
         count = min(_FIRST_CANDIDATES, len(self.corners))
         first = self.tree.query(points, k=count)[1].reshape(-1)
-        bound = self._exact(points, np.repeat(np.arange(len(points)), count), first)[0] * (1 + _SLACK)
+        bound = closest_of_pairs(points, np.repeat(np.arange(len(points)), count), self.corners, first).distance
         rows, candidates = [], []
         for group, tree in zip(self.groups, self.group_trees):
             found = tree.query_ball_point(points, (bound + self.radii[group].max()) * (1 + _SLACK))
             rows.append(np.repeat(np.arange(len(points)), [len(hits) for hits in found]))
             candidates.append(group[np.fromiter(itertools.chain.from_iterable(found), np.int64, len(rows[-1]))])
-        row, candidate = np.concatenate(rows), np.concatenate(candidates)
-        distance = np.linalg.norm(points[row] - self.centres[candidate], axis=1)
-        reachable = distance <= (bound[row] + self.radii[candidate]) * (1 + _SLACK)
-        return self._exact(points, row[reachable], candidate[reachable])
+        return closest_of_pairs(points, np.concatenate(rows), self.corners, np.concatenate(candidates))
 
-    def _exact(self, points: np.ndarray, row: np.ndarray, candidate: np.ndarray) -> ClosestPoints:
-        """The best of the pairs (row of `points`, triangle) for each row; each row occurs."""
-        corners = self.corners[candidate]
-        barycentric = closest_barycentric(points[row], corners)
-        distance = np.linalg.norm(np.einsum("pk,pkc->pc", barycentric, corners) - points[row], axis=1)
-        order = np.lexsort((candidate, distance, row))
-        best = order[np.diff(row[order], prepend=-1) > 0]  # the first of each row
-        return ClosestPoints(distance[best], candidate[best], barycentric[best])
+
+def closest_of_pairs(points: np.ndarray, row: np.ndarray, corners: np.ndarray, triangle: np.ndarray) -> ClosestPoints:
+    """For each of `points` [P, 3] the best of its pairs (row of `points` [M], triangle [M] of `corners` [T, 3, 3]).
+
+    Every row must occur. Equal distances go to the lowest triangle.
+    """
+    centres, radii = _spheres(corners)
+    distance, radius = np.linalg.norm(points[row] - centres[triangle], axis=1), radii[triangle]
+    bound = np.full(len(points), np.inf)
+    np.minimum.at(bound, row, distance + radius)  # one of the triangles lies wholly within
+    reachable = distance - radius <= bound[row] * (1 + _SLACK)
+    row, triangle = row[reachable], triangle[reachable]
+    barycentric = closest_barycentric(points[row], corners[triangle])
+    distance = np.linalg.norm(np.einsum("pk,pkc->pc", barycentric, corners[triangle]) - points[row], axis=1)
+    order = np.lexsort((triangle, distance, row))
+    best = order[np.diff(row[order], prepend=-1) > 0]  # the first of each row
+    return ClosestPoints(distance[best], triangle[best], barycentric[best])
+
+
+def _spheres(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Centres [T, 3] and radii [T] of spheres around triangles."""
+    centres = corners.mean(axis=1)
+    return centres, np.linalg.norm(corners - centres[:, None], axis=-1).max(axis=1)
 
 
 def closest_barycentric(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
