@@ -1,0 +1,1 @@
+"""Errors on held-out data, and pages that show results."""
