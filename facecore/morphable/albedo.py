@@ -154,7 +154,9 @@ def _paint(maps: FaceMaps, amounts: np.ndarray) -> np.ndarray:
     colour = _blend(colour, lab_to_srgb(np.array(_IRIS) + eye * np.array([7.0, -3.0, -8.0])), maps.iris)
     colour = _blend(colour, lab_to_srgb(np.array(_PUPIL)), maps.pupil)
     brow = (
-        np.array(_BROW) + of["brow_darkness"] * np.array([-6.0, -1.5, -3.0]) + of["melanin"] * np.array([-2.0, 0, -1.0])
+        np.array(_BROW)
+        + of["brow_darkness"] * np.array([-6.0, -1.5, -3.0])
+        + of["melanin"] * np.array([-3.5, -0.5, -1.5])
     )
     shape = maps.brows + 0.45 * of["brow_thickness"] * (maps.thick_brows - maps.brows)
     return _blend(colour, lab_to_srgb(brow), (0.74 + 0.07 * of["brow_darkness"]) * shape)

@@ -78,8 +78,8 @@ class MorphableModel:
     def _set_bases(self, flat: torch.Tensor) -> None:
         count = self.identity_std.numel()
         self._set("_flat_bases", flat)
-        self._set("identity_basis", flat[:count].view(count, -1, 3))
-        self._set("expression_basis", flat[count:].view(flat.shape[0] - count, -1, 3))
+        self._set("identity_basis", flat[:count].view(count, flat.shape[1] // 3, 3))
+        self._set("expression_basis", flat[count:].view(flat.shape[0] - count, flat.shape[1] // 3, 3))
 
     @property
     def num_vertices(self) -> int:
@@ -150,7 +150,7 @@ class MorphableModel:
                 )
             coefficients = torch.cat([identity, expression], dim=1)
         basis: torch.Tensor = self._flat_bases[: coefficients.shape[1]]  # type: ignore[attr-defined]
-        return torch.addmm(self.template.flatten(), coefficients, basis).view(identity.shape[0], -1, 3)
+        return torch.addmm(self.template.flatten(), coefficients, basis).view(-1, self.num_vertices, 3)
 
     def albedo(self, coefficients: torch.Tensor, *, clamp: bool = False) -> torch.Tensor:
         """Returns albedo per vertex, [N, V, 3], display sRGB; linear in the coefficients [N, Ka].
@@ -160,8 +160,7 @@ class MorphableModel:
         """
         mean, basis = self.require("albedo_mean"), self.require("albedo_basis")
         validation.check_coefficients("coefficients", coefficients, self.num_albedo, self.template)
-        flat = torch.addmm(mean.flatten(), coefficients, basis.flatten(1))
-        result = flat.view(coefficients.shape[0], -1, 3)
+        result = torch.addmm(mean.flatten(), coefficients, basis.flatten(1)).view(-1, self.num_vertices, 3)
         return result.clamp(0, 1) if clamp else result
 
     def mean_shape(self) -> torch.Tensor:

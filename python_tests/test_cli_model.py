@@ -1,0 +1,64 @@
+"""`facecore model`: output, exit codes, one-line errors."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+import pytest
+
+from facecore.cli.main import main
+from facecore.morphable import load
+
+
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["model", "list"]) == 0
+    text = capsys.readouterr().out
+    assert "procedural" in text and "ICT-FaceKit" in text
+    assert main(["model", "list", "--json"]) == 0
+    assert [row["kind"] for row in json.loads(capsys.readouterr().out)] == [
+        "procedural",
+        "facecore .npz",
+        "ICT-FaceKit",
+    ]
+
+
+def test_convert_and_show(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "mine.npz"
+    assert main(["model", "convert", "procedural", str(out), "--num-vertices", "2500", "--name", "mine"]) == 0
+    assert "mine, 2500 vertices" in capsys.readouterr().out
+    assert main(["model", "show", str(out)]) == 0
+    table = capsys.readouterr().out
+    assert "vertices          2500" in table and "mirror map        yes" in table
+    assert main(["model", "show", str(out), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    model = load("procedural", num_vertices=2500)
+    assert shown["name"] == "mine" and shown["content hash"] == model.content_hash() == load(out).content_hash()
+
+
+def test_ict_options(data_dir: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(data_dir / "ict_facekit.npz")
+    assert main(["model", "show", path, "--region", "narrow", "--albedo", "none", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["vertices"] == 6706 and shown["albedo modes"] == 0 and shown["albedo source"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["show", "nothing.npz"], 1, "no model at nothing.npz; give an existing file or folder, or 'procedural'"),
+        (["show", "procedural", "--refine", "1"], 1, "the procedural model has no option refine"),
+        (["convert", "procedural", "out.pkl"], 2, "OUT must end in .npz, got out.pkl"),
+    ],
+)
+def test_errors_are_one_line(arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["model", *arguments]) == code
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("\n") == 1 and message in captured.err
+
+
+@pytest.mark.parametrize("command", [[], ["list"], ["show"], ["convert"]])
+def test_help_has_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["model", *command, "--help"]) == 0
+    assert "Example: facecore model" in capsys.readouterr().out
+    assert main(["model", "show"]) == 2
