@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from facecore.systems.reconstruction import Reconstruction
 
 WIDER = 1.7  # of the crop's side: holds a whole head where the crop holds the landmarks
-VIEW = 1.25  # of the crop's side: what the panels show
+VIEW = 1.4  # of the crop's side: what the panels show
 LARGEST = 2048  # pixels: a face that is larger in its picture is drawn at this size and enlarged
 SUPERSAMPLING = 2
 SMOOTHED = 1024  # pixels: larger pictures are drawn without supersampling, which would take gigabytes
