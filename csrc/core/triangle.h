@@ -32,32 +32,41 @@ FACECORE_HD double plane_distance(int plane, const double* point) {
   return add_rn(bound, mul_rn(sign, coordinate));
 }
 
-// A point with w > 0 inside every plane. The vertical flip is here: NDC y is up, rows go down.
+// A point with w > 0 inside every plane, or on one up to rounding. The vertical flip is here: NDC y is up, rows go down.
 FACECORE_HD SnappedVertex snap(const double* point, int32_t height, int32_t width) {
   const double inverse = div_rn(1.0, point[3]);
   const double x = mul_rn(add_rn(1.0, mul_rn(point[0], inverse)), static_cast<double>(kHalfPixel) * width);
   const double y = mul_rn(sub_rn(1.0, mul_rn(point[1], inverse)), static_cast<double>(kHalfPixel) * height);
   const double z = mul_rn(point[2], inverse);
-  const double x_limit = (kGuardBand + 2.0) * kHalfPixel * width, y_limit = (kGuardBand + 2.0) * kHalfPixel * height;
-  if (!(x >= -x_limit && x <= x_limit && y >= -y_limit && y <= y_limit && z == z)) return {0, 0, 0.0f, kNowhere};
   const double z_inside = z < -1.0 ? -1.0 : (z > 1.0 ? 1.0 : z);  // a clipped end point may miss its plane by rounding
+  constexpr double kLimit = (kGuardBand + 2.0) * kHalfPixel;
+  const bool somewhere = fabs(x) <= kLimit * width && fabs(y) <= kLimit * height && z == z;  // false for NaN
+  if (!somewhere) return {0, 0, 0.0f, kNowhere};
   return {round_to_int(x), round_to_int(y), static_cast<float>(z_inside), 0};
 }
 
-template <class T> FACECORE_HD SnappedVertex project_vertex(const T* vertex, int32_t height, int32_t width) {
-  constexpr double kLargest = 1e300;  // above it, sums of products below could overflow
-  double point[4];
-  bool finite = true;
-  for (int k = 0; k < 4; ++k) {
-    point[k] = static_cast<double>(vertex[k]);
-    finite = finite && point[k] >= -kLargest && point[k] <= kLargest;
-  }
-  if (!finite) return {0, 0, 0.0f, kNowhere};
+// The bits of the planes that a point lies beyond; kNowhere for a point that is not finite, or (0, 0, 0, 0).
+FACECORE_HD uint32_t outside_bits(const double* point) {
+  constexpr double kLargest = 1e300;  // above it, sums of products could overflow
   uint32_t outside = 0;
+  for (int k = 0; k < 4; ++k)
+    if (!(fabs(point[k]) <= kLargest)) return kNowhere;
   for (int plane = 0; plane < kNumPlanes; ++plane)
     outside |= (plane_distance(plane, point) < 0.0 ? 1u : 0u) << plane;
-  if (outside) return {0, 0, 0.0f, outside};
-  return point[3] > 0.0 ? snap(point, height, width) : SnappedVertex{0, 0, 0.0f, kNowhere};  // (0, 0, 0, 0)
+  return outside || point[3] > 0.0 ? outside : kNowhere;
+}
+
+template <class T> FACECORE_HD SnappedVertex project_vertex(const T* vertex, int32_t height, int32_t width) {
+  const double point[4] = {static_cast<double>(vertex[0]), static_cast<double>(vertex[1]),
+                           static_cast<double>(vertex[2]), static_cast<double>(vertex[3])};
+  const double w = point[3], guard = mul_rn(kGuardBand, w);
+  const bool inside = (w > 0.0) & (w <= 1e290) & (fabs(point[2]) <= w) & (fabs(point[0]) <= guard) &
+                      (fabs(point[1]) <= guard);  // no bit of outside_bits() would be set
+  if (!inside) {
+    const uint32_t outside = outside_bits(point);
+    if (outside) return {0, 0, 0.0f, outside};
+  }
+  return snap(point, height, width);
 }
 
 // Nearer first, then the lower triangle id.
@@ -91,10 +100,15 @@ template <class I> FACECORE_HD I largest(I a, I b) { return a > b ? a : b; }
 // The pixels whose centres lie in a triangle's bounding box; empty when first > last.
 struct PixelBox {
   int32_t first_column, last_column, first_row, last_row;
-  FACECORE_HD bool empty() const { return first_column > last_column || first_row > last_row; }
+  FACECORE_HD bool empty() const { return (first_column > last_column) | (first_row > last_row); }
   FACECORE_HD int32_t columns() const { return last_column - first_column + 1; }
   FACECORE_HD int64_t pixels() const { return static_cast<int64_t>(columns()) * (last_row - first_row + 1); }
 };
+
+FACECORE_HD PixelBox pixel_box(int32_t x_min, int32_t x_max, int32_t y_min, int32_t y_max, int32_t height, int32_t width) {
+  return {largest((x_min + kHalfPixel - 1) >> kSubpixelBits, 0), smallest((x_max - kHalfPixel) >> kSubpixelBits, width - 1),
+          largest((y_min + kHalfPixel - 1) >> kSubpixelBits, 0), smallest((y_max - kHalfPixel) >> kSubpixelBits, height - 1)};
+}
 
 struct SnappedTriangle {
   int32_t x[3], y[3];
@@ -105,8 +119,7 @@ struct SnappedTriangle {
   FACECORE_HD PixelBox box(int32_t height, int32_t width) const {
     const int32_t x_min = smallest(x[0], smallest(x[1], x[2])), x_max = largest(x[0], largest(x[1], x[2]));
     const int32_t y_min = smallest(y[0], smallest(y[1], y[2])), y_max = largest(y[0], largest(y[1], y[2]));
-    return {largest((x_min + kHalfPixel - 1) >> kSubpixelBits, 0), smallest((x_max - kHalfPixel) >> kSubpixelBits, width - 1),
-            largest((y_min + kHalfPixel - 1) >> kSubpixelBits, 0), smallest((y_max - kHalfPixel) >> kSubpixelBits, height - 1)};
+    return pixel_box(x_min, x_max, y_min, y_max, height, width);
   }
 
   // Whether every edge function fits in 32 bits at every pixel of the bounding box.

@@ -38,7 +38,9 @@ template <class T> void rasterize_images(const RasterBatch<T>& batch, int64_t nu
     for (int64_t v = 0; v < image.num_vertices; ++v) image.project(v);
     std::fill_n(image.keys, pixels, kUncovered);
     for (int64_t t = 0; t < image.num_triangles; ++t) image.draw_triangle(t);
-    for (int64_t p = 0; p < pixels; ++p) image.resolve(p, image.keys[p]);
+    for (int32_t row = 0; row < image.height; ++row)
+      for (int32_t column = 0; column < image.width; ++column)
+        image.resolve(row, column, image.keys[static_cast<int64_t>(row) * image.width + column]);
   }
 }
 
@@ -59,11 +61,13 @@ template <class T> void rasterize_slices(const RasterBatch<T>& batch, int64_t nu
       for (int64_t t = triangles * slice / threads; t < end; ++t) mine.draw_triangle(t);
     }
 #pragma omp for schedule(static)
-    for (int64_t p = 0; p < pixels; ++p) {
-      uint64_t key = image.keys[p];
-      for (int64_t slice = 1; slice < threads; ++slice) key = std::min(key, image.keys[slice * pixels + p]);
-      image.resolve(p, key);
-    }
+    for (int32_t row = 0; row < image.height; ++row)
+      for (int32_t column = 0; column < image.width; ++column) {
+        const uint64_t* keys = image.keys + static_cast<int64_t>(row) * image.width + column;
+        uint64_t key = *keys;
+        for (int64_t slice = 1; slice < threads; ++slice) key = std::min(key, keys[slice * pixels]);
+        image.resolve(row, column, key);
+      }
   }
 }
 
@@ -85,6 +89,18 @@ void rasterize(const Device& device, const RasterBatch<T>& batch, int64_t num_im
 #endif
 }
 
+// A thread per image, pixels in order: bit-equal for any number of threads.
+template <class T> void rasterize_backward(const Device& device, const RasterizeBackward<T>& body, int64_t num_images) {
+  if (!device.is_cpu()) {
+    launch(device, num_images, static_cast<int64_t>(body.height) * body.width, body);
+    return;
+  }
+#pragma omp parallel for schedule(dynamic) if (num_images > 1)
+  for (int64_t n = 0; n < num_images; ++n)
+    for (int32_t row = 0; row < body.height; ++row)
+      for (int32_t column = 0; column < body.width; ++column) body.at(n, row, column);
+}
+
 template <class T> void bind(pybind11::module_& m, const std::string& dtype) {
   using Release = pybind11::call_guard<pybind11::gil_scoped_release>;
   m.def(("rasterize_" + dtype).c_str(),
@@ -98,9 +114,9 @@ template <class T> void bind(pybind11::module_& m, const std::string& dtype) {
   m.def(("rasterize_backward_" + dtype).c_str(),
         [](Device device, int64_t n, int64_t v, int64_t h, int64_t w, Address grad_barycentric, Address vertices_clip,
            Address triangles, Address triangle_id, Address grad_vertices_clip) {
-          launch(device, n, h * w,
-                 RasterizeBackward<T>{v, h, w, grad_barycentric, vertices_clip, triangles, triangle_id, grad_vertices_clip},
-                 Sharing::kPerImage);
+          rasterize_backward(device,
+                             RasterizeBackward<T>{v, static_cast<int32_t>(h), static_cast<int32_t>(w), grad_barycentric,
+                                                  vertices_clip, triangles, triangle_id, grad_vertices_clip}, n);
         }, Release());
 }
 

@@ -81,6 +81,8 @@ template <class T> __global__ void draw_kernel(const RasterBatch<T> batch, int64
 
 template <class T> void draw_cuda(const RasterBatch<T>& batch, int64_t num_images, std::uintptr_t stream) {
   const int64_t blocks_per_image = (batch.first.num_triangles + kThreads - 1) / kThreads;
+  if (blocks_per_image * num_images > INT32_MAX)
+    throw std::runtime_error("rasterize: too many triangles for one launch; split the batch");
   draw_kernel<<<static_cast<unsigned>(blocks_per_image * num_images), kThreads, 0,
                 reinterpret_cast<cudaStream_t>(stream)>>>(batch, blocks_per_image);
   check_cuda(cudaGetLastError(), "facecore rasterize launch");

@@ -17,7 +17,7 @@ template <class T> struct PixelTriangle {
   T determinant;
   bool regular;  // false: too thin or too far to have barycentrics; the snapped ones are given, the gradient is zero
 
-  FACECORE_HD PixelTriangle(const T* const* corners, int64_t row, int64_t column, int64_t height, int64_t width) {
+  FACECORE_HD PixelTriangle(const T* const* corners, int32_t row, int32_t column, int32_t height, int32_t width) {
     px = static_cast<T>(2 * column + 1 - width) / static_cast<T>(width);
     py = static_cast<T>(height - 2 * row - 1) / static_cast<T>(height);
     for (int k = 0; k < 3; ++k) {
@@ -53,8 +53,9 @@ template <class T> struct PixelTriangle {
       x += (weight[k] - mean) * (qy[i] * w[j] - qy[j] * w[i]);
       y += (weight[k] - mean) * (qx[j] * w[i] - qx[i] * w[j]);
     }
-    x /= determinant;
-    y /= determinant;
+    const T inverse = T(1) / determinant;
+    x *= inverse;
+    y *= inverse;
   }
 
  private:
@@ -119,7 +120,8 @@ template <class T> struct RasterImage {
       if (clipped.piece(i, height, width, piece)) draw_piece(piece, triangle);
   }
 
-  FACECORE_HD void resolve(int64_t pixel, uint64_t key) const {
+  FACECORE_HD void resolve(int32_t row, int32_t column, uint64_t key) const {
+    const int64_t pixel = static_cast<int64_t>(row) * width + column;
     T* b = barycentric + 3 * pixel;
     if (key == kUncovered) {
       triangle_id[pixel] = -1;
@@ -132,19 +134,18 @@ template <class T> struct RasterImage {
     z_ndc[pixel] = static_cast<T>(key_z(key));
     const T* corners[3];
     corners_of(triangle, corners);
-    const PixelTriangle<T> at_pixel(corners, pixel / width, pixel % width, height, width);
-    if (!at_pixel.regular) return snapped_barycentric(triangle, pixel, key, b);
+    const PixelTriangle<T> at_pixel(corners, row, column, height, width);
+    if (!at_pixel.regular) return snapped_barycentric(triangle, row, column, key, b);
     for (int k = 0; k < 3; ++k) b[k] = at_pixel.b[k];
   }
 
  private:
   // Perspective-correct barycentrics of the snapped piece that won the pixel: its screen weights over w, on the corners.
-  FACECORE_HD void snapped_barycentric(int64_t triangle, int64_t pixel, uint64_t key, T* b) const {
+  FACECORE_HD void snapped_barycentric(int64_t triangle, int32_t row, int32_t column, uint64_t key, T* b) const {
     const T* corners[3];
     corners_of(triangle, corners);
     ClippedTriangle clipped;
     clipped.clip(corners);  // one piece, the triangle itself, where no plane cuts it
-    const int32_t row = static_cast<int32_t>(pixel / width), column = static_cast<int32_t>(pixel % width);
     SnappedTriangle piece;
     for (int i = 0; i < clipped.num_pieces(); ++i) {
       if (!clipped.piece(i, height, width, piece)) continue;
@@ -192,7 +193,8 @@ template <class T> struct ResolvePixels {
   RasterBatch<T> batch;
   FACECORE_HD void operator()(int64_t image, int64_t pixel) const {
     const RasterImage<T> here = batch.image(image);
-    here.resolve(pixel, here.keys[pixel]);
+    const int32_t p = static_cast<int32_t>(pixel), width = here.width;  // a picture has at most 2^28 pixels
+    here.resolve(p / width, p % width, here.keys[pixel]);
   }
 };
 
@@ -202,7 +204,7 @@ template <class T> void draw_cuda(const RasterBatch<T>& batch, int64_t num_image
 // grad_v_j += -b_j (G_x, G_y, 0, -(px G_x + py G_y)),  G = sum_i grad_b_i c_i
 template <class T> struct RasterizeBackward {
   int64_t num_vertices;
-  int64_t height, width;
+  int32_t height, width;
   const T* grad_barycentric;   // [N, H, W, 3]
   const T* vertices_clip;      // [N, V, 4]
   const int32_t* triangles;    // [T, 3]
@@ -210,7 +212,12 @@ template <class T> struct RasterizeBackward {
   T* grad_vertices_clip;       // [N, V, 4], zero on entry
 
   FACECORE_HD void operator()(int64_t image, int64_t pixel) const {
-    const int64_t p = image * height * width + pixel;
+    const int32_t p = static_cast<int32_t>(pixel);
+    at(image, p / width, p % width);
+  }
+
+  FACECORE_HD void at(int64_t image, int32_t row, int32_t column) const {
+    const int64_t p = (image * height + row) * width + column;
     if (triangle_id[p] < 0) return;
     int64_t offset[3];
     const T* corners[3];
@@ -218,7 +225,7 @@ template <class T> struct RasterizeBackward {
       offset[k] = 4 * (image * num_vertices + triangles[3 * static_cast<int64_t>(triangle_id[p]) + k]);
       corners[k] = vertices_clip + offset[k];
     }
-    const PixelTriangle<T> at_pixel(corners, pixel / width, pixel % width, height, width);
+    const PixelTriangle<T> at_pixel(corners, row, column, height, width);
     if (!at_pixel.regular) return;
     T x, y;
     at_pixel.combine_gradients(grad_barycentric + 3 * p, x, y);
