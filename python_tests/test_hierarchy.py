@@ -109,6 +109,7 @@ class SimplifyModel:
         (bumpy(5, 6), 15),
         (bumpy(6, 5, seed=1), 4),
         (bumpy(7, 7, seed=2, hole=True), 12),
+        (grid(6, 8), 20),  # flat, with integers all over: many equal costs, all of them exact
         (
             make_mesh(
                 sphere(1).vertices.numpy() * (1, 1.1, 1.27) + bumpy(5, 6).vertices.numpy(), sphere(1).triangles.numpy()
@@ -116,7 +117,7 @@ class SimplifyModel:
             5,
         ),
     ],
-    ids=["disc", "small_disc", "ring", "ball"],
+    ids=["disc", "small_disc", "ring", "ties", "ball"],
 )
 def test_collapses_as_the_model_does(mesh, target):
     kept, triangles, _ = simplify(mesh, target)

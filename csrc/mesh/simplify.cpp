@@ -88,8 +88,9 @@ class Simplifier {
     for (bool progress = true; progress && num_remaining_ > target;) {
       progress = false;
       for (int32_t v = 0; v < int32_t(points_.size()); ++v) push_edges(v);
-      for (; !heap_.empty() && num_remaining_ > target; heap_.pop()) {
+      while (!heap_.empty() && num_remaining_ > target) {
         const Collapse next = heap_.top();
+        heap_.pop();
         if (!is_current(next) || !is_allowed(next.removed, next.kept)) continue;
         collapse(next.removed, next.kept);
         progress = true;
@@ -103,12 +104,14 @@ class Simplifier {
 
   // Positions relative to the mean, which keeps the quadrics' rounding small wherever the mesh lies.
   void centre(const float* vertices) {
+    const double share = 1.0 / double(points_.size());
     Point sum{0, 0, 0};
-    const int64_t n = int64_t(points_.size());
-    for (int64_t v = 0; v < n; ++v) sum = sum - Point{-vertices[3 * v], -vertices[3 * v + 1], -vertices[3 * v + 2]};
-    const Point mean{sum.x / n, sum.y / n, sum.z / n};
-    for (int64_t v = 0; v < n; ++v)
-      points_[v] = Point{vertices[3 * v], vertices[3 * v + 1], vertices[3 * v + 2]} - mean;
+    for (size_t v = 0; v < points_.size(); ++v) {
+      points_[v] = {vertices[3 * v], vertices[3 * v + 1], vertices[3 * v + 2]};
+      sum = {sum.x + points_[v].x, sum.y + points_[v].y, sum.z + points_[v].z};
+    }
+    const Point mean{sum.x * share, sum.y * share, sum.z * share};
+    for (Point& point : points_) point = point - mean;
   }
 
   Point normal_of(const Corners& c) const {
