@@ -35,10 +35,15 @@ def skin_probability(image: torch.Tensor) -> torch.Tensor:
     Raises ValueError for a wrong shape or dtype.
     """
     check_tensor("image", image, ("N", 3, "H", "W"))
-    to_ycbcr, offset = _constants(image.device, image.dtype)[0]
-    with torch.autocast(image.device.type, enabled=False):
-        colors = torch.einsum("nchw,kc->nhwk", image, to_ycbcr) + offset
-        skin, other = (_log_density(colors, *mixture) for mixture in _constants(image.device, image.dtype)[1:])
+    linear, offset, log_weight = _constants(image.device, image.dtype)
+    red, green, blue = image[:, None].unbind(2)
+    exponents = []
+    for gaussian in range(log_weight.numel()):
+        # Elementwise: a matrix product may run in TF32, which is too coarse for exponents of order 100.
+        whitened = torch.addcmul(offset[gaussian], linear[gaussian, :, 0], red)
+        whitened = torch.addcmul(torch.addcmul(whitened, linear[gaussian, :, 1], green), linear[gaussian, :, 2], blue)
+        exponents.append(log_weight[gaussian] - 0.5 * whitened.square().sum(1))
+    skin, other = (torch.stack(half).logsumexp(0) for half in (exponents[:4], exponents[4:]))
     # P = 0.8 p_s / (0.8 p_s + 0.2 p_n) as a logistic function of logarithms: both densities may underflow
     return torch.sigmoid(skin - other + math.log(SKIN_PRIOR / (1.0 - SKIN_PRIOR)))
 
@@ -57,23 +62,19 @@ def skin_mask(image: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
     return skin_probability(image.detach()) > threshold
 
 
-def _log_density(
-    colors: torch.Tensor, log_weight: torch.Tensor, mean: torch.Tensor, root: torch.Tensor
-) -> torch.Tensor:
-    """log sum_k w_k N(color; mean_k, S_k) up to the constant (2 pi)^(-3/2); root^T root = S^-1."""
-    whitened = torch.einsum("kij,nhwkj->nhwki", root, colors[..., None, :] - mean)
-    return torch.logsumexp(log_weight - 0.5 * whitened.square().sum(-1), -1)
-
-
 @functools.lru_cache(maxsize=8)
 @torch.inference_mode(False)  # kept for later calls, so they must not become inference tensors
-def _constants(device: torch.device, dtype: torch.dtype) -> tuple[tuple[torch.Tensor, ...], ...]:
-    """(RGB to YCbCr matrix, offset), then (log weights with determinants, means, roots) of skin and of the rest."""
-    result = [(torch.tensor(TO_YCBCR, dtype=torch.float64), torch.tensor(YCBCR_OFFSET, dtype=torch.float64))]
-    for rows in (SKIN_MIXTURE, OTHER_MIXTURE):
-        table = torch.tensor(rows, dtype=torch.float64)
-        precision = table[:, [4, 5, 6, 5, 7, 8, 6, 8, 9]].reshape(-1, 3, 3) * 1e-3
-        log_weight = table[:, 0].log() + 0.5 * torch.logdet(precision)
-        root = torch.linalg.cholesky(precision).transpose(1, 2)
-        result.append((log_weight, table[:, 1:4], root))  # type: ignore[arg-type]
-    return tuple(tuple(tensor.to(device, dtype).contiguous() for tensor in group) for group in result)
+def _constants(device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Per Gaussian k the affine map of RGB to z with (color - mean)^T S^-1 (color - mean) = |z|^2, and log weights.
+
+    linear [8, 3, 3, 1, 1], offset [8, 3, 1, 1], log_weight [8]: log(w_k sqrt(det S_k^-1)), the four of skin first; the
+    common factor (2 pi)^(-3/2) is left out.
+    """
+    table = torch.tensor(SKIN_MIXTURE + OTHER_MIXTURE, dtype=torch.float64)
+    precision = table[:, [4, 5, 6, 5, 7, 8, 6, 8, 9]].reshape(-1, 3, 3) * 1e-3
+    root = torch.linalg.cholesky(precision).transpose(1, 2)  # root^T root = S^-1
+    linear = root @ torch.tensor(TO_YCBCR, dtype=torch.float64)
+    offset = root @ (torch.tensor(YCBCR_OFFSET, dtype=torch.float64) - table[:, 1:4])[:, :, None]
+    log_weight = table[:, 0].log() + 0.5 * torch.logdet(precision)
+    shaped = (linear[..., None, None], offset[..., None], log_weight)
+    return tuple(tensor.to(device, dtype) for tensor in shaped)  # type: ignore[return-value]
