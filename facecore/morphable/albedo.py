@@ -138,28 +138,32 @@ def _paint(maps: FaceMaps, amounts: np.ndarray) -> np.ndarray:
     melanin = of["melanin"] + 0.3 * of["rim_tan"] * (maps.across**2 + (maps.along - 0.5) ** 2 - 0.5)
     blood = of["haemoglobin"] + np.zeros(len(maps.lips))
     for across, along in _WAVES:
-        wave = np.cos(np.pi * across * maps.across) * np.cos(np.pi * along * maps.along) / (across + along) ** 0.5
-        melanin = melanin + 0.16 * of[f"melanin_wave_{across}{along}"] * wave
-        blood = blood + 0.6 * of.get(f"blood_wave_{across}{along}", 0.0) * wave
+        pigment, flush = of[f"melanin_wave_{across}{along}"], of.get(f"blood_wave_{across}{along}", 0.0)
+        if pigment or flush:
+            wave = np.cos(np.pi * across * maps.across) * np.cos(np.pi * along * maps.along) / (across + along) ** 0.5
+            melanin, blood = melanin + 0.16 * pigment * wave, blood + 0.6 * flush * wave
     blood = blood + (1.2 + 1.3 * of["cheek_flush"]) * maps.cheeks + (0.9 + 1.2 * of["nose_redness"]) * maps.nose
     skin = _skin(melanin, blood, of["yellowness"]) + _shadows(maps, of)
     lips = skin + np.array(_LIPS) - np.array(_SKIN_MEDIUM)
     lips = lips + of["lip_redness"] * np.array([-1.2, 3.2, 0.2]) + of["lip_lightness"] * np.array([3.2, 0.6, 0.4])
-    colour = _blend(lab_to_srgb(skin), lab_to_srgb(lips), 0.9 * maps.lips)
-    colour = _blend(colour, lab_to_srgb(np.array(_SEAM) + of["melanin"] * np.array([-2.0, 0.0, 0.0])), 0.7 * maps.seam)
-    eye = of["eye_colour"]
-    margin = lab_to_srgb(skin + np.array([-7.0, 4.0, -2.0]) + eye * np.array([2.0, 0.6, 0.0]))
-    colour = _blend(colour, margin, 0.7 * maps.lid_margin)
-    colour = _blend(colour, lab_to_srgb(np.array(_SCLERA)), maps.eyeball)
-    colour = _blend(colour, lab_to_srgb(np.array(_IRIS) + eye * np.array([7.0, -3.0, -8.0])), maps.iris)
-    colour = _blend(colour, lab_to_srgb(np.array(_PUPIL)), maps.pupil)
-    brow = (
-        np.array(_BROW)
-        + of["brow_darkness"] * np.array([-6.0, -1.5, -3.0])
-        + of["melanin"] * np.array([-3.5, -0.5, -1.5])
-    )
-    shape = maps.brows + 0.45 * of["brow_thickness"] * (maps.thick_brows - maps.brows)
-    return _blend(colour, lab_to_srgb(brow), (0.74 + 0.07 * of["brow_darkness"]) * shape)
+    eye, brow_tone = of["eye_colour"], of["brow_darkness"]
+    margin = skin + np.array([-7.0, 4.0, -2.0]) + eye * np.array([2.0, 0.6, 0.0])
+    brow = brow_tone * np.array([-6.0, -1.5, -3.0]) + of["melanin"] * np.array([-3.5, -0.5, -1.5])
+    thickness = 0.45 * of["brow_thickness"] * (maps.thick_brows - maps.brows)
+    colour = lab_to_srgb(skin)
+    for lab, opacity in (
+        (lips, 0.9 * maps.lips),
+        (np.array(_SEAM) + of["melanin"] * np.array([-2.0, 0.0, 0.0]), 0.7 * maps.seam),
+        (margin, 0.7 * maps.lid_margin),
+        (np.array(_SCLERA), maps.eyeball),
+        (np.array(_IRIS) + eye * np.array([7.0, -3.0, -8.0]), maps.iris),
+        (np.array(_PUPIL), maps.pupil),
+        (np.array(_BROW) + brow, (0.74 + 0.07 * brow_tone) * (maps.brows + thickness)),
+    ):
+        there = np.flatnonzero(opacity)
+        above = lab_to_srgb(np.broadcast_to(lab, colour.shape)[there])
+        colour[there] += opacity[there, None] * (above - colour[there])
+    return colour
 
 
 def _skin(melanin: np.ndarray, blood: np.ndarray, yellowness: float) -> np.ndarray:
@@ -181,10 +185,6 @@ def _shadows(maps: FaceMaps, of: dict[str, float]) -> np.ndarray:
         + under[:, None] * np.array([-2.6, 0.6, -1.2])
         + lid[:, None] * np.array([-2.2, 0.8, -0.8])
     )
-
-
-def _blend(below: np.ndarray, above: np.ndarray, opacity: np.ndarray) -> np.ndarray:
-    return np.asarray(below + opacity[:, None] * (above - below))
 
 
 def _vertex_areas(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:

@@ -48,15 +48,21 @@ def depth_inside_outline(vertices: np.ndarray, outline: np.ndarray) -> np.ndarra
     vertices [V, 3] and outline [S, 3]. Vertices far behind the outline count as outside (the back of a head).
     """
     distance, index = scipy.spatial.cKDTree(outline[:, :2]).query(vertices[:, :2])
-    start, end = outline[:, :2], np.roll(outline[:, :2], -1, axis=0)
-    x, y = vertices[:, :1], vertices[:, 1:2]
-    # Crossing number: edges of the outline that a ray to +x meets.
+    inside = np.zeros(len(vertices), dtype=bool)
+    near = ((vertices[:, :2] >= outline[:, :2].min(0)) & (vertices[:, :2] <= outline[:, :2].max(0))).all(axis=1)
+    inside[near] = _inside_polygon(vertices[near, :2], outline[:, :2])
+    behind = outline[index, 2] - vertices[:, 2] > _LIP_DEPTH_MM
+    return np.where(inside & ~behind, distance, -np.where(behind, np.inf, distance))
+
+
+def _inside_polygon(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
+    """Whether points [P, 2] lie in the polygon [S, 2], by the number of its edges that a ray to +x meets; bool [P]."""
+    start, end = polygon, np.roll(polygon, -1, axis=0)
+    x, y = points[:, :1], points[:, 1:2]
     spans = (start[:, 1] > y) != (end[:, 1] > y)
     height = np.where(end[:, 1] == start[:, 1], 1.0, end[:, 1] - start[:, 1])
     crossing = start[:, 0] + (y - start[:, 1]) / height * (end[:, 0] - start[:, 0])
-    inside = (spans & (x < crossing)).sum(axis=1) % 2 == 1
-    behind = outline[index, 2] - vertices[:, 2] > _LIP_DEPTH_MM
-    return np.where(inside & ~behind, distance, -np.where(behind, np.inf, distance))
+    return np.asarray((spans & (x < crossing)).sum(axis=1) % 2 == 1)
 
 
 def smooth_step(value: np.ndarray, low: float, high: float) -> np.ndarray:
