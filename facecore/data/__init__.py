@@ -7,6 +7,7 @@ from facecore.data.images import read_image, write_png
 from facecore.data.landmarks import MIRROR_5, MIRROR_68, Landmarks, LandmarkSource, five_points, read_landmarks
 from facecore.data.photos import PhotoFolder, PhotoReport
 from facecore.data.random import sample_generator
+from facecore.data.renders import LabelledRenders
 
 __all__ = [
     "MIRROR_5",
@@ -14,6 +15,7 @@ __all__ = [
     "Augmentation",
     "FaceCrop",
     "LabelledBatch",
+    "LabelledRenders",
     "LandmarkSource",
     "Landmarks",
     "PhotoBatch",
