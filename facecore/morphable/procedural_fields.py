@@ -108,11 +108,11 @@ def lid_motion(face: FaceCoordinates, upper_mm: float | None, lower_mm: float | 
     with them and stays on the eyeball, a little behind the lids.
     """
     eye = face.eye
-    lens = np.maximum(1.0 - np.clip(eye.along, -1.0, 1.0) ** 2, 0.0) ** (1.0 / 1.4)
-    top, bottom = surface.LID_HEIGHT_UPPER * lens, -surface.LID_HEIGHT_LOWER * lens
-    gap = top - bottom
-    move_top = -0.85 * gap if upper_mm is None else upper_mm * lens
-    move_bottom = 0.15 * gap if lower_mm is None else lower_mm * lens
+    top, depth = surface.lid_heights(eye.along)
+    bottom, gap = -depth, top + depth
+    share = gap / (surface.LID_HEIGHT_UPPER + surface.LID_HEIGHT_LOWER)
+    move_top = -0.85 * gap if upper_mm is None else upper_mm * share
+    move_bottom = 0.15 * gap if lower_mm is None else lower_mm * share
     across = np.clip((eye.above - bottom) / np.maximum(gap, 1e-6), 0.0, 1.0)
     # Soft blend of the two lids' motion beyond the corners, where the opening has no height.
     across = np.where(np.abs(eye.along) < 1.0, across, surface.smoothstep(-2.0, 2.0, eye.above))

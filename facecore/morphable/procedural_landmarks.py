@@ -10,14 +10,14 @@ from facecore.morphable.procedural_surface import Array
 # Contour, chin to ear, as domain points (u, v) in mm; landmark 8 lies on the midline.
 _CONTOUR = (
     (0.0, 207.5),
-    (15.0, 206.0),
-    (36.0, 205.0),
-    (56.0, 203.0),
-    (76.0, 190.0),
-    (89.0, 172.0),
-    (96.5, 151.0),
-    (103.0, 128.0),
-    (107.0, 104.0),
+    (22.5, 205.0),
+    (49.0, 203.5),
+    (72.0, 198.0),
+    (90.0, 182.0),
+    (100.0, 158.0),
+    (106.0, 137.0),
+    (109.5, 116.0),
+    (110.5, 92.0),
 )
 _BROW = ((11.5, 22.5), (23.0, 26.5), (35.5, 27.5), (48.0, 24.0), (57.5, 16.0))
 _BRIDGE = (3.0, -8.5, -19.5, -31.5)  # shell y of landmarks 27 to 30 on the midline

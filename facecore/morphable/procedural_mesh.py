@@ -7,6 +7,7 @@ surface; Delaunay triangles in the domain are then improved by edge flips measur
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -52,7 +53,7 @@ class _Points:
 
     def add_curve(self, points: Array) -> None:
         indices = [self.add(point) for point in points]
-        self.segments += list(zip(indices[:-1], indices[1:]))
+        self.segments += list(itertools.pairwise(indices))
 
 
 def relative_size(domain: Array) -> Array:
@@ -83,7 +84,7 @@ def _resample(curve: Array, spacing: float, mandatory: list[int], extra_segment:
     arc = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(position, axis=0), axis=1) / (spacing * middle))])
     knots = sorted({0, len(curve) - 1, *mandatory})
     pieces = []
-    for number, (start, end) in enumerate(zip(knots[:-1], knots[1:])):
+    for number, (start, end) in enumerate(itertools.pairwise(knots)):
         segments = max(1, round(arc[end] - arc[start])) + (1 if extra_segment and number == 0 else 0)
         stops = np.linspace(arc[start], arc[end], segments + 1)[:-1]
         piece = np.stack([np.interp(stops, arc, curve[:, axis]) for axis in range(2)], axis=1)

@@ -33,12 +33,12 @@ RAILS = np.array(
         (-35.0, 22.0, 71.5, -32.0, -55.0),
         (-50.0, 23.5, 69.5, -48.0, -54.0),  # subnasale
         (-69.0, 21.5, 65.0, -65.0, -53.0),  # mouth
-        (-85.0, 19.0, 59.0, -80.0, -52.0),  # mentolabial fold
-        (-97.0, 19.5, 53.0, -87.0, -52.0),  # pogonion
-        (-107.0, 16.5, 48.0, -93.0, -54.0),
-        (-114.0, 7.0, 44.0, -100.0, -57.0),  # menton
-        (-118.0, -9.0, 41.0, -107.0, -60.0),
-        (-121.0, -29.0, 38.0, -115.0, -63.0),  # under the chin
+        (-85.0, 19.0, 60.0, -78.5, -53.0),  # mentolabial fold
+        (-97.0, 19.5, 55.5, -87.5, -54.0),  # pogonion
+        (-107.0, 16.5, 51.5, -94.0, -57.0),
+        (-114.0, 7.0, 48.5, -99.5, -60.0),  # menton
+        (-118.0, -9.0, 45.5, -105.0, -63.0),
+        (-121.0, -29.0, 42.5, -111.0, -66.0),  # under the chin
     ]
 )
 _RAIL_V = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(RAILS[:, :2], axis=0).T))])
@@ -108,85 +108,108 @@ def smoothstep(low: float, high: float, value: Array) -> Array:
     return t * t * t * (t * (6.0 * t - 15.0) + 10.0)
 
 
-# Eye: centre, half width of the opening, heights of the lids over the line between the corners, eyeball apex.
-EYE_X, EYE_Y, EYE_HALF_WIDTH = 31.5, -0.4, 13.2
-EYE_CORNER_RISE = 1.1  # the outer corner is this much above the middle, the inner this much below
-LID_HEIGHT_UPPER, LID_HEIGHT_LOWER = 5.6, 4.6
+# Eye: centre of the opening, half width, heights of the lid arcs over the line between the corners.
+EYE_X, EYE_Y, EYE_HALF_WIDTH = 31.5, -0.4, 13.3
+_EYE_TILT = np.deg2rad(4.5)  # the outer corner is higher than the inner
+LID_HEIGHT_UPPER, LID_HEIGHT_LOWER = 5.9, 4.5
 EYEBALL_APEX = 5.0
-LID_THICKNESS = 1.4
+LID_THICKNESS = 1.3
 LID_EDGE = 0.8  # the margin rises from the eyeball over this frontal width
 
 
 @dataclass(frozen=True)
 class EyeCoordinates:
-    """Where a shell point lies with respect to the eye opening."""
+    """Where a frontal point lies with respect to the eye opening, a lens between two circular arcs."""
 
     along: Array  # -1 inner corner, +1 outer corner
     above: Array  # mm over the line between the corners
-    level: Array  # < 1 inside the opening, 1 on the lid margin
-    outside: Array  # mm from the lid margin, negative inside (first-order distance)
+    outside: Array  # mm from the lid margin, negative inside
+
+
+def _lid_arc(height: float) -> tuple[float, float]:
+    """Radius of the circle through both corners with the given height, and how far its centre is from their line."""
+    radius = (EYE_HALF_WIDTH**2 + height**2) / (2.0 * height)
+    return radius, radius - height
+
+
+def lid_heights(along: Array) -> tuple[Array, Array]:
+    """mm from the line between the corners up to the upper and down to the lower lid margin; 0 beyond the corners."""
+    across = np.clip(along, -1.0, 1.0) * EYE_HALF_WIDTH
+    upper, lower = (np.sqrt(radius**2 - across**2) - offset for radius, offset in map(_lid_arc, _LID_HEIGHTS))
+    return upper, lower
+
+
+_LID_HEIGHTS = (LID_HEIGHT_UPPER, LID_HEIGHT_LOWER)
 
 
 def eye_coordinates(x: Array, y: Array) -> EyeCoordinates:
-    along = (x - EYE_X) / EYE_HALF_WIDTH
-    above = y - EYE_Y - EYE_CORNER_RISE * np.tanh(along)
-    height = LID_HEIGHT_LOWER + (LID_HEIGHT_UPPER - LID_HEIGHT_LOWER) * smoothstep(-3.0, 3.0, above)
-    rounding = 0.03 + 0.6 * smoothstep(0.8, 1.5, np.abs(along))  # no crease in the skin beyond the corners
-    ratio = np.sqrt((above / height) ** 2 + rounding**2) - rounding
-    exponent = 1.4  # lens |above|/height = (1 - along^2)^(1/1.4): rounder than a parabola, pointed at the corners
-    level = along**2 + ratio**exponent
-    gradient = np.hypot(2.0 * along / EYE_HALF_WIDTH, exponent * ratio ** (exponent - 1.0) / height)
-    return EyeCoordinates(along, above, level, (level - 1.0) / np.maximum(gradient, 0.06))
+    """Exact signed distances: to the nearer arc, beyond the corners to the corner."""
+    cosine, sine = np.cos(_EYE_TILT), np.sin(_EYE_TILT)
+    across = cosine * (x - EYE_X) + sine * (y - EYE_Y)
+    above = cosine * (y - EYE_Y) - sine * (x - EYE_X)
+    corner = np.hypot(np.abs(across) - EYE_HALF_WIDTH, above)
+    inside = np.full_like(across, -np.inf)
+    outside = corner.copy()
+    for sign, height in zip((1.0, -1.0), _LID_HEIGHTS):
+        radius, offset = _lid_arc(height)
+        rise = sign * above + offset
+        distance = np.hypot(across, rise) - radius
+        inside = np.maximum(inside, distance)
+        # The foot of the perpendicular lies on the arc between the corners.
+        on_arc = (np.abs(across) * offset <= EYE_HALF_WIDTH * rise) & (distance > 0.0)
+        outside = np.where(on_arc, distance, outside)
+    return EyeCoordinates(across / EYE_HALF_WIDTH, above, np.where(inside < 0.0, inside, outside))
 
 
 def lid_curve(along: Array, upper: bool, inset: float = 0.0) -> Array:
     """[K] position along the opening in [-1, 1] -> [K, 2] frontal (x, y) of the lid margin, or `inset` mm inside it."""
-    along = along * (1.0 - 1.6 * inset / EYE_HALF_WIDTH)
-    height = (LID_HEIGHT_UPPER if upper else -LID_HEIGHT_LOWER) * (1.0 - inset / LID_HEIGHT_LOWER)
-    lens = np.maximum(1.0 - (along / (1.0 - 1.6 * inset / EYE_HALF_WIDTH)) ** 2, 0.0) ** (1.0 / 1.4)
-    return np.stack([EYE_X + EYE_HALF_WIDTH * along, EYE_Y + EYE_CORNER_RISE * np.tanh(along) + height * lens], axis=1)
+    # An inset lens is the same lens made smaller; towards the corners the distance is measured along the line.
+    shrink_across, shrink_up = 1.0 - 2.0 * inset / EYE_HALF_WIDTH, 1.0 - inset / LID_HEIGHT_LOWER
+    upper_height, lower_height = lid_heights(along)
+    across = along * EYE_HALF_WIDTH * shrink_across
+    above = shrink_up * (upper_height if upper else -lower_height)
+    cosine, sine = np.cos(_EYE_TILT), np.sin(_EYE_TILT)
+    return np.stack([EYE_X + cosine * across - sine * above, EYE_Y + sine * across + cosine * above], axis=1)
 
 
 def eyeball_depth(x: Array, y: Array) -> Array:
-    """z of the eyeball (with the corners' tissue) at frontal (x, y): a paraboloid turned a little outwards."""
-    dx, dy = x - EYE_X, y - EYE_Y
-    return EYEBALL_APEX - 0.19 * dx - dx**2 / 36.0 - dy**2 / 26.0
+    """z of the eyeball (with the corners' tissue) at frontal (x, y): a dome turned a little outwards, flat far away."""
+    dx, dy = 20.0 * np.tanh((x - EYE_X) / 20.0), 8.0 * np.tanh((y - EYE_Y) / 8.0)
+    return EYEBALL_APEX - 0.19 * dx - dx**2 / 31.0 - dy**2 / 22.0
 
 
 def add_eye(position: Array) -> Array:
     """Replace z around the opening by eyeball, lid margin and lids; far from it nothing changes."""
     x, y, z = position.T
     eye = eye_coordinates(x, y)
-    upper = smoothstep(-2.0, 2.0, eye.above)
-    reach = 9.0 + 2.0 * upper
-    lids = 1.0 - smoothstep(0.0, 1.0, np.maximum(eye.outside, 0.0) / reach)
-    near_ball = eyeball_depth(EYE_X + np.clip(x - EYE_X, -20, 20), EYE_Y + np.clip(y - EYE_Y, -16, 16))
-    margin = LID_THICKNESS * smoothstep(-LID_EDGE, 0.0, eye.outside)
-    crease = -1.3 * upper * np.exp(-(((eye.outside - 6.0) / 1.3) ** 2)) * np.exp(-((eye.along / 0.85) ** 4))
-    fold = 0.8 * upper * np.exp(-(((eye.outside - 3.0) / 2.0) ** 2)) * np.exp(-((eye.along / 0.85) ** 4))
-    lower_crease = (
-        -0.5 * (1.0 - upper) * np.exp(-(((eye.outside - 5.0) / 1.5) ** 2)) * np.exp(-((eye.along / 0.8) ** 4))
-    )
-    new_z = lids * (near_ball + margin) + (1.0 - lids) * z + crease + fold + lower_crease
+    upper = smoothstep(-4.0, 4.0, eye.above)
+    beyond = np.maximum(eye.outside, 0.0)
+    middle = np.exp(-((eye.along / 0.9) ** 4))
+    lids = 1.0 - smoothstep(0.0, 1.0, beyond / (12.0 - upper))
+    margin = LID_THICKNESS * (0.6 + 0.4 * upper) * smoothstep(-LID_EDGE, 0.0, eye.outside)
+    crease = -1.1 * upper * middle * np.exp(-(((eye.outside - 5.2) / 1.1) ** 2))
+    fold = 0.9 * upper * middle * np.exp(-(((eye.outside - 7.5) / 2.2) ** 2))
+    bag = 0.5 * (1.0 - upper) * middle * np.exp(-(((eye.outside - 2.2) / 1.6) ** 2))
+    new_z = lids * (eyeball_depth(x, y) + margin) + (1.0 - lids) * z + crease + fold + bag
     return np.stack([x, y, new_z], axis=1)
 
 
 # Mouth: corners, and cross-sections of the lips at the middle. A lip coordinate of 0 is the edge of the mouth hole.
 MOUTH_Y, MOUTH_HALF_WIDTH = -69.0, 25.5
 HOLE_HALF_HEIGHT = 4.0
-# columns: lip coordinate, distance from the seam along y, z relative to the shell
+# columns: lip coordinate, distance from the seam along y, z relative to the mouth's dome
 _UPPER_LIP = np.array(
     [
-        (0.0, 1.8, -8.0),
-        (1.6, 0.9, -4.0),
-        (3.0, 0.1, 0.4),  # the lips touch
-        (4.2, 0.9, 3.2),
-        (5.6, 2.6, 5.2),
-        (7.2, 5.2, 6.1),
-        (8.6, 7.6, 5.7),  # vermilion border
-        (10.5, 10.9, 3.9),
-        (14.0, 16.4, 1.4),
-        (17.0, 20.5, 0.3),
+        (0.0, 1.8, -13.0),
+        (1.6, 0.9, -9.0),
+        (3.0, 0.02, -4.6),  # the lips touch
+        (4.2, 0.9, -1.9),
+        (5.6, 2.7, 0.1),
+        (7.2, 5.2, 0.9),
+        (8.6, 7.4, 0.6),  # vermilion border
+        (10.0, 9.8, 0.0),
+        (14.0, 16.2, 0.0),
+        (17.0, 20.4, 0.0),
         (20.0, 24.0, 0.0),
         (24.0, 28.0, 0.0),
         (60.0, 64.0, 0.0),
@@ -194,15 +217,16 @@ _UPPER_LIP = np.array(
 )
 _LOWER_LIP = np.array(
     [
-        (0.0, 1.8, -8.0),
-        (1.6, 0.9, -4.0),
-        (3.0, 0.1, 0.0),
-        (4.2, 1.0, 2.6),
-        (5.6, 2.8, 4.6),
-        (7.4, 5.6, 5.4),
-        (9.2, 8.6, 4.2),  # vermilion border
-        (11.5, 12.4, 2.0),
-        (15.0, 18.0, 0.4),
+        (0.0, 1.8, -13.0),
+        (1.6, 0.9, -9.0),
+        (3.0, 0.02, -4.8),  # the lips touch
+        (4.2, 1.0, -2.2),
+        (5.6, 2.9, -0.2),
+        (7.4, 5.6, 0.9),
+        (9.2, 8.6, 0.4),  # vermilion border
+        (11.0, 11.6, -0.6),
+        (15.0, 17.8, -0.2),
+        (18.0, 21.6, 0.0),
         (20.0, 24.0, 0.0),
         (24.0, 28.0, 0.0),
         (60.0, 64.0, 0.0),
@@ -220,7 +244,7 @@ def mouth_taper(x: Array) -> Array:
 def seam_height(x: Array) -> Array:
     """y of the line between the closed lips: a bow, the corners a little lower."""
     s = np.minimum(np.abs(x) / MOUTH_HALF_WIDTH, 1.6)
-    return MOUTH_Y + 1.2 * np.exp(-((s / 0.55) ** 2)) * 0.5 - 1.6 * s**2 / (1.0 + s**4)
+    return MOUTH_Y + 0.35 * np.exp(-(((s - 0.38) / 0.22) ** 2)) - 2.6 * s**2 / (1.0 + s**4)
 
 
 def lip_coordinate(x: Array, y: Array) -> tuple[Array, Array]:
@@ -251,9 +275,13 @@ def add_lips(position: Array, shell: Array) -> Array:
     clipped = np.clip(coordinate, 0.0, 60.0)
     section = np.where((side > 0)[:, None], _LIP_SPLINES[0](clipped), _LIP_SPLINES[1](clipped))
     shift = side * taper * (section[:, 0] - clipped - HOLE_HALF_HEIGHT)
+    # Cupid's bow: the upper border has two peaks beside the middle.
+    bow = 0.9 * np.exp(-(((x - 6.0) / 3.2) ** 2)) - 0.5 * np.exp(-((x / 2.6) ** 2))
+    shift += np.where(side > 0, bow * np.exp(-(((clipped - UPPER_BORDER) / 3.0) ** 2)), 0.0)
     result = position.copy()
     result[:, 1] += np.where(clipped < 60.0, shift, 0.0)
-    result[:, 2] += taper**0.8 * section[:, 1]
+    dome = 5.4 * np.exp(-0.5 * ((x / 17.0) ** 2 + ((result[:, 1] - MOUTH_Y + 1.5) / 11.5) ** 2))
+    result[:, 2] += dome + taper * section[:, 1]
     return result
 
 
@@ -266,34 +294,73 @@ _RIDGE = np.array(
         (-5.0, -5.0, 5.6),
         (-15.0, -15.0, 11.0),
         (-25.0, -25.0, 16.6),
-        (-31.0, -32.0, 19.2),
-        (-35.0, -36.5, 19.0),
-        (-38.0, -40.5, 16.5),
-        (-41.0, -43.0, 12.5),
-        (-45.0, -45.0, 7.0),
-        (-49.0, -47.3, 3.0),
-        (-53.0, -51.5, 1.2),
-        (-60.0, -60.0, 0.0),
+        (-30.0, -30.6, 18.8),
+        (-34.0, -35.4, 19.2),
+        (-37.0, -39.0, 17.8),
+        (-40.0, -42.0, 14.6),
+        (-44.0, -44.8, 9.2),
+        (-48.0, -46.8, 4.4),
+        (-52.0, -50.0, 1.8),
+        (-57.0, -56.0, 0.5),
+        (-64.0, -64.0, 0.0),
         (-80.0, -80.0, 0.0),
     ]
 )  # columns: shell y, final y, height over the shell
 _RIDGE_SPLINE = PchipInterpolator(-_RIDGE[:, 0], _RIDGE[:, 1:])
-_NOSE_HALF_WIDTH = PchipInterpolator(
-    [-30.0, -5.0, 5.0, 15.0, 25.0, 35.0, 42.0, 50.0, 80.0], [9.0, 7.5, 7.5, 8.0, 9.5, 10.0, 9.0, 8.0, 8.0]
+# Half width of the ridge's section, and the exponent of its fall-off, by depth below the eyes.
+_NOSE_SECTION = PchipInterpolator(
+    [-30.0, -5.0, 5.0, 15.0, 24.0, 32.0, 38.0, 44.0, 50.0, 80.0],
+    [
+        (10.0, 2.0),
+        (8.0, 2.0),
+        (7.6, 2.0),
+        (8.6, 2.3),
+        (10.6, 2.7),
+        (11.6, 2.7),
+        (10.4, 2.4),
+        (7.0, 2.0),
+        (6.0, 2.0),
+        (6.0, 2.0),
+    ],
 )
 
 
+# Masses joined to the ridge: centre (x, y), radii (x, y), z of the top, drop of z at one radius,
+# mm over which it melts into the rest.
+_NOSE_MASSES = np.array(
+    [
+        (0.0, -34.0, 11.0, 10.5, 41.2, 11.0, 5.0),  # tip
+        (12.2, -38.8, 5.6, 7.6, 30.0, 11.5, 6.0),  # wing
+    ]
+)
+# Hollows: centre (x, y), radii (x, y), displacement (y, z).
+_NOSTRIL = (6.8, -44.2, 2.6, 2.3, 2.5, -8.0)
+
+
+def _smooth_maximum(first: Array, second: Array, width: float) -> Array:
+    blend = np.maximum(width - np.abs(first - second), 0.0) / width
+    return np.maximum(first, second) + width * blend**3 / 6.0
+
+
 def add_nose(position: Array, shell: Array) -> Array:
-    x, y = shell[:, 0], shell[:, 1]
-    inside = (y < 30.0) & (y > -80.0)
-    final_y, height = _RIDGE_SPLINE(-np.clip(y, -80.0, 30.0)).T
-    width = _NOSE_HALF_WIDTH(-np.clip(y, -80.0, 30.0))
-    section = np.exp(-np.log(2.0) * (np.abs(x) / width) ** 2.2)
-    shift_mask = np.exp(-((np.abs(x) / 17.0) ** 4))
-    result = position.copy()
-    result[:, 1] += np.where(inside, (final_y - np.clip(y, -80.0, 30.0)) * shift_mask, 0.0)
-    result[:, 2] += np.where(inside, height * section, 0.0)
-    return result
+    """Ridge over the shell, then tip and wings as separate masses that melt into it, then the nostrils."""
+    x = shell[:, 0]
+    y = np.clip(shell[:, 1], -80.0, 30.0)
+    final_y, height = _RIDGE_SPLINE(-y).T
+    width, exponent = _NOSE_SECTION(-y).T
+    section = np.exp(-np.log(2.0) * (x / width) ** exponent)
+    new_y = position[:, 1] + (final_y - y) * np.exp(-((x / 17.0) ** 4))
+    new_z = position[:, 2] + height * section
+    for centre_x, centre_y, radius_x, radius_y, top, drop, join in _NOSE_MASSES:
+        mass = np.full_like(new_z, -np.inf)
+        for sign in (1.0, -1.0) if centre_x > 0.0 else (1.0,):
+            distance = ((x - sign * centre_x) / radius_x) ** 2 + ((new_y - centre_y) / radius_y) ** 2
+            mass = np.maximum(mass, top - drop * distance)
+        lift = _smooth_maximum(new_z, mass, join) - new_z
+        new_z = new_z + lift
+    centre_x, centre_y, radius_x, radius_y, shift_y, shift_z = _NOSTRIL
+    hollow = np.exp(-(((x - centre_x) / radius_x) ** 2) - ((new_y - centre_y) / radius_y) ** 2)
+    return np.stack([position[:, 0], new_y + shift_y * hollow, new_z + shift_z * hollow], axis=1)
 
 
 # Soft forms: centre (x, y, z) on the shell, radii (x, y, z), displacement (x, y, z); x > 0 ones are mirrored too.
@@ -302,22 +369,19 @@ FORMS = np.array(
         (66.0, 42.0, -28.0, 14.0, 34.0, 22.0, -3.0, 0.0, -5.0),  # temple
         (45.0, 78.0, -18.0, 16.0, 20.0, 20.0, -2.0, -2.0, -5.0),  # forehead corner
         (19.0, 2.0, 12.0, 7.0, 9.0, 30.0, 0.0, 0.0, -8.0),  # inner orbit
-        (33.0, 8.0, 8.0, 8.0, 6.0, 30.0, 0.0, 0.0, 1.0),
-        (30.0, -16.0, 8.0, 11.0, 9.0, 30.0, 0.0, 0.0, -4.0),  # below the eye
-        (31.0, -34.0, 10.0, 11.0, 12.0, 30.0, 0.0, 0.0, -4.0),  # front of the cheek
-        (26.0, 22.0, 13.0, 15.0, 6.5, 30.0, 0.0, 0.0, 1.5),  # brow ridge
-        (47.0, 18.0, 2.0, 9.0, 8.0, 30.0, 0.5, 0.0, 2.5),
+        (38.0, 11.0, 6.0, 9.0, 6.0, 30.0, 0.0, 0.0, 3.0),  # fold over the lid
+        (30.0, -16.0, 8.0, 12.0, 9.0, 30.0, 0.0, 0.0, -4.5),  # below the eye
+        (27.0, -43.0, 12.0, 12.0, 15.0, 30.0, 0.0, 0.0, -5.0),  # front of the cheek
+        (26.0, 22.0, 13.0, 15.0, 6.5, 30.0, 0.0, 0.0, 1.8),  # brow ridge
+        (53.0, 15.0, -4.0, 9.0, 9.0, 30.0, 0.5, 0.0, 4.5),  # outer end of the brow
         (0.0, 20.0, 17.0, 9.0, 8.0, 30.0, 0.0, 0.0, 1.0),  # glabella
-        (17.0, -22.0, 17.0, 6.0, 11.0, 30.0, 0.0, 0.0, -3.5),  # beside the nose
-        (48.0, -20.0, 0.0, 12.0, 10.0, 25.0, 0.5, 0.0, 1.5),  # cheekbone
-        (64.0, -8.0, -28.0, 12.0, 14.0, 20.0, -2.0, 0.0, -4.0),
-        (48.0, -60.0, -2.0, 14.0, 16.0, 25.0, 0.0, 0.0, 1.5),  # cheek
-        (13.0, -41.5, 20.0, 4.0, 4.6, 30.0, 2.0, 0.0, 8.5),  # ala
-        (6.8, -44.5, 21.0, 2.6, 2.4, 30.0, 0.0, 3.5, -5.0),  # nostril
-        (0.0, -33.0, 22.0, 7.0, 5.5, 30.0, 0.0, 0.0, 1.5),  # tip
+        (18.0, -20.0, 17.0, 8.0, 12.0, 30.0, 0.0, 0.0, -3.0),  # beside the nose
+        (47.0, -21.0, 0.0, 12.0, 9.0, 25.0, 0.5, 0.0, 1.0),  # cheekbone
+        (64.0, -22.0, -26.0, 12.0, 16.0, 20.0, 1.0, 0.0, 3.5),  # arch of the cheekbone
+        (50.0, -58.0, -4.0, 16.0, 14.0, 25.0, 0.0, 0.0, -2.0),  # hollow of the cheek
         (0.0, -56.0, 23.0, 2.6, 6.0, 30.0, 0.0, 0.0, -1.2),  # philtrum
         (5.0, -57.0, 23.0, 2.2, 6.0, 30.0, 0.0, 0.0, 0.6),
-        (0.0, -88.0, 19.0, 16.0, 4.5, 30.0, 0.0, 0.0, -1.2),  # mentolabial fold
+        (0.0, -89.0, 19.0, 16.0, 5.0, 30.0, 0.0, 0.0, -1.4),  # mentolabial fold
         (0.0, -99.0, 19.0, 12.0, 8.0, 30.0, 0.0, 0.0, 1.0),  # chin
         (28.0, -70.0, 12.0, 4.0, 6.0, 30.0, 0.0, 0.0, -2.0),  # mouth corner
     ]
