@@ -37,14 +37,21 @@ def sparse_matmul(matrix: SparseMatrix, x: torch.Tensor) -> torch.Tensor:
 
 
 def chebyshev_conv(
-    x: torch.Tensor, laplacian: SparseMatrix, weight: torch.Tensor, bias: torch.Tensor | None = None
+    x: torch.Tensor,
+    laplacian: SparseMatrix,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    *,
+    before: SparseMatrix | None = None,
+    after: SparseMatrix | None = None,
 ) -> torch.Tensor:
     """Definition of facecore.ops.chebyshev_conv: [N, V, Fout]."""
-    terms = [x]
+    terms = [x if before is None else sparse_matmul(before, x)]
     for k in range(1, weight.shape[0]):
         product = sparse_matmul(laplacian, terms[-1])
         terms.append(product if k == 1 else 2 * product - terms[-2])
     out = sum((term @ weight[k] for k, term in enumerate(terms)), x.new_zeros(()))
+    out = out if after is None else sparse_matmul(after, out)
     return out if bias is None else out + bias
 
 

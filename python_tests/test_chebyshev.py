@@ -59,6 +59,16 @@ def test_laplacian_follows_the_module_and_is_not_state(mesh, generator):
     assert layer.to("meta").laplacian.matrix.device.type == "meta"
 
 
+def test_changes_resolution(tmp_path, generator):
+    hierarchy = build_small_hierarchy(tmp_path)
+    matrix, up, down = laplacian(hierarchy.levels[0]), hierarchy.up[0], hierarchy.down[0]
+    layer = ChebConv(4, 3, 3, matrix, before=up, after=down)
+    assert set(layer.state_dict()) == {"weight", "bias"}
+    x = torch.randn(2, up.shape[1], 4, generator=generator)
+    fine = reference.chebyshev_conv(reference.sparse_matmul(up, x), matrix, layer.weight, layer.bias)
+    torch.testing.assert_close(layer(x), fine[:, hierarchy.kept[0]])
+
+
 def test_layers_can_share_a_laplacian(mesh):
     shared = SparseBuffers(laplacian(mesh))
     first, second = ChebConv(4, 3, 2, shared), ChebConv(3, 2, 2, shared)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 
 import numpy as np
@@ -57,6 +58,57 @@ def test_matches_reference(device, dtype, shape):
     check_matches_reference(ops.chebyshev_conv, reference.chebyshev_conv, inputs[:3])
 
 
+def make_resampling(fine, coarse, dtype, device="cpu"):
+    """before [fine, coarse] and after [coarse, fine], random, not transposes of each other."""
+    matrices = [scipy.sparse.random(*shape, 0.4, random_state=6) for shape in ((fine, coarse), (coarse, fine))]
+    return [SparseMatrix.from_scipy(matrix, dtype=dtype).to(device) for matrix in matrices]
+
+
+RESAMPLED = [  # images, fine vertices, fan in, fan out, terms; coarse vertices: 5
+    (2, 14, 6, 3, 6),
+    (2, 14, 3, 6, 6),
+    (2, 14, 4, 4, 4),
+    (2, 14, 5, 2, 1),
+    (2, 14, 2, 5, 1),
+    (2, 14, 5, 2, 2),
+    (3, 14, 2, 5, 3),
+    (0, 14, 2, 5, 3),
+    (1, 14, 1, 1, 3),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("use", ["before", "after", "both"])
+@pytest.mark.parametrize("shape", RESAMPLED, ids=str)
+def test_resampling_matches_reference(device, dtype, use, shape):
+    n, v, fan_in, fan_out, k = shape
+    before, after = make_resampling(v, 5, dtype, device)
+    x, _, weight, bias = make_inputs(device, dtype, n, v if use == "after" else 5, fan_in, fan_out, k)
+    laplacian = make_laplacian(v, dtype, device)
+    matrices = {"before": None if use == "after" else before, "after": None if use == "before" else after}
+    for inputs in ((x, laplacian, weight, bias), (x, laplacian, weight)):
+        check_matches_reference(
+            functools.partial(ops.chebyshev_conv, **matrices),
+            functools.partial(reference.chebyshev_conv, **matrices),
+            inputs,
+        )
+
+
+@pytest.mark.parametrize("use", ["before", "after", "both"])
+@pytest.mark.parametrize(("fan_in", "fan_out"), [(3, 2), (2, 3), (2, 2)])
+def test_resampling_gradients_are_exact(device, use, fan_in, fan_out):
+    before, after = make_resampling(6, 3, torch.float64, device)
+    x, _, weight, bias = make_inputs(device, torch.float64, 2, 6 if use == "after" else 3, fan_in, fan_out, 3)
+    laplacian = make_laplacian(6, torch.float64, device)
+    matrices = {"before": None if use == "after" else before, "after": None if use == "before" else after}
+
+    def function(x, weight, bias):
+        return ops.chebyshev_conv(x, laplacian, weight, bias, **matrices)
+
+    assert torch.autograd.gradcheck(function, (x, weight, bias), fast_mode=True)
+    assert torch.autograd.gradgradcheck(function, (x, weight, bias), fast_mode=True)
+
+
 @pytest.mark.parametrize("level", [0, 1, 2], ids=["base", "avx2", "avx512"])
 @pytest.mark.parametrize("shape", ["narrow_result", "narrow_input", "odd"])
 def test_every_simd_level(level, shape):
@@ -74,9 +126,9 @@ def test_every_simd_level(level, shape):
 @pytest.mark.parametrize(("fan_in", "fan_out"), [(6, 3), (3, 6)])
 def test_groups_of_images_do_not_change_the_result(monkeypatch, fan_in, fan_out):
     inputs = make_inputs("cpu", torch.float64, 5, 20, fan_in, fan_out, 4)
-    module = importlib.import_module("facecore.ops.chebyshev_conv")
+    module = importlib.import_module("facecore.ops._chebyshev")
     for size in (1, 2 * 20 * 4 * 3 * 8, 1 << 30):  # one image; two, so that the last group is smaller; all
-        monkeypatch.setattr(module, "_WORKSPACE_BYTES", size)
+        monkeypatch.setattr(module, "WORKSPACE_BYTES", size)
         check_matches_reference(ops.chebyshev_conv, reference.chebyshev_conv, inputs)
 
 
@@ -156,7 +208,7 @@ def test_threads_give_the_same_recurrence(fan_in, fan_out):
 @pytest.mark.parametrize("shape", ["odd", "narrow_input"])
 def test_is_registered_correctly(device, shape):
     x, laplacian, weight, bias = make_inputs(device, torch.float32, *SHAPES[shape])
-    arguments = matrix_arguments("laplacian", laplacian)
+    arguments = (*matrix_arguments("laplacian", laplacian), *(None,) * 12)
     check_registration(
         torch.ops.facecore.chebyshev_conv.default,
         lambda x, weight, bias, *_: ops.chebyshev_conv(x, laplacian, weight, bias),
@@ -164,10 +216,14 @@ def test_is_registered_correctly(device, shape):
     )
     backward = torch.ops.facecore.chebyshev_conv_backward.default
     grad = torch.randn(x.shape[0], x.shape[1], weight.shape[2], device=device).requires_grad_()
-    for need_x, need_weight in [(True, True), (True, False), (False, True)]:
-        torch.library.opcheck(backward, (grad, x, weight, *arguments, need_x, need_weight))
-    # the gradient of the backward operator compiles too: a gradient penalty under torch.compile
+    for need_x in (True, False):
+        torch.library.opcheck(backward, (grad, x, weight, *arguments, need_x))
+    coarse = x.shape[1]
+    before, after = make_resampling(9, coarse, torch.float32, device)
+    laplacian = make_laplacian(9, torch.float32, device)
+    arguments = [array for matrix in (laplacian, before, after) for array in matrix_arguments("matrix", matrix)]
     torch.library.opcheck(torch.ops.facecore.chebyshev_conv.default, (x, weight, None, *arguments))
+    torch.library.opcheck(backward, (grad, x, weight, *arguments, True))
 
 
 def test_rejects_bad_arguments():
@@ -192,3 +248,12 @@ def test_rejects_bad_arguments():
     ]:
         with pytest.raises(ValueError, match=message):
             ops.chebyshev_conv(*arguments)
+    for name, message in [
+        ("before", r"before must have shape \[V, Vin\] with V = 7, got \[8, 7\]"),
+        ("after", r"after must have shape \[Vout, V\] with V = 7, got \[7, 8\]"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            ops.chebyshev_conv(x, laplacian, weight, **{name: wide.transposed if name == "before" else wide})
+    taller = SparseMatrix.from_scipy(scipy.sparse.csr_matrix((7, 4)))
+    with pytest.raises(ValueError, match=r"x must have shape \[N, 4, F\] for a before \[7, 4\], got \[3, 7, 5\]"):
+        ops.chebyshev_conv(x, laplacian, weight, before=taller)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from small_hierarchy import build_small_hierarchy, stub_hierarchy
@@ -67,7 +69,7 @@ def test_gradient_of_the_penalty_with_respect_to_each_weight(hierarchy, generato
         for sign in (1, -1):
             with torch.no_grad():
                 weight += sign * step * direction
-            values.append(float(penalty(discriminator, points.detach())))
+            values.append(penalty(discriminator, points.detach()).item())
             with torch.no_grad():
                 weight -= sign * step * direction
         numerical = (values[0] - values[1]) / (2 * step)
@@ -108,5 +110,8 @@ def test_rejects_bad_arguments(tmp_path, hierarchy):
         MeshDiscriminator(hierarchy, (8,))
     with pytest.raises(ValueError, match="at least one"):
         MeshDiscriminator(build_small_hierarchy(tmp_path, factors=()), ())
+    averaging = dataclasses.replace(hierarchy, down=[up.transposed for up in hierarchy.up])
+    with pytest.raises(ValueError, match=r"hierarchy.down must select vertices: one 1 in each row"):
+        make_discriminator(averaging)
     with pytest.raises(ValueError, match="kind must be"):
         make_discriminator(hierarchy, kind="random_walk")

@@ -6,61 +6,104 @@
 namespace facecore {
 namespace {
 
-template <class T> struct Block {  // [N, V, width] inside a larger array
+template <class T> struct Block {  // [N, rows, width] inside a larger array
   T* data;
   int64_t row_stride, image_stride;
+  operator Block<const T>() const { return {data, row_stride, image_stride}; }
 };
 
-template <class T> struct Term {
-  Block<const T> block;
-  T coefficient;
-};
-
-// out = alpha * L x + sum of the terms
-template <class T, size_t count>
-void step(const Device& device, const ChebyshevGraph<T>& graph, T alpha, Block<const T> x, const Term<T> (&terms)[count],
-          Block<T> out) {
-  static_assert(count <= kMaxAddends);
-  SparseStep<T> result{};
-  result.rows = {graph.width, graph.crow_indices, graph.col_indices, graph.values, x.data, x.row_stride,
-                 alpha,       0,                  {},                out.data,     out.row_stride};
-  result.x_image = x.image_stride;
-  result.out_image = out.image_stride;
-  for (const Term<T>& term : terms) {
-    if (term.block.data == nullptr) continue;
-    const int32_t i = result.rows.num_addends++;
-    result.rows.addends[i] = {term.block.data, term.block.row_stride, term.coefficient};
-    result.addend_image[i] = term.block.image_stride;
+// One sparse step put together: out = alpha * first + second + what is added.
+template <class T> class Step {
+ public:
+  Step(const ChebyshevGraph<T>& graph, T alpha, const CsrMatrix<T>& matrix, Block<const T> x) {
+    step_.rows.width = step_.rows.stored = graph.width;
+    step_.rows.alpha = alpha;
+    step_.rows.product = product(matrix, x);
+    step_.product_image = x.image_stride;
   }
-  run_sparse_step(device, graph.num_images, graph.num_vertices, result);
+  Step& also(const CsrMatrix<T>& matrix, Block<const T> x) {
+    step_.rows.second = product(matrix, x);
+    step_.second_image = x.image_stride;
+    return *this;
+  }
+  Step& add(T coefficient, Block<const T> x) {
+    if (x.data == nullptr) return *this;
+    const int32_t i = step_.rows.num_addends++;
+    step_.rows.addends[i] = {x.data, x.row_stride, coefficient};
+    step_.addend_image[i] = x.image_stride;
+    return *this;
+  }
+  Step& store(int64_t stored) {
+    step_.rows.stored = stored;
+    return *this;
+  }
+  void run(const Device& device, int64_t num_images, int64_t num_rows, Block<T> out) {
+    step_.rows.out = out.data;
+    step_.rows.out_stride = out.row_stride;
+    step_.out_image = out.image_stride;
+    run_sparse_step(device, num_images, num_rows, step_);
+  }
+
+ private:
+  static SparseProduct<T> product(const CsrMatrix<T>& matrix, Block<const T> x) {
+    return {matrix.crow_indices, matrix.col_indices, matrix.values, x.data, x.row_stride};
+  }
+  SparseStep<T> step_{};
+};
+
+template <class T> Block<T> term(const ChebyshevGraph<T>& graph, T* terms, int64_t k) {
+  const int64_t row = graph.num_terms * graph.width;
+  return {terms + k * graph.width, row, graph.num_samples * row};
+}
+
+template <class T> Block<T> buffer(const ChebyshevGraph<T>& graph, T* work, int64_t k) {
+  const int64_t image = graph.num_vertices * graph.width;
+  return {work + (k % 2) * graph.num_images * image, graph.width, image};
 }
 
 }  // namespace
 
-template <class T> void chebyshev_terms(const Device& device, const ChebyshevGraph<T>& graph, T* terms) {
-  const int64_t row = graph.num_terms * graph.width, image = graph.num_vertices * row;
-  for (int64_t k = 1; k < graph.num_terms; ++k) {
-    const Block<const T> last{terms + (k - 1) * graph.width, row, image};
-    const Block<const T> before{k == 1 ? nullptr : terms + (k - 2) * graph.width, row, image};
-    step(device, graph, T(k == 1 ? 1 : 2), last, {Term<T>{before, T(-1)}}, Block<T>{terms + k * graph.width, row, image});
+template <class T>
+void chebyshev_terms(const Device& device, const ChebyshevGraph<T>& graph, const T* x, T* work, T* terms) {
+  const bool resampled = graph.resample.crow_indices != nullptr;
+  const int64_t n = graph.num_images;
+  Block<const T> last{x, graph.width, graph.num_vertices * graph.width}, before{nullptr, 0, 0};
+  if (!resampled) last = term(graph, terms, 0);
+  for (int64_t k = 0; k < graph.num_terms; ++k) {
+    if (k > 0) {  // in a buffer, T_k overwrites T_{k-2}: an element is read before it is written
+      const Block<T> next = resampled ? buffer(graph, work, k) : term(graph, terms, k);
+      Step<T>(graph, T(k == 1 ? 1 : 2), graph.laplacian, last).add(T(-1), before).run(device, n, graph.num_vertices, next);
+      before = last;
+      last = next;
+    }
+    if (resampled)
+      Step<T>(graph, T(1), graph.resample, last).run(device, n, graph.num_samples, term(graph, terms, k));
   }
 }
 
 template <class T>
-void chebyshev_sum(const Device& device, const ChebyshevGraph<T>& graph, const T* terms, const T* bias, T* work, T* out) {
-  const int64_t row = graph.num_terms * graph.width, image = graph.num_vertices * row;
-  const int64_t compact = graph.num_vertices * graph.width;
-  const int64_t last = graph.num_terms - 1;
-  const auto h = [&](int64_t k) { return Block<const T>{terms + k * graph.width, row, image}; };
-  Block<const T> b1 = h(last), b2{nullptr, 0, 0};  // b_{k+1} and b_{k+2}; the latter starts as zero
-  for (int64_t k = last - 1; k > 0; --k) {  // b_k may overwrite b_{k+2}: an element is read before it is written
-    const Block<T> b{work + (k % 2) * graph.num_images * compact, graph.width, compact};
-    step(device, graph, T(2), b1, {Term<T>{h(k), T(1)}, Term<T>{b2, T(-1)}}, b);
-    b2 = b1;
-    b1 = {b.data, b.row_stride, b.image_stride};
+void chebyshev_sum(const Device& device, const ChebyshevGraph<T>& graph, const T* terms, const T* bias, T* work,
+                   int64_t stored, T* out) {
+  const bool resampled = graph.resample.crow_indices != nullptr;
+  const int64_t n = graph.num_images, last = graph.num_terms - 1;
+  Block<const T> b1 = term(graph, const_cast<T*>(terms), last), b2{nullptr, 0, 0};  // b_{k+1}, b_{k+2}
+  if (resampled) {
+    const Block<T> b = buffer(graph, work, last);
+    Step<T>(graph, T(1), graph.resample, b1).run(device, n, graph.num_vertices, b);
+    b1 = b;
   }
-  step(device, graph, T(1), b1, {Term<T>{h(0), T(1)}, Term<T>{b2, T(-1)}, Term<T>{{bias, 0, 0}, T(1)}},
-       Block<T>{out, graph.width, compact});
+  for (int64_t k = last - 1; k >= 0; --k) {
+    Step<T> step(graph, T(k == 0 ? 1 : 2), graph.laplacian, b1);
+    const Block<const T> h = term(graph, const_cast<T*>(terms), k);
+    if (resampled) step.also(graph.resample, h);
+    else step.add(T(1), h);
+    step.add(T(-1), b2);
+    if (k == 0) step.add(T(1), {bias, 0, 0}).store(stored);
+    const Block<T> b = k == 0 ? Block<T>{out, stored, graph.num_vertices * stored} : buffer(graph, work, k);
+    step.run(device, n, graph.num_vertices, b);  // b_k may overwrite b_{k+2}: an element is read before it is written
+    b2 = b1;
+    b1 = b;
+  }
 }
 
 namespace {
@@ -68,14 +111,21 @@ namespace {
 template <class T> void bind(pybind11::module_& m, const std::string& dtype) {
   using Release = pybind11::call_guard<pybind11::gil_scoped_release>;
   m.def(("chebyshev_terms_" + dtype).c_str(),
-        [](Device device, int64_t n, int64_t v, int64_t k, int64_t width, Address crow_indices, Address col_indices,
-           Address values, Address terms) {
-          chebyshev_terms<T>(device, {n, v, k, width, crow_indices, col_indices, values}, terms);
+        [](Device device, int64_t n, int64_t v, int64_t s, int64_t k, int64_t width, Address crow_indices,
+           Address col_indices, Address values, Address resample_crow_indices, Address resample_col_indices,
+           Address resample_values, Address x, Address work, Address terms) {
+          const CsrMatrix<T> resample{resample_crow_indices, resample_col_indices, resample_values};
+          const ChebyshevGraph<T> graph{n, v, k, width, {crow_indices, col_indices, values}, resample, s};
+          chebyshev_terms<T>(device, graph, x, work, terms);
         }, Release());
   m.def(("chebyshev_sum_" + dtype).c_str(),
-        [](Device device, int64_t n, int64_t v, int64_t k, int64_t width, Address crow_indices, Address col_indices,
-           Address values, Address terms, Address bias, Address work, Address out) {
-          chebyshev_sum<T>(device, {n, v, k, width, crow_indices, col_indices, values}, terms, bias, work, out);
+        [](Device device, int64_t n, int64_t v, int64_t s, int64_t k, int64_t width, int64_t stored,
+           Address crow_indices, Address col_indices, Address values, Address resample_crow_indices,
+           Address resample_col_indices, Address resample_values, Address terms, Address bias, Address work,
+           Address out) {
+          const CsrMatrix<T> resample{resample_crow_indices, resample_col_indices, resample_values};
+          const ChebyshevGraph<T> graph{n, v, k, width, {crow_indices, col_indices, values}, resample, s};
+          chebyshev_sum<T>(device, graph, terms, bias, work, stored, out);
         }, Release());
 }
 

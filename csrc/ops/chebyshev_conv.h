@@ -1,24 +1,32 @@
-// The two recurrences of a Chebyshev convolution y = sum_k T_k(L) x W_k (METHODS 1.6), each K-1 sparse products with
-// their additions fused.
+// The two recurrences of a Chebyshev convolution y = sum_k T_k(L) x W_k (METHODS 1.6) with their additions and an
+// optional change of resolution fused: K-1 sparse products of the width of one term. They are adjoint to each other.
 #pragma once
 #include "ops/sparse_matmul.h"
 
 namespace facecore {
 
-template <class T> struct ChebyshevGraph {
-  int64_t num_images, num_vertices, num_terms, width;
-  const int32_t* crow_indices;  // [V+1]; the scaled Laplacian L, symmetric or not
+template <class T> struct CsrMatrix {
+  const int32_t* crow_indices;  // [R+1]; null for an absent matrix
   const int32_t* col_indices;   // [nnz]
   const T* values;              // [nnz]
 };
 
-// terms[n,v,k,:] = (T_k(L) x)[n,v,:] for k >= 1, from x = terms[n,v,0,:]:  T_1 = L T_0,  T_k = 2 L T_{k-1} - T_{k-2}.
-template <class T> void chebyshev_terms(const Device& device, const ChebyshevGraph<T>& graph, T* terms);
+template <class T> struct ChebyshevGraph {
+  int64_t num_images, num_vertices, num_terms, width;
+  CsrMatrix<T> laplacian;  // L [V, V], scaled; symmetric or not
+  CsrMatrix<T> resample;   // [S, V] after the terms, [V, S] before the sum; may be absent, then S = V
+  int64_t num_samples;     // S
+};
 
-// out[n,v,:] = sum_k (T_k(L) h_k)[n,v,:] + bias, h_k = terms[n,v,k,:], by Clenshaw's recurrence
-// b_k = h_k + 2 L b_{k+1} - b_{k+2}, out = h_0 + L b_1 - b_2. K >= 2.
-// bias [width] or absent; work [2, N, V, width] when K > 2.
+// terms[n,s,k,:] = (R T_k(L) x)[n,s,:] by T_1 = L T_0, T_k = 2 L T_{k-1} - T_{k-2}.
+// Without R: x = terms[:,:,0,:], already there, and `work` is not used. With R: x [N, V, width], work [2, N, V, width].
 template <class T>
-void chebyshev_sum(const Device& device, const ChebyshevGraph<T>& graph, const T* terms, const T* bias, T* work, T* out);
+void chebyshev_terms(const Device& device, const ChebyshevGraph<T>& graph, const T* x, T* work, T* terms);
+
+// out[n,v,:stored] = sum_k (T_k(L) R h_k)[n,v,:stored] + bias with h_k = terms[n,s,k,:], by Clenshaw's recurrence
+// b_k = R h_k + 2 L b_{k+1} - b_{k+2}, out = R h_0 + L b_1 - b_2. K >= 2. bias [width] or absent; work [2, N, V, width].
+template <class T>
+void chebyshev_sum(const Device& device, const ChebyshevGraph<T>& graph, const T* terms, const T* bias, T* work,
+                   int64_t stored, T* out);
 
 }  // namespace facecore

@@ -7,9 +7,9 @@ namespace facecore {
 
 template <class T>
 void run_sparse_step(const Device& device, int64_t num_images, int64_t num_rows, const SparseStep<T>& step) {
-  if (num_images <= 0 || num_rows <= 0 || step.rows.width <= 0) return;
+  if (num_images <= 0 || num_rows <= 0 || step.rows.stored <= 0) return;
   if (!device.is_cpu()) {
-    launch(device, num_images, num_rows * step.rows.width, step);
+    launch(device, num_images, num_rows * step.rows.stored, step);
     return;
   }
   constexpr int64_t kRows = 256;                 // of a block: some tens of microseconds of work
@@ -31,8 +31,9 @@ template <class T> void bind(pybind11::module_& m, const std::string& dtype) {
   m.def(("sparse_matmul_" + dtype).c_str(),
         [](Device device, int64_t n, int64_t num_rows, int64_t num_columns, int64_t width, Address x,
            Address crow_indices, Address col_indices, Address values, Address out) {
-          const SparseRows<T> rows{width, crow_indices, col_indices, values, x, width, T(1), 0, {}, out, width};
-          run_sparse_step(device, n, num_rows, SparseStep<T>{rows, num_columns * width, num_rows * width, {}});
+          const SparseProduct<T> product{crow_indices, col_indices, values, x, width};
+          const SparseRows<T> rows{width, width, T(1), product, {}, 0, {}, out, width};
+          run_sparse_step(device, n, num_rows, SparseStep<T>{rows, num_columns * width, 0, num_rows * width, {}});
         }, pybind11::call_guard<pybind11::gil_scoped_release>());
 }
 

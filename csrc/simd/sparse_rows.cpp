@@ -1,4 +1,4 @@
-// The sparse product of sparse_rows.h with the accumulators of a row held in registers.
+// The sparse products of sparse_rows.h with the accumulators of a row held in registers.
 #include "simd/sparse_rows.h"
 
 #include "simd/vector.h"
@@ -6,12 +6,8 @@
 namespace facecore {
 namespace {
 
-// Features [f, f + count * V::lanes) of row r.
 template <class T, class V, int count>
-FACECORE_INLINE void row_block(const SparseRows<T>& a, int64_t r, int64_t f) {
-  typename V::type sum[count];
-  FACECORE_UNROLL
-  for (int i = 0; i < count; ++i) sum[i] = typename V::type{};
+FACECORE_INLINE void add_product(const SparseProduct<T>& a, int64_t r, int64_t f, typename V::type (&sum)[count]) {
   const T* x = a.x + f;
   for (int32_t j = a.crow_indices[r], end = a.crow_indices[r + 1]; j < end; ++j) {
     const T value = a.values[j];
@@ -19,8 +15,18 @@ FACECORE_INLINE void row_block(const SparseRows<T>& a, int64_t r, int64_t f) {
     FACECORE_UNROLL
     for (int i = 0; i < count; ++i) sum[i] += value * V::load(source + i * V::lanes);
   }
+}
+
+// Features [f, f + count * V::lanes) of row r.
+template <class T, class V, int count>
+FACECORE_INLINE void row_block(const SparseRows<T>& a, int64_t r, int64_t f) {
+  typename V::type sum[count];
+  FACECORE_UNROLL
+  for (int i = 0; i < count; ++i) sum[i] = typename V::type{};
+  add_product<T, V, count>(a.product, r, f, sum);
   FACECORE_UNROLL
   for (int i = 0; i < count; ++i) sum[i] *= a.alpha;
+  if (a.second.crow_indices) add_product<T, V, count>(a.second, r, f, sum);
   for (int32_t k = 0; k < a.num_addends; ++k) {
     const T* source = a.addends[k].data + r * a.addends[k].stride + f;
     const T coefficient = a.addends[k].coefficient;
@@ -28,18 +34,27 @@ FACECORE_INLINE void row_block(const SparseRows<T>& a, int64_t r, int64_t f) {
     for (int i = 0; i < count; ++i) sum[i] += coefficient * V::load(source + i * V::lanes);
   }
   T* out = a.out + r * a.out_stride + f;
+  if (f + count * V::lanes <= a.stored) {
+    FACECORE_UNROLL
+    for (int i = 0; i < count; ++i) V::store(out + i * V::lanes, sum[i]);
+    return;
+  }
+  T kept[count * V::lanes];  // the last features are padding
   FACECORE_UNROLL
-  for (int i = 0; i < count; ++i) V::store(out + i * V::lanes, sum[i]);
+  for (int i = 0; i < count; ++i) V::store(kept + i * V::lanes, sum[i]);
+  for (int64_t i = 0; i < a.stored - f; ++i) out[i] = kept[i];
 }
 
 template <class T> FACECORE_INLINE void all_rows(const SparseRows<T>& a, int64_t begin, int64_t end) {
   using Full = Vector<T, kVectorBytes>;
+  using Half = Vector<T, kVectorBytes / 2 < 16 ? 16 : kVectorBytes / 2>;
   using Small = Vector<T, 16>;
   for (int64_t r = begin; r < end; ++r) {
     int64_t f = 0;
     for (; f + 4 * Full::lanes <= a.width; f += 4 * Full::lanes) row_block<T, Full, 4>(a, r, f);
     if (f + 2 * Full::lanes <= a.width) row_block<T, Full, 2>(a, r, f), f += 2 * Full::lanes;
     if (f + Full::lanes <= a.width) row_block<T, Full, 1>(a, r, f), f += Full::lanes;
+    if (f + Half::lanes <= a.width) row_block<T, Half, 1>(a, r, f), f += Half::lanes;
     for (; f + Small::lanes <= a.width; f += Small::lanes) row_block<T, Small, 1>(a, r, f);
     switch (a.width - f) {
       case 3: row_block<T, Scalar<T>, 3>(a, r, f); break;

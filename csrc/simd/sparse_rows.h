@@ -6,6 +6,14 @@
 
 namespace facecore {
 
+template <class T> struct SparseProduct {  // sum_j values[j] x[col_indices[j], f], j in row r of a CSR matrix
+  const int32_t* crow_indices;             // [R+1]; null for a product that is absent
+  const int32_t* col_indices;              // [nnz]
+  const T* values;                         // [nnz]
+  const T* x;                              // [V, width], rows x_stride apart
+  int64_t x_stride;
+};
+
 template <class T> struct Addend {  // coefficient * data[r * stride + f]; stride 0 repeats one row (a bias)
   const T* data;
   int64_t stride;
@@ -14,19 +22,15 @@ template <class T> struct Addend {  // coefficient * data[r * stride + f]; strid
 
 constexpr int kMaxAddends = 3;
 
-// out[r,f] = alpha * sum_j values[j] x[col_indices[j], f] + sum_i addends[i][r,f],  j in the r-th row of the matrix.
+// out[r,f] = alpha * product + second product + sum of the addends, for the first `stored` of `width` features.
 // `out` may be the data of an addend: each element is read before it is written.
 template <class T> struct SparseRows {
-  int64_t width;                // features of a row
-  const int32_t* crow_indices;  // [R+1]
-  const int32_t* col_indices;   // [nnz]
-  const T* values;              // [nnz]
-  const T* x;                   // [V, width], rows x_stride apart
-  int64_t x_stride;
+  int64_t width, stored;
   T alpha;
+  SparseProduct<T> product, second;
   int32_t num_addends;
   Addend<T> addends[kMaxAddends];
-  T* out;  // [R, width], rows out_stride apart
+  T* out;  // [R, stored], rows out_stride apart
   int64_t out_stride;
 };
 

@@ -68,14 +68,18 @@ def laplacian_buffers(mesh: Mesh, kind: LaplacianKind) -> SparseBuffers:
 class ChebConv(nn.Module):
     """y = sum_k T_k(laplacian) x weight[k] + bias on the vertices of one mesh: [N, V, Fin] -> [N, V, Fout].
 
+    With `before` [V, Vin] or `after` [Vout, V] the input lies on, or the result is taken to, the vertices of another
+    level; that is much cheaper than a sparse_matmul of its own (see facecore.ops.chebyshev_conv).
+
     Args:
         in_features, out_features: Fin, Fout.
         num_terms: K >= 1, the orders 0 to K-1.
         laplacian: facecore.mesh.laplacian(mesh), eigenvalues in [-1, 1]; or SparseBuffers to share one among layers.
         bias: one number per output feature.
+        before, after: SparseMatrix, or None for no change of resolution.
 
     `weight` [K, Fin, Fout] starts Glorot-uniform with fan_in K * Fin and fan_out Fout, `bias` [Fout] at zero. The
-    Laplacian follows .to(device) and .double(), and is not in the state dict. METHODS 1.6.
+    matrices follow .to(device) and .double(), and are not in the state dict. METHODS 1.6.
     """
 
     def __init__(
@@ -85,12 +89,17 @@ class ChebConv(nn.Module):
         num_terms: int,
         laplacian: SparseMatrix | SparseBuffers,
         bias: bool = True,
+        *,
+        before: SparseMatrix | None = None,
+        after: SparseMatrix | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("in_features", in_features), ("out_features", out_features), ("num_terms", num_terms)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.laplacian = laplacian if isinstance(laplacian, SparseBuffers) else SparseBuffers(laplacian)
+        self.before = None if before is None else SparseBuffers(before)
+        self.after = None if after is None else SparseBuffers(after)
         self.weight = nn.Parameter(torch.empty(num_terms, in_features, out_features))
         self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
         self.reset_parameters()
@@ -103,7 +112,14 @@ class ChebConv(nn.Module):
             nn.init.zeros_(self.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return chebyshev_conv(x, self.laplacian.matrix, self.weight, self.bias)
+        return chebyshev_conv(
+            x,
+            self.laplacian.matrix,
+            self.weight,
+            self.bias,
+            before=None if self.before is None else self.before.matrix,
+            after=None if self.after is None else self.after.matrix,
+        )
 
     def extra_repr(self) -> str:
         num_terms, in_features, out_features = self.weight.shape

@@ -10,8 +10,7 @@ from torch import nn
 
 from facecore.mesh import Hierarchy
 from facecore.mesh.laplacian import LaplacianKind
-from facecore.nn.chebyshev import ChebConv, SparseBuffers, laplacian_buffers
-from facecore.ops import sparse_matmul
+from facecore.nn.chebyshev import ChebConv, laplacian_buffers
 
 
 class MeshDecoder(nn.Module):
@@ -50,19 +49,20 @@ class MeshDecoder(nn.Module):
         self.output = output
         self.coarse_shape = (hierarchy.levels[-1].num_vertices, channels[0])
         self.linear = nn.Linear(latent_size, self.coarse_shape[0] * self.coarse_shape[1])
-        self.upsample, self.convolutions = nn.ModuleList(), nn.ModuleList()
+        self.convolutions = nn.ModuleList()
         graph = None
         for step, level in enumerate(reversed(range(steps))):
             graph = laplacian_buffers(hierarchy.levels[level], kind)
-            self.upsample.append(SparseBuffers(hierarchy.up[level]))
-            self.convolutions.append(ChebConv(channels[step], channels[step + 1], num_terms, graph))
+            self.convolutions.append(
+                ChebConv(channels[step], channels[step + 1], num_terms, graph, before=hierarchy.up[level])
+            )
         if graph is None:
             graph = laplacian_buffers(hierarchy.levels[0], kind)
         self.last = ChebConv(channels[-1], out_channels, num_terms, graph, bias=False)
 
     def forward(self, code: torch.Tensor) -> torch.Tensor:
         x = torch.relu(self.linear(code)).view(-1, *self.coarse_shape)
-        for upsample, convolution in zip(self.upsample, self.convolutions):
-            x = torch.relu(convolution(sparse_matmul(upsample.matrix, x)))
+        for convolution in self.convolutions:
+            x = torch.relu(convolution(x))
         x = self.last(x)
         return torch.sigmoid(x) if self.output == "sigmoid" else x

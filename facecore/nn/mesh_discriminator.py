@@ -9,8 +9,8 @@ from torch import nn
 
 from facecore.mesh import Hierarchy
 from facecore.mesh.laplacian import LaplacianKind
-from facecore.nn.chebyshev import ChebConv, SparseBuffers, laplacian_buffers
-from facecore.ops import sparse_matmul
+from facecore.nn.chebyshev import ChebConv, laplacian_buffers
+from facecore.structures import SparseMatrix
 
 _SLOPE = 0.2  # of the LeakyReLUs
 
@@ -46,16 +46,21 @@ class MeshDiscriminator(nn.Module):
                 f"channels must have one number for each of the {steps} factors of the hierarchy (at least one), "
                 f"got {list(channels)}"
             )
-        self.downsample, self.convolutions = nn.ModuleList(), nn.ModuleList()
+        self.convolutions = nn.ModuleList()
         for level, (fan_in, fan_out) in enumerate(zip((in_channels, *channels), channels)):
-            self.convolutions.append(
-                ChebConv(fan_in, fan_out, num_terms, laplacian_buffers(hierarchy.levels[level], kind))
-            )
-            self.downsample.append(SparseBuffers(hierarchy.down[level]))
+            graph, down = laplacian_buffers(hierarchy.levels[level], kind), _selection(hierarchy.down[level])
+            self.convolutions.append(ChebConv(fan_in, fan_out, num_terms, graph, after=down))
         self.linear = nn.Linear(hierarchy.down[-1].shape[0] * channels[-1], 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for convolution, downsample in zip(self.convolutions, self.downsample):
+        for convolution in self.convolutions:  # to the kept vertices first: the activation of the others is not needed
             x = nn.functional.leaky_relu(convolution(x), _SLOPE)
-            x = sparse_matmul(downsample.matrix, x)
         return self.linear(x.flatten(1)).squeeze(1)
+
+
+def _selection(matrix: SparseMatrix) -> SparseMatrix:
+    """The matrix, if it selects vertices: only then may the activation follow it."""
+    one_per_row = bool((matrix.crow_indices.diff() == 1).all())
+    if not one_per_row or bool((matrix.values != 1).any()):
+        raise ValueError("hierarchy.down must select vertices: one 1 in each row")
+    return matrix

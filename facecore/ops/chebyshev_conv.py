@@ -1,25 +1,29 @@
-"""Chebyshev graph convolution, at the cost of its narrower side."""
+"""Chebyshev graph convolution at the cost of its narrower side, with an optional change of resolution."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 
-from facecore.ops._library import FLOATS, call, check_tensor, make_op
+from facecore.ops._chebyshev import Graph, convolve, gradients
+from facecore.ops._library import FLOATS, check_tensor, make_op
 from facecore.ops.sparse_matmul import check_columns, check_matrix, matrix_arguments, transposed_arguments
 from facecore.structures import SparseMatrix
 
-# Bytes of a workspace on the CPU: images are taken in groups that fit, so that it stays in the cache and its pages
-# are faulted in once. On CUDA the whole batch is one group.
-_WORKSPACE_BYTES = 8 << 20
+_ABSENT = (None,) * 6  # the tensors of a matrix that is not given
 
 
 def chebyshev_conv(
-    x: torch.Tensor, laplacian: SparseMatrix, weight: torch.Tensor, bias: torch.Tensor | None = None
+    x: torch.Tensor,
+    laplacian: SparseMatrix,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    *,
+    before: SparseMatrix | None = None,
+    after: SparseMatrix | None = None,
 ) -> torch.Tensor:
-    """Returns sum_k T_k(laplacian) x[n] weight[k] + bias, [N, V, Fout]; T_k are the Chebyshev polynomials.
+    """Returns after (sum_k T_k(laplacian) (before x[n]) weight[k]) + bias, [N, V, Fout]; T_k: Chebyshev polynomials.
 
     Args:
         x: vertex features, float32 or float64 [N, V, Fin].
@@ -27,181 +31,120 @@ def chebyshev_conv(
             scales it so); its values are constants. It need not be symmetric.
         weight: [K, Fin, Fout], K >= 1 terms of orders 0 to K-1.
         bias: [Fout] or None.
+        before: SparseMatrix [V, Vin] applied to x [N, Vin, Fin] first, such as an upsampling; None: the identity.
+        after: SparseMatrix [Vout, V] applied to the result, such as the selection of the vertices that a coarser level
+            keeps: then the result is [N, Vout, Fout], with the bias added last. None: the identity.
 
     The K-1 sparse products have min(Fin, Fout) columns: where Fout < Fin, the weights are applied first and Clenshaw's
-    recurrence runs on the result. Only the arguments are kept for the backward.
+    recurrence runs on the result. With `before` or `after` the dense products run at the coarser resolution where the
+    widths allow it, which is several times cheaper than a sparse_matmul of its own. Only the arguments are kept for
+    the backward.
 
     Twice differentiable (and further) in x, weight and bias. No atomics; the recurrences do not depend on the number of
-    threads, the dense products are torch's. Raises ValueError for a wrong shape, dtype or device, and for a Laplacian
+    threads, the dense products are torch's. Raises ValueError for a wrong shape, dtype or device, and for a matrix
     that requires a gradient. METHODS 1.6.
     """
-    arguments = matrix_arguments("laplacian", laplacian)
+    if not isinstance(laplacian, SparseMatrix):
+        raise ValueError(
+            f"laplacian must be a SparseMatrix (facecore.mesh.laplacian builds one), got {type(laplacian).__name__}"
+        )
     if laplacian.shape[0] != laplacian.shape[1]:
         raise ValueError(f"laplacian must be square, got shape {list(laplacian.shape)}")
-    check_columns("x", x, "laplacian", laplacian)
+    arguments: tuple[torch.Tensor | None, ...] = matrix_arguments("laplacian", laplacian)
+    for name, matrix, dim in (("before", before, 0), ("after", after, 1)):
+        arguments += _ABSENT if matrix is None else matrix_arguments(name, matrix)
+        if matrix is not None and matrix.shape[dim] != laplacian.shape[0]:
+            fits = "[V, Vin]" if dim == 0 else "[Vout, V]"
+            raise ValueError(f"{name} must have shape {fits} with V = {laplacian.shape[0]}, got {list(matrix.shape)}")
+    check_columns("x", x, "laplacian" if before is None else "before", laplacian if before is None else before)
     return _chebyshev_conv(x, weight, bias, *arguments)
 
 
-def _check(x: torch.Tensor, weight: torch.Tensor, matrix: tuple[torch.Tensor, ...]) -> dict[str, int]:
-    sizes = check_tensor("x", x, ("N", "V", "Fin"), FLOATS)
-    check_matrix(matrix, x, sizes["V"], sizes["V"])
+def _check(x: torch.Tensor, weight: torch.Tensor, matrices: Any) -> dict[str, int]:
+    """Sizes N, Fin, K, Fout and Vout. `matrices`: six tensors each of the Laplacian, `before` and `after`."""
+    laplacian, before, after = matrices[:6], matrices[6:12], matrices[12:]
+    sizes = check_tensor("x", x, ("N", "V" if before[0] is None else "Vin", "Fin"), FLOATS)
+    v = laplacian[0].shape[0] - 1
+    check_matrix(laplacian, x, v, v)
+    if before[0] is not None:
+        check_matrix(before, x, v, sizes["Vin"])
+    elif v != sizes["V"]:
+        raise ValueError(f"x must have shape [N, {v}, Fin], got {list(x.shape)}")
+    sizes["Vout"] = v if after[0] is None else check_matrix(after, x, None, v)
     check_tensor("weight", weight, ("K", "Fin", "Fout"), FLOATS, like=x, sizes=sizes)
     if sizes["K"] < 1:
         raise ValueError("weight must have shape [K, Fin, Fout] with K >= 1, got K = 0")
     return sizes
 
 
-def _fake(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *matrix: torch.Tensor) -> torch.Tensor:
-    sizes = _check(x, weight, matrix)
+def _fake(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *matrices: Any) -> torch.Tensor:
+    sizes = _check(x, weight, matrices)
     if bias is not None:
         check_tensor("bias", bias, ("Fout",), FLOATS, like=x, sizes=sizes)
-    return x.new_empty(sizes["N"], sizes["V"], sizes["Fout"])
+    return x.new_empty(sizes["N"], sizes["Vout"], sizes["Fout"])
 
 
-def _kernel(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *matrix: torch.Tensor) -> torch.Tensor:
-    out = _fake(x, weight, bias, *matrix)
-    if out.shape[2] < x.shape[2]:
-        _weights_first(x.contiguous(), weight, bias, matrix[:3], out)
-    else:
-        _terms_first(x, weight, bias, matrix[:3], out)
+def _kernel(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *matrices: Any) -> torch.Tensor:
+    out = _fake(x, weight, bias, *matrices)
+    convolve(x, weight, bias, Graph.of(matrices), out)
     return out
 
 
-def _groups(x: torch.Tensor, num_values: int) -> Iterator[slice]:
-    """Ranges of images whose workspace of `num_values` per vertex is small enough."""
-    n, v = x.shape[:2]
-    size = n if x.is_cuda else _WORKSPACE_BYTES // max(1, num_values * v * x.element_size())
-    size = max(1, size)
-    for start in range(0, n, size):
-        yield slice(start, min(start + size, n))
-
-
-def _weights_first(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    matrix: tuple[torch.Tensor, ...],
-    out: torch.Tensor,
-) -> None:
-    """h_k = x weight[k] by one matrix product, then sum_k T_k(L) h_k by Clenshaw's recurrence. Writes `out`."""
-    k, fan_in, fan_out = weight.shape
-    v = x.shape[1]
-    flat_weight = weight.transpose(0, 1).reshape(fan_in, k * fan_out)
-    terms = work = None
-    for images in _groups(x, k * fan_out):
-        count = images.stop - images.start
-        flat = x[images].reshape(count * v, fan_in)
-        if k == 1:
-            _affine(flat, flat_weight, bias, out[images].view(count * v, fan_out))
-            continue
-        if terms is None or terms.shape[0] != count * v:
-            terms = x.new_empty(count * v, k * fan_out)
-            work = x.new_empty(2, count, v, fan_out) if k > 2 else None
-        torch.mm(flat, flat_weight, out=terms)
-        call("chebyshev_sum", x, (count, v, k, fan_out), (*matrix, terms, bias), (work, out[images]))
-
-
-def _terms_first(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    matrix: tuple[torch.Tensor, ...],
-    out: torch.Tensor,
-) -> None:
-    """T_k(L) x for every k, then one matrix product with all the weights. Writes `out`."""
-    k, fan_in, fan_out = weight.shape
-    flat_weight = weight.reshape(k * fan_in, fan_out)
-    for images, terms in _terms(x, matrix, k):
-        _affine(terms, flat_weight, bias, out[images].view(terms.shape[0], fan_out))
-
-
-def _terms(x: torch.Tensor, matrix: tuple[torch.Tensor, ...], k: int) -> Iterator[tuple[slice, torch.Tensor]]:
-    """For each group of images: [T_0(L) x, ..., T_{K-1}(L) x] as [vertices of the group, K * F]; reused memory."""
-    _, v, f = x.shape
-    terms = None
-    for images in _groups(x, k * f):
-        count = images.stop - images.start
-        if terms is None or terms.shape[0] != count:
-            terms = x.new_empty(count, v, k, f)
-        terms[:, :, 0].copy_(x[images])
-        call("chebyshev_terms", x, (count, v, k, f), matrix, (terms,))
-        yield images, terms.view(count * v, k * f)
-
-
-def _affine(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, out: torch.Tensor) -> None:
-    if bias is None:
-        torch.mm(x, weight, out=out)
-    else:
-        torch.addmm(bias, x, weight, out=out)
+def _transposed(matrices: Any) -> Any:
+    """The matrices of the gradient with respect to x: all transposed, so that `after` comes before."""
+    return sum((transposed_arguments(matrices[i : i + 6]) for i in (0, 12, 6)), ())
 
 
 def _setup(ctx: Any, inputs: Any, output: Any) -> None:
-    x, weight, bias, *matrix = inputs
+    x, weight, bias, *matrices = inputs
     ctx.set_materialize_grads(False)
     ctx.has_bias = bias is not None
-    ctx.save_for_backward(x, weight, *matrix)
+    ctx.save_for_backward(x, weight, *matrices)
 
 
 def _backward(ctx: Any, grad_out: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
     if grad_out is None:
-        return (None,) * 9
-    x, weight, *matrix = ctx.saved_tensors
+        return (None,) * 21
+    x, weight, *matrices = ctx.saved_tensors
     need_x, need_weight, need_bias = ctx.needs_input_grad[:3]
-    grad_x, grad_weight = _gradients(grad_out, x, weight, matrix, need_x, need_weight)
+    grad_x, grad_weight = _gradients(grad_out, x, weight, matrices, need_x, need_weight)
     grad_bias = grad_out.sum((0, 1)) if ctx.has_bias and need_bias else None
-    return grad_x, grad_weight, grad_bias, None, None, None, None, None, None
+    return grad_x, grad_weight, grad_bias, *(None,) * 18
 
 
 def _gradients(
-    grad_out: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, matrix: Any, need_x: bool, need_weight: bool
+    grad_out: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, matrices: Any, need_x: bool, need_weight: bool
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    if not (need_x or need_weight):
+    if need_x and not need_weight:
+        return _chebyshev_conv(grad_out, weight.transpose(1, 2), None, *_transposed(matrices)), None
+    if not need_weight:
         return None, None
-    grads = _chebyshev_conv_backward(grad_out, x, weight, *matrix, need_x, need_weight)
-    return (grads[0] if need_x else None), (grads[1] if need_weight else None)
+    grad_x, grad_weight = _chebyshev_conv_backward(grad_out, x, weight, *matrices, need_x)
+    return (grad_x if need_x else None), grad_weight
 
 
 def _backward_fake(
     grad_out: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, *rest: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    *matrix, need_x, need_weight = rest
-    sizes = _check(x, weight, tuple(matrix))
-    check_tensor("grad_out", grad_out, ("N", "V", "Fout"), FLOATS, like=x, sizes=sizes)
-    return x.new_empty(x.shape if need_x else (0,)), x.new_empty(weight.shape if need_weight else (0,))
+    *matrices, need_x = rest
+    sizes = _check(x, weight, tuple(matrices))
+    check_tensor("grad_out", grad_out, ("N", "Vout", "Fout"), FLOATS, like=x, sizes=sizes)
+    return x.new_empty(x.shape if need_x else (0,)), x.new_empty(weight.shape)
 
 
 def _backward_kernel(
     grad_out: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, *rest: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
     grad_x, grad_weight = _backward_fake(grad_out, x, weight, *rest)
-    *matrix, need_x, need_weight = rest
-    transposed = transposed_arguments(tuple(matrix))[:3]
-    k, fan_in, fan_out = weight.shape
-    grad_out = grad_out.contiguous()
-    back_weight = weight.transpose(1, 2)
-    if fan_out > fan_in:
-        if need_x:
-            _weights_first(grad_out, back_weight, None, transposed, grad_x)
-        if need_weight:  # weight[k] gets (T_k(L) x)^T grad_out
-            flat_grad = grad_weight.view(k * fan_in, fan_out).zero_()
-            for images, terms in _terms(x, tuple(matrix[:3]), k):
-                flat_grad.addmm_(terms.t(), grad_out[images].view(-1, fan_out))
-        return grad_x, grad_weight
-    flat_weight = back_weight.reshape(k * fan_out, fan_in)
-    flat_grad = x.new_zeros(fan_in, k * fan_out)
-    for images, terms in _terms(grad_out, transposed, k):  # T_k(L^T) grad_out serves both gradients
-        if need_x:
-            torch.mm(terms, flat_weight, out=grad_x[images].view(-1, fan_in))
-        if need_weight:
-            flat_grad.addmm_(x[images].reshape(-1, fan_in).t(), terms)
-    if need_weight:
-        grad_weight.copy_(flat_grad.view(fan_in, k, fan_out).transpose(0, 1))
+    *matrices, need_x = rest
+    transposed = Graph.of(_transposed(matrices))
+    gradients(grad_out, x, weight, Graph.of(matrices), transposed, grad_x if need_x else None, grad_weight)
     return grad_x, grad_weight
 
 
 def _backward_setup(ctx: Any, inputs: Any, output: Any) -> None:
+    *tensors, ctx.had_x = inputs
     ctx.set_materialize_grads(False)
-    *tensors, ctx.had_x, ctx.had_weight = inputs
     ctx.save_for_backward(*tensors)
 
 
@@ -213,32 +156,29 @@ def _backward_backward(
     With u, w the gradients with respect to grad_x, grad_weight:
     grad_out gets conv(u, weight) + conv(x, w); x gets conv^T(grad_out, w); weight gets its gradient at x = u.
     """
-    grad_out, x, weight, *matrix = ctx.saved_tensors
-    u = to_grad_x if ctx.had_x else None
-    w = to_grad_weight if ctx.had_weight else None
+    grad_out, x, weight, *matrices = ctx.saved_tensors
+    u, w = (to_grad_x if ctx.had_x else None), to_grad_weight
     need_out, need_x, need_weight = ctx.needs_input_grad[:3]
     for_out = for_x = for_weight = None
-    if need_out:
-        parts = [(u, weight), (x, w)]
-        for_out = _total([_chebyshev_conv(a, b, None, *matrix) for a, b in parts if a is not None and b is not None])
+    if need_out and u is not None:
+        for_out = _chebyshev_conv(u, weight, None, *matrices)
+    if need_out and w is not None:
+        term = _chebyshev_conv(x, w, None, *matrices)
+        for_out = term if for_out is None else for_out + term
     if need_x and w is not None:
-        for_x = _gradients(grad_out, x, w, matrix, True, False)[0]
+        for_x = _gradients(grad_out, x, w, matrices, True, False)[0]
     if need_weight and u is not None:
-        for_weight = _gradients(grad_out, u, weight, matrix, False, True)[1]
-    return for_out, for_x, for_weight, None, None, None, None, None, None, None, None
+        for_weight = _gradients(grad_out, u, weight, matrices, False, True)[1]
+    return for_out, for_x, for_weight, *(None,) * 19
 
 
-def _total(parts: list[torch.Tensor]) -> torch.Tensor | None:
-    return None if not parts else parts[0] if len(parts) == 1 else parts[0] + parts[1]
-
-
-_MATRIX = (
-    "Tensor crow_indices, Tensor col_indices, Tensor values, Tensor transposed_crow_indices,"
-    " Tensor transposed_col_indices, Tensor transposed_values"
+_ARRAYS = [f"{part}{array}" for part in ("", "transposed_") for array in ("crow_indices", "col_indices", "values")]
+_MATRICES = ", ".join(
+    f"Tensor{kind} {name}{array}" for name, kind in (("", ""), ("before_", "?"), ("after_", "?")) for array in _ARRAYS
 )
 _chebyshev_conv_backward = make_op(
     "chebyshev_conv_backward",
-    f"(Tensor grad_out, Tensor x, Tensor weight, {_MATRIX}, bool need_x, bool need_weight) -> (Tensor, Tensor)",
+    f"(Tensor grad_out, Tensor x, Tensor weight, {_MATRICES}, bool need_x) -> (Tensor, Tensor)",
     _backward_kernel,
     _backward_fake,
     setup=_backward_setup,
@@ -246,7 +186,7 @@ _chebyshev_conv_backward = make_op(
 )
 _chebyshev_conv = make_op(
     "chebyshev_conv",
-    f"(Tensor x, Tensor weight, Tensor? bias, {_MATRIX}) -> Tensor",
+    f"(Tensor x, Tensor weight, Tensor? bias, {_MATRICES}) -> Tensor",
     _kernel,
     _fake,
     setup=_setup,
