@@ -32,7 +32,7 @@ class Landmarks:
     """The landmarks of one face.
 
     points: float64 [68, 2] in iBUG order or [5, 2] (`five_points`), (u, v) in continuous pixels: u right, v down, the
-    centre of pixel (row i, column j) at (j + 0.5, i + 0.5).
+    centre of pixel (row i, column j) at (j + 0.5, i + 0.5), of the picture as `read_image` gives it (turned upright).
     """
 
     points: torch.Tensor

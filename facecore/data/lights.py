@@ -15,6 +15,7 @@ BAND_MEAN_SQUARE = (math.pi / 4, math.pi / 3, math.pi / 8)
 # factors of the Legendre polynomials P_0, P_1, P_2. Its smallest value is -0.04, hence the least ambient light below.
 LAMBERT = (1 / 4, 1 / 2, 5 / 16)
 LEAST_AMBIENT = 0.25  # of the ambient light at which a third of the energy is directional; keeps the shading positive
+PEAK = 1.6  # brightest shading of a face
 NUM_UNIFORM = 17  # numbers that one light takes
 
 
@@ -54,7 +55,8 @@ def draw_lights(uniform: torch.Tensor, normals: torch.Tensor, weight: torch.Tens
 
     A main light from the front or a side, a weaker second one, and ambient light, each slightly coloured. In half of
     the pictures at least a third of the energy (`directional_share`) is directional. The mean shading over the normals
-    [N, P, 3] (camera axes) with weights [N, P] is uniform in [0.65, 1.15].
+    [N, P, 3] (camera axes) with weights [N, P] is uniform in [0.65, 1.15], less where the brightest place among those
+    of a weight above 0.2 would exceed 1.6: a photographer would not let the face be overexposed either.
     """
     u = uniform.unbind(1)
     main = distant_light(_direction(u[0], u[1], 75.0))
@@ -68,8 +70,11 @@ def draw_lights(uniform: torch.Tensor, normals: torch.Tensor, weight: torch.Tens
     ambient = torch.where(u[12] < 0.5, strong * limit, limit * (1 + 6 * u[11] ** 2))
     band0 = light[:, :1] + (ambient[:, None] / BAND_0 * _colour(uniform[:, 13:16]))[:, None]
     light = torch.cat((band0, light[:, 1:]), dim=1)
-    mean = (ops.sh_shading(normals, light).mean(2) * weight).sum(1) / weight.sum(1)
-    return light * ((0.65 + 0.5 * u[16]) / mean)[:, None, None]
+    shading = ops.sh_shading(normals, light).mean(2)
+    mean = (shading * weight).sum(1) / weight.sum(1)
+    peak = torch.where(weight > 0.2, shading, 0.0).amax(1)
+    exposure = torch.minimum((0.65 + 0.5 * u[16]) / mean, PEAK / peak)
+    return light * exposure[:, None, None]
 
 
 def _direction(azimuth: torch.Tensor, elevation: torch.Tensor, widest: float) -> torch.Tensor:
