@@ -127,8 +127,8 @@ def test_collapses_as_the_model_does(mesh, target):
 
 
 def test_the_first_collapse_by_hand():
-    # A flat strip of four vertices on each side and a hill at vertex 6: the cheapest collapses cost 0; of those the
-    # edge of the lowest vertices whose removal keeps the outline is 1 into 0, along the straight lower rim.
+    # Everything is flat, so a collapse costs nothing unless it cuts the outline. The lowest edge is 0-1: the corner 0
+    # may not go, but 1 may, along the straight lower rim.
     mesh = grid(2, 3)
     kept, _, merged_into = simplify(mesh, 11)
     assert sorted(set(range(12)) - set(kept.tolist())) == [1]

@@ -90,3 +90,5 @@ def test_refuses_wrong_input():
         closest_points(vertices, vertices * np.nan, [[0, 1, 2]])
     with pytest.raises(ValueError, match=r"triangles must have shape \[T, 3\] with T > 0, got \[0\]"):
         closest_points(vertices, vertices, [])
+    with pytest.raises(ValueError, match=r"triangles must index vertices 0 to 2, got 0 to 3"):
+        closest_points(vertices, vertices, [[0, 1, 3]])

@@ -1,4 +1,5 @@
-// Quadric edge collapse onto existing vertices, and its Python binding.
+// Quadric edge collapse onto existing vertices, and its Python binding. Built with -ffp-contract=off: the order of
+// nearly equal costs must not depend on the machine.
 #include "mesh/simplify.h"
 
 #include <pybind11/numpy.h>
@@ -53,6 +54,7 @@ struct Quadric {
 struct Collapse {
   double cost;
   int32_t removed, kept;
+  int64_t num_changes;  // of both ends when this was pushed; more by now: the cost is out of date
   auto key() const { return std::make_tuple(cost, std::min(removed, kept), std::max(removed, kept), kept); }
   bool operator>(const Collapse& other) const { return key() > other.key(); }
 };
@@ -66,6 +68,7 @@ class Simplifier {
         quadrics_(num_vertices),
         on_rim_(num_vertices),
         merged_into_(num_vertices),
+        num_changes_(num_vertices),
         seen_(num_vertices) {
     for (int64_t t = 0; t < num_triangles; ++t) {
       const int32_t* v = triangles + 3 * t;
@@ -87,7 +90,8 @@ class Simplifier {
   SimplifiedMesh run(int64_t target) {
     for (bool progress = true; progress && num_remaining_ > target;) {
       progress = false;
-      for (int32_t v = 0; v < int32_t(points_.size()); ++v) push_edges(v);
+      for (int32_t v = 0; v < int32_t(points_.size()); ++v)
+        for (int32_t w : neighbours(v)) push(v, w);
       while (!heap_.empty() && num_remaining_ > target) {
         const Collapse next = heap_.top();
         heap_.pop();
@@ -152,26 +156,20 @@ class Simplifier {
     return out;
   }
 
+  // The sum of both quadrics at the place that stays.
   double cost(int32_t removed, int32_t kept) const {
-    Quadric sum = quadrics_[std::min(removed, kept)];  // the same order for both directions: the same rounding
-    sum.add(quadrics_[std::max(removed, kept)]);
+    Quadric sum = quadrics_[removed];
+    sum.add(quadrics_[kept]);
     return std::max(0.0, sum.at(points_[kept]));
   }
 
-  void push(int32_t removed, int32_t kept) { heap_.push({cost(removed, kept), removed, kept}); }
-
-  // Both directions of every edge at v whose other end is larger (all: of every edge).
-  void push_edges(int32_t v, bool all = false) {
-    for (int32_t w : neighbours(v)) {
-      if (!all && w < v) continue;
-      push(v, w);
-      push(w, v);
-    }
+  void push(int32_t removed, int32_t kept) {
+    heap_.push({cost(removed, kept), removed, kept, num_changes_[removed] + num_changes_[kept]});
   }
 
-  // Whether the edge still exists and its cost has not changed; whoever changed it has pushed it again.
+  // Whether the edge still exists at this cost. What changed a vertex has pushed its edges again.
   bool is_current(const Collapse& c) const {
-    return count_shared(c.removed, c.kept) > 0 && c.cost == cost(c.removed, c.kept);
+    return num_changes_[c.removed] + num_changes_[c.kept] == c.num_changes && count_shared(c.removed, c.kept) > 0;
   }
 
   bool is_allowed(int32_t removed, int32_t kept) {
@@ -237,8 +235,12 @@ class Simplifier {
     triangles_of_[removed].clear();
     merged_into_[removed] = kept;
     quadrics_[kept].add(quadrics_[removed]);
+    ++num_changes_[kept];
     --num_remaining_;
-    push_edges(kept, true);
+    for (int32_t w : neighbours(kept)) {
+      push(kept, w);
+      push(w, kept);
+    }
   }
 
   SimplifiedMesh result() const {
@@ -265,7 +267,8 @@ class Simplifier {
   std::vector<Quadric> quadrics_;
   std::vector<char> on_rim_;          // at an edge that has not exactly two triangles
   std::vector<int32_t> merged_into_;  // the vertex it collapsed onto; itself while it remains
-  std::vector<int64_t> seen_;
+  std::vector<int64_t> num_changes_;  // vertices merged into it
+  std::vector<int64_t> seen_;         // the last stamp
   int64_t stamp_ = 0, num_remaining_ = 0;
   std::priority_queue<Collapse, std::vector<Collapse>, std::greater<Collapse>> heap_;
 };

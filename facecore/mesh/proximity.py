@@ -25,13 +25,17 @@ def closest_points(points: np.ndarray, vertices: np.ndarray, triangles: np.ndarr
     """The point of the mesh nearest to each of `points` [P, 3]; vertices [V, 3], triangles [T, 3], one unit of length.
 
     Exact: a triangle is left out only where the sphere around it is farther than some other triangle. Equal distances
-    go to the lowest triangle. Degenerate triangles count as the segments they are. Raises ValueError for a
-    wrong shape or values that are not finite.
+    go to the lowest triangle. Degenerate triangles count as the segments they are. Deterministic. Raises ValueError
+    for a wrong shape, an index out of range or values that are not finite.
     """
     points, vertices = _checked("points", points), _checked("vertices", vertices)
     triangles = np.asarray(triangles, dtype=np.int64)
     if triangles.ndim != 2 or triangles.shape[1] != 3 or len(triangles) == 0:
         raise ValueError(f"triangles must have shape [T, 3] with T > 0, got {list(triangles.shape)}")
+    if triangles.min() < 0 or triangles.max() >= len(vertices):
+        raise ValueError(
+            f"triangles must index vertices 0 to {len(vertices) - 1}, got {triangles.min()} to {triangles.max()}"
+        )
     search = _Search(vertices[triangles])
     result = ClosestPoints(np.empty(len(points)), np.empty(len(points), np.int64), np.empty((len(points), 3)))
     for start in range(0, len(points), _CHUNK):
@@ -75,8 +79,8 @@ def closest_of_pairs(points: np.ndarray, row: np.ndarray, corners: np.ndarray, t
     """
     centres, radii = _spheres(corners)
     distance, radius = np.linalg.norm(points[row] - centres[triangle], axis=1), radii[triangle]
-    bound = np.full(len(points), np.inf)
-    np.minimum.at(bound, row, distance + radius)  # one of the triangles lies wholly within
+    bound = np.full(len(points), np.inf)  # distance to some point of some triangle: a corner
+    np.minimum.at(bound, row, np.linalg.norm(points[row] - corners[triangle, 0], axis=1))
     reachable = distance - radius <= bound[row] * (1 + _SLACK)
     row, triangle = row[reachable], triangle[reachable]
     barycentric = closest_barycentric(points[row], corners[triangle])
