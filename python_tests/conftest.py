@@ -8,6 +8,10 @@ import pathlib
 import pytest
 import torch
 
+# Processes that tests start must import the installed package, not the source tree in the current folder, which has no
+# compiled module when it was installed as a wheel.
+os.environ["PYTHONSAFEPATH"] = "1"
+
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
 def device(request: pytest.FixtureRequest) -> torch.device:

@@ -153,7 +153,7 @@ def test_nondeterminism_obeys_torch(deterministic):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_one_openmp_runtime_is_mapped():
+def test_one_openmp_runtime_is_mapped(tmp_path):
     """Two runtimes cost 80 times the run time of small kernels, and torch.set_num_threads would not bind ours."""
     script = """
 import re

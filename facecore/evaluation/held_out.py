@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -12,7 +13,9 @@ from facecore.evaluation.alignment import vertex_error
 from facecore.morphable import MorphableModel
 from facecore.ops import interpolate, rasterize, sh_shading, vertex_normals
 from facecore.render import WeakPerspectiveCamera
-from facecore.systems.reconstruction import Reconstruction
+
+if TYPE_CHECKING:
+    from facecore.systems.reconstruction import Reconstruction
 
 BATCH = 20
 
