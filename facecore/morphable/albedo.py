@@ -140,7 +140,7 @@ def _paint(maps: FaceMaps, amounts: np.ndarray) -> np.ndarray:
     for across, along in _WAVES:
         pigment, flush = of[f"melanin_wave_{across}{along}"], of.get(f"blood_wave_{across}{along}", 0.0)
         if pigment or flush:
-            wave = np.cos(np.pi * across * maps.across) * np.cos(np.pi * along * maps.along) / (across + along) ** 0.5
+            wave = np.cos(np.pi * across * maps.across) * np.cos(np.pi * along * maps.along) / (across + along) ** 0.8
             melanin, blood = melanin + 0.16 * pigment * wave, blood + 0.6 * flush * wave
     blood = blood + (1.2 + 1.3 * of["cheek_flush"]) * maps.cheeks + (0.9 + 1.2 * of["nose_redness"]) * maps.nose
     skin = _skin(melanin, blood, of["yellowness"]) + _shadows(maps, of)
@@ -149,7 +149,7 @@ def _paint(maps: FaceMaps, amounts: np.ndarray) -> np.ndarray:
     eye, brow_tone = of["eye_colour"], of["brow_darkness"]
     margin = skin + np.array([-7.0, 4.0, -2.0]) + eye * np.array([2.0, 0.6, 0.0])
     brow = brow_tone * np.array([-6.0, -1.5, -3.0]) + of["melanin"] * np.array([-3.5, -0.5, -1.5])
-    thickness = 0.45 * of["brow_thickness"] * (maps.thick_brows - maps.brows)
+    thickness = (0.4 + 0.22 * of["brow_thickness"]) * (maps.thick_brows - maps.brows)
     colour = lab_to_srgb(skin)
     for lab, opacity in (
         (lips, 0.9 * maps.lips),

@@ -55,8 +55,8 @@ def face_maps(vertices: np.ndarray, points: np.ndarray, eyes: np.ndarray | None)
     return FaceMaps(
         lips=lips,
         seam=_near(vertices, seam_curve, 0.3 * scale, 1.6 * scale) * lips,
-        brows=places.brow_mask(vertices, points),
-        thick_brows=places.brow_mask(vertices, points, thickness=1.45),
+        brows=places.brow_mask(vertices, points, thickness=0.85),
+        thick_brows=places.brow_mask(vertices, points, thickness=1.5),
         eyeball=eyeball,
         iris=iris * eyeball,
         pupil=pupil * eyeball,
