@@ -372,8 +372,29 @@ def test_gradients_are_exact(device, kind):
     def barycentric(v):
         return ops.rasterize(v, triangles, 5, 6).barycentric
 
-    assert torch.autograd.gradcheck(barycentric, (vertices,))
+    assert torch.autograd.gradcheck(barycentric, (vertices,), check_forward_ad=True)
     assert torch.autograd.gradgradcheck(barycentric, (vertices,))
+
+
+def test_function_transforms(device):
+    vertices, triangles = (x.to(device) for x in soup(3, n=2, t=4, v=9))
+
+    def loss(v):
+        fragments = ops.rasterize(v, triangles, 5, 6)
+        return (fragments.barycentric * torch.arange(1.0, 4.0, dtype=torch.float64, device=device)).square().sum()
+
+    leaf = vertices.clone().requires_grad_()
+    (want,) = torch.autograd.grad(loss(leaf), leaf)
+    torch.testing.assert_close(torch.func.grad(loss)(vertices), want, rtol=1e-12, atol=1e-12)
+    scales = torch.tensor([1.0, 0.8, 1.1], dtype=torch.float64, device=device)
+    mapped = torch.func.vmap(lambda s: tuple(ops.rasterize(vertices * s, triangles, 5, 6)))(scales)
+    grads = torch.func.vmap(torch.func.grad(lambda s: loss(vertices * torch.stack((s, s, s, s / s)))))(scales)
+    for k, scale in enumerate(scales):
+        assert all(torch.equal(x[k], y) for x, y in zip(mapped, ops.rasterize(vertices * scale, triangles, 5, 6)))
+        alone = torch.func.grad(lambda s: loss(vertices * torch.stack((s, s, s, s / s))))(scale)
+        torch.testing.assert_close(grads[k], alone, rtol=1e-12, atol=1e-12)
+    with pytest.raises(ValueError, match="triangles cannot be mapped by vmap"):
+        torch.func.vmap(lambda t: ops.rasterize(vertices, t, 5, 6).barycentric)(triangles.expand(2, -1, -1))
 
 
 def test_closed_form_reference_is_differentiable():

@@ -14,8 +14,8 @@ constexpr int32_t kHalfPixel = kSubpixel / 2;      // pixel centres lie at odd m
 // Vertices may leave the picture by this many half pictures before their triangles are clipped. With pictures of at
 // most 2^14 pixels a snapped coordinate stays below 2^28 and an edge function below 2^59: no overflow in 64 bits.
 constexpr double kGuardBand = 64.0;
-constexpr int kNumPlanes = 6;                           // near, far, left, right, bottom, top
-constexpr uint32_t kNowhere = 1u << kNumPlanes;         // not a finite homogeneous point
+constexpr int kNumPlanes = 6;                    // near, far, left, right, bottom, top
+constexpr uint32_t kNowhere = 1u << kNumPlanes;  // not a finite homogeneous point
 constexpr uint64_t kUncovered = ~static_cast<uint64_t>(0);
 
 struct SnappedVertex {
@@ -32,7 +32,7 @@ FACECORE_HD double plane_distance(int plane, const double* point) {
   return add_rn(bound, mul_rn(sign, coordinate));
 }
 
-// A point with w > 0 inside every plane, or on one up to rounding. The vertical flip is here: NDC y is up, rows go down.
+// A point with w > 0 inside every plane, up to rounding. The vertical flip is here: NDC y is up, rows go down.
 FACECORE_HD SnappedVertex snap(const double* point, int32_t height, int32_t width) {
   const double inverse = div_rn(1.0, point[3]);
   const double x = mul_rn(add_rn(1.0, mul_rn(point[0], inverse)), static_cast<double>(kHalfPixel) * width);
@@ -51,8 +51,7 @@ FACECORE_HD uint32_t outside_bits(const double* point) {
   uint32_t outside = 0;
   for (int k = 0; k < 4; ++k)
     if (!(fabs(point[k]) <= kLargest)) return kNowhere;
-  for (int plane = 0; plane < kNumPlanes; ++plane)
-    outside |= (plane_distance(plane, point) < 0.0 ? 1u : 0u) << plane;
+  for (int plane = 0; plane < kNumPlanes; ++plane) outside |= (plane_distance(plane, point) < 0.0 ? 1u : 0u) << plane;
   return outside || point[3] > 0.0 ? outside : kNowhere;
 }
 
@@ -105,43 +104,43 @@ struct PixelBox {
   FACECORE_HD int64_t pixels() const { return static_cast<int64_t>(columns()) * (last_row - first_row + 1); }
 };
 
-FACECORE_HD PixelBox pixel_box(int32_t x_min, int32_t x_max, int32_t y_min, int32_t y_max, int32_t height, int32_t width) {
-  return {largest((x_min + kHalfPixel - 1) >> kSubpixelBits, 0), smallest((x_max - kHalfPixel) >> kSubpixelBits, width - 1),
-          largest((y_min + kHalfPixel - 1) >> kSubpixelBits, 0), smallest((y_max - kHalfPixel) >> kSubpixelBits, height - 1)};
-}
-
 struct SnappedTriangle {
   int32_t x[3], y[3];
   float z[3];
 
-  FACECORE_HD void set(int k, const SnappedVertex& vertex) { x[k] = vertex.x; y[k] = vertex.y; z[k] = vertex.z; }
+  FACECORE_HD void set(int k, const SnappedVertex& vertex) {
+    x[k] = vertex.x;
+    y[k] = vertex.y;
+    z[k] = vertex.z;
+  }
+  FACECORE_HD static int32_t low(const int32_t* v) { return smallest(v[0], smallest(v[1], v[2])); }
+  FACECORE_HD static int32_t high(const int32_t* v) { return largest(v[0], largest(v[1], v[2])); }
 
   FACECORE_HD PixelBox box(int32_t height, int32_t width) const {
-    const int32_t x_min = smallest(x[0], smallest(x[1], x[2])), x_max = largest(x[0], largest(x[1], x[2]));
-    const int32_t y_min = smallest(y[0], smallest(y[1], y[2])), y_max = largest(y[0], largest(y[1], y[2]));
-    return pixel_box(x_min, x_max, y_min, y_max, height, width);
+    return {largest((low(x) + kHalfPixel - 1) >> kSubpixelBits, 0),
+            smallest((high(x) - kHalfPixel) >> kSubpixelBits, width - 1),
+            largest((low(y) + kHalfPixel - 1) >> kSubpixelBits, 0),
+            smallest((high(y) - kHalfPixel) >> kSubpixelBits, height - 1)};
   }
 
   // Whether every edge function fits in 32 bits at every pixel of the bounding box.
   FACECORE_HD bool is_small() const {
-    constexpr uint32_t kLimit = 1 << 14;
-    const int32_t x_min = smallest(x[0], smallest(x[1], x[2])), x_max = largest(x[0], largest(x[1], x[2]));
-    const int32_t y_min = smallest(y[0], smallest(y[1], y[2])), y_max = largest(y[0], largest(y[1], y[2]));
-    return static_cast<uint32_t>(x_max - x_min) < kLimit && static_cast<uint32_t>(y_max - y_min) < kLimit;
+    constexpr int32_t kLimit = 1 << 14;
+    return high(x) - low(x) < kLimit && high(y) - low(y) < kLimit;
   }
 };
 
 // E_k(p) >= 0 on the inner side of the edge opposite to corner k; E_0 + E_1 + E_2 = twice the area. All exact.
 // Top-left rule: a centre on an edge belongs to the triangle only where that edge is its left or its top one.
 template <class Int> struct EdgeFunctions {
-  Int area;                   // twice the area, > 0; 0: the triangle is not drawn
-  Int start[3];               // E_k - excluded[k] at the box's first pixel
+  Int area;      // twice the area, > 0; 0: the triangle is not drawn
+  Int start[3];  // E_k - excluded[k] at the box's first pixel
   Int step_column[3], step_row[3];
-  Int excluded[3];            // 1 where the edge itself does not belong to the triangle
+  Int excluded[3];  // 1 where the edge itself does not belong to the triangle
 
   FACECORE_HD EdgeFunctions(const SnappedTriangle& t, const PixelBox& box, bool cull_backfaces) {
-    const Int doubled = static_cast<Int>(t.x[1] - t.x[0]) * (t.y[2] - t.y[0]) -
-                        static_cast<Int>(t.y[1] - t.y[0]) * (t.x[2] - t.x[0]);
+    const Int doubled =
+        static_cast<Int>(t.x[1] - t.x[0]) * (t.y[2] - t.y[0]) - static_cast<Int>(t.y[1] - t.y[0]) * (t.x[2] - t.x[0]);
     const Int sign = doubled < 0 ? -1 : 1;  // < 0: counter-clockwise with y up, the front
     area = (cull_backfaces && doubled > 0) ? 0 : sign * doubled;
     const int32_t column = box.first_column * kSubpixel + kHalfPixel, row = box.first_row * kSubpixel + kHalfPixel;

@@ -22,7 +22,8 @@ int64_t num_pixels(const RasterBatch<float>& b) { return static_cast<int64_t>(b.
 int64_t num_pixels(const RasterBatch<double>& b) { return static_cast<int64_t>(b.first.height) * b.first.width; }
 
 // Image n with the vertex workspace of one slot and the key workspace of another.
-template <class T> RasterImage<T> with_workspace(const RasterBatch<T>& batch, int64_t n, int64_t vertices, int64_t keys) {
+template <class T> RasterImage<T> with_workspace(const RasterBatch<T>& batch, int64_t n, int64_t vertices,
+                                                 int64_t keys) {
   RasterImage<T> result = batch.image(n);
   result.snapped = batch.first.snapped + vertices * batch.first.num_vertices;
   result.keys = batch.first.keys + keys * num_pixels(batch);
@@ -95,7 +96,7 @@ template <class T> void rasterize_backward(const Device& device, const Rasterize
     launch(device, num_images, static_cast<int64_t>(body.height) * body.width, body);
     return;
   }
-#pragma omp parallel for schedule(dynamic) if (num_images > 1)
+#pragma omp parallel for schedule(dynamic) if (num_images > 1 && num_images * body.height * body.width > kParallelGrain)
   for (int64_t n = 0; n < num_images; ++n)
     for (int32_t row = 0; row < body.height; ++row)
       for (int32_t column = 0; column < body.width; ++column) body.at(n, row, column);
@@ -105,19 +106,32 @@ template <class T> void bind(pybind11::module_& m, const std::string& dtype) {
   using Release = pybind11::call_guard<pybind11::gil_scoped_release>;
   m.def(("rasterize_" + dtype).c_str(),
         [](Device device, int64_t n, int64_t v, int64_t t, int64_t h, int64_t w, bool cull_backfaces, int64_t threads,
-           Address vertices_clip, Address triangles, Address snapped, Address keys, Address barycentric,
-           Address z_ndc, Address triangle_id) {
-          const RasterImage<T> first{v, t, static_cast<int32_t>(h), static_cast<int32_t>(w), cull_backfaces, vertices_clip,
-                                     triangles, snapped, keys, triangle_id, barycentric, z_ndc};
+           Address vertices_clip, Address triangles, Address snapped, Address keys, Address barycentric, Address z_ndc,
+           Address triangle_id) {
+          const RasterImage<T> first{v,
+                                     t,
+                                     static_cast<int32_t>(h),
+                                     static_cast<int32_t>(w),
+                                     cull_backfaces,
+                                     vertices_clip,
+                                     triangles,
+                                     snapped,
+                                     keys,
+                                     triangle_id,
+                                     barycentric,
+                                     z_ndc};
           rasterize(device, RasterBatch<T>{first}, n, threads);
-        }, Release());
+        },
+        Release());
   m.def(("rasterize_backward_" + dtype).c_str(),
         [](Device device, int64_t n, int64_t v, int64_t h, int64_t w, Address grad_barycentric, Address vertices_clip,
            Address triangles, Address triangle_id, Address grad_vertices_clip) {
           rasterize_backward(device,
                              RasterizeBackward<T>{v, static_cast<int32_t>(h), static_cast<int32_t>(w), grad_barycentric,
-                                                  vertices_clip, triangles, triangle_id, grad_vertices_clip}, n);
-        }, Release());
+                                                  vertices_clip, triangles, triangle_id, grad_vertices_clip},
+                             n);
+        },
+        Release());
 }
 
 }  // namespace

@@ -71,7 +71,8 @@ template <class T> __global__ void draw_kernel(const RasterBatch<T> batch, int64
       const int owner = __ffs(waiting) - 1;
       const SnappedTriangle shared = from_lane(piece, owner);
       const int32_t id = __shfl_sync(kFullWarp, static_cast<int32_t>(queue.triangle), owner);
-      draw(shared, shared.box(image.height, image.width), id, image.width, image.cull_backfaces, lane, kWarp, image.keys);
+      draw(shared, shared.box(image.height, image.width), id, image.width, image.cull_backfaces, lane, kWarp,
+           image.keys);
     }
     if (!__any_sync(kFullWarp, has_piece)) return;
   }

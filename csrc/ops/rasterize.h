@@ -140,7 +140,8 @@ template <class T> struct RasterImage {
   }
 
  private:
-  // Perspective-correct barycentrics of the snapped piece that won the pixel: its screen weights over w, on the corners.
+  // Perspective-correct barycentrics of the snapped piece that won the pixel: its screen weights over w, on the
+  // corners.
   FACECORE_HD void snapped_barycentric(int64_t triangle, int32_t row, int32_t column, uint64_t key, T* b) const {
     const T* corners[3];
     corners_of(triangle, corners);

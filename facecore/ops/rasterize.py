@@ -103,6 +103,26 @@ def _setup(ctx: Any, inputs: Any, output: Any) -> None:
     _, z_ndc, triangle_id = output
     ctx.mark_non_differentiable(z_ndc, triangle_id)
     ctx.save_for_backward(vertices_clip, triangles, triangle_id)
+    ctx.save_for_forward(vertices_clip, triangles, triangle_id)
+
+
+def _jvp(ctx: Any, tangent: torch.Tensor, *others: Any) -> tuple[torch.Tensor | None, ...]:
+    """Forward mode: db_i = -c_i . sum_j b_j dq_j."""
+    vertices_clip, triangles, triangle_id = ctx.saved_tensors
+    if _is_empty(vertices_clip, triangles, triangle_id):
+        return tangent.new_zeros(*triangle_id.shape, 3), None, None
+    pixels = _PixelTriangles(vertices_clip, triangles, triangle_id)
+    u = (pixels.b * pixels.gather(tangent)).sum(1, keepdim=True)
+    return -(pixels.c * u).sum(-1).reshape(*triangle_id.shape, 3), None, None
+
+
+def _vmap(info: Any, in_dims: Any, vertices_clip: torch.Tensor, triangles: torch.Tensor, *options: Any) -> Any:
+    """Mapped images are more images of the batch; one set of triangles serves all."""
+    if in_dims[1] is not None:
+        raise ValueError("triangles cannot be mapped by vmap: all images share them; call rasterize once per mesh")
+    mapped = vertices_clip.movedim(in_dims[0], 0)
+    outputs = _rasterize(mapped.flatten(0, 1), triangles, *options)
+    return tuple(x.unflatten(0, mapped.shape[:2]) for x in outputs), (0, 0, 0)
 
 
 def _backward(
@@ -142,11 +162,15 @@ def _backward_by_index(
     grad_barycentric: torch.Tensor, vertices_clip: torch.Tensor, triangles: torch.Tensor, triangle_id: torch.Tensor
 ) -> torch.Tensor:
     """rasterize_backward in torch operations, whose index_put adds in a fixed order on CUDA when asked to."""
-    if triangle_id.numel() == 0 or triangles.shape[0] == 0 or vertices_clip.shape[1] == 0:
+    if _is_empty(vertices_clip, triangles, triangle_id):
         return torch.zeros_like(vertices_clip, memory_format=torch.contiguous_format)
     pixels = _PixelTriangles(vertices_clip, triangles, triangle_id)
     gradient = (grad_barycentric.reshape(-1, 3, 1) * pixels.c).sum(1, keepdim=True)  # G
     return pixels.scatter(-pixels.b * gradient)
+
+
+def _is_empty(vertices_clip: torch.Tensor, triangles: torch.Tensor, triangle_id: torch.Tensor) -> bool:
+    return triangle_id.numel() == 0 or triangles.shape[0] == 0 or vertices_clip.shape[1] == 0
 
 
 class _PixelTriangles:
@@ -211,7 +235,7 @@ def _backward_backward(ctx: Any, grad_grad_vertices: torch.Tensor) -> tuple[torc
     dphi/dgrad_b_i = -c_i . u,   dphi/dq_k = (c_k . u) G + b_k sum_j (G . gq_j) c_j
     """
     grad_barycentric, vertices_clip, triangles, triangle_id = ctx.saved_tensors
-    if triangle_id.numel() == 0 or triangles.shape[0] == 0 or vertices_clip.shape[1] == 0:
+    if _is_empty(vertices_clip, triangles, triangle_id):
         return torch.zeros_like(grad_barycentric), torch.zeros_like(vertices_clip), None, None
     pixels = _PixelTriangles(vertices_clip, triangles, triangle_id)
     b, c, gq = pixels.b, pixels.c, pixels.gather(grad_grad_vertices)
@@ -221,6 +245,21 @@ def _backward_backward(ctx: Any, grad_grad_vertices: torch.Tensor) -> tuple[torc
     return -along_u.reshape(grad_barycentric.shape), pixels.scatter(to_q), None, None
 
 
+def _backward_vmap(info: Any, in_dims: Any, *tensors: torch.Tensor) -> Any:
+    if in_dims[2] is not None:
+        raise ValueError("triangles cannot be mapped by vmap: all images share them")
+    triangles = tensors[2]
+    mapped = [
+        tensors[i].expand(info.batch_size, *tensors[i].shape)
+        if in_dims[i] is None
+        else tensors[i].movedim(in_dims[i], 0)
+        for i in (0, 1, 3)
+    ]
+    grad_barycentric, vertices_clip, triangle_id = (x.flatten(0, 1) for x in mapped)
+    grad = _rasterize_backward(grad_barycentric, vertices_clip, triangles, triangle_id)
+    return grad.unflatten(0, mapped[1].shape[:2]), 0
+
+
 _rasterize_backward = make_op(
     "rasterize_backward",
     "(Tensor grad_barycentric, Tensor vertices_clip, Tensor triangles, Tensor triangle_id) -> Tensor",
@@ -228,6 +267,7 @@ _rasterize_backward = make_op(
     _backward_fake,
     setup=_backward_setup,
     backward=_backward_backward,
+    vmap=_backward_vmap,
 )
 _rasterize = make_op(
     "rasterize",
@@ -237,4 +277,6 @@ _rasterize = make_op(
     _fake,
     setup=_setup,
     backward=_backward,
+    jvp=_jvp,
+    vmap=_vmap,
 )
