@@ -21,6 +21,7 @@ from facecore.morphable.procedural_surface import Array
 IntArray = NDArray[np.int64]
 _OUTLINE_EXPONENT = 3.2
 _HALF_LENGTH = 0.5 * surface.DOMAIN_LENGTH
+_SMOOTHING_ROUNDS = 7
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,13 @@ def _outline(count: int) -> Array:
     v = _HALF_LENGTH * (1.0 + np.sign(np.sin(angle)) * np.abs(np.sin(angle)) ** power)
     u[[0, -1]] = 0.0
     return np.stack([u, v], axis=1)
+
+
+def _on_outline(points: Array) -> Array:
+    """Push points of the polyline out to the exact superellipse: a convex outline has no slivers along it."""
+    pushed = [0.0, _HALF_LENGTH] + (points - [0.0, _HALF_LENGTH]) / _outline_radius(points)[:, None]
+    pushed[[0, -1]] = points[[0, -1]]
+    return pushed
 
 
 def _resample(curve: Array, spacing: float, mandatory: list[int], extra_segment: bool = False) -> Array:
@@ -143,7 +151,7 @@ def _fixed_points(named: dict[str, Array], spacing: float, odd_midline: bool) ->
         points = _Points()
         for curve, places in _midline_pieces(named, hole_ends):
             points.add_curve(_resample(curve, spacing, places, extra and curve[0, 1] == 0.0))
-        points.add_curve(_resample(_outline(2000), spacing, []))
+        points.add_curve(_on_outline(_resample(_outline(2000), spacing, [])))
         for curve, upper, coordinate in lips:
             prefix = f"lip {'upper' if upper else 'lower'} {coordinate:g} "
             names = [name for name in named if name.startswith(prefix)]
@@ -177,12 +185,19 @@ def _eye_rings(named: dict[str, Array]) -> list[tuple[Array, list[str]]]:
     return rings
 
 
-def _inside_domain(domain: Array) -> NDArray[np.bool_]:
-    u, v = domain.T
-    outline = (
-        np.abs(u / surface.DOMAIN_WIDTH) ** _OUTLINE_EXPONENT + np.abs(v / _HALF_LENGTH - 1.0) ** _OUTLINE_EXPONENT
-    )
-    return (outline < 0.995) & ~surface.in_mouth_hole(surface.base_shell(domain))
+def _outline_radius(domain: Array) -> Array:
+    """1 on the outline, 0 in the domain's middle, and proportional in between."""
+    offset = np.abs(domain - [0.0, _HALF_LENGTH]) / [0.999 * surface.DOMAIN_WIDTH, _HALF_LENGTH]
+    return np.sum(offset**_OUTLINE_EXPONENT, axis=1) ** (1.0 / _OUTLINE_EXPONENT)
+
+
+def _keep_off(domain: Array, distance: Array) -> Array:
+    """Move points that are nearer than about `distance` [M] to the outline or the midline inwards."""
+    limit = 1.0 - distance / surface.DOMAIN_WIDTH
+    shrink = np.minimum(limit / np.maximum(_outline_radius(domain), 1e-9), 1.0)
+    moved = [0.0, _HALF_LENGTH] + (domain - [0.0, _HALF_LENGTH]) * shrink[:, None]
+    moved[:, 0] = np.maximum(moved[:, 0], distance)
+    return moved
 
 
 def _hilbert_order(columns: IntArray, rows: IntArray, bits: int) -> IntArray:
@@ -221,7 +236,7 @@ def _density_grid() -> tuple[Array, Array, IntArray]:
     ).reshape(coarse, coarse)
     # An equilateral triangulation with edge h has one vertex per h^2 sqrt(3)/2.
     weight = (area / (0.5 * np.sqrt(3.0) * size**2))[rows // 4, columns // 4]
-    keep = _inside_domain(centres)
+    keep = (_outline_radius(centres) < 0.99) & ~_hole(centres)
     return centres[keep], weight[keep], _hilbert_order(columns[keep], rows[keep], bits)
 
 
@@ -262,15 +277,22 @@ def _hole(centroids: Array) -> NDArray[np.bool_]:
     return surface.in_mouth_hole(surface.base_shell(centroids))
 
 
-def _smooth(domain: Array, num_fixed: int, rounds: int = 7, steps: int = 3) -> Array:
+def _triangulate(domain: Array, segments: list[tuple[int, int]]) -> IntArray:
+    return flip_edges(surface.sculpt(domain), domain, _delaunay(domain), segments)
+
+
+def _smooth(domain: Array, num_fixed: int, spacing: float, segments: list[tuple[int, int]]) -> Array:
     """Push free points apart along edges that are shorter on the surface than wanted (Persson and Strang, 2004).
 
     The wanted lengths are scaled to be 15 % longer than the edges can be on average, so that all push a little.
     """
     count = len(domain)
-    for _ in range(rounds):
-        first, second = _unique_edges(_delaunay(domain), count).T
-        for _ in range(steps):
+    for number in range(_SMOOTHING_ROUNDS):
+        # The last rounds see the final kind of triangles, so that no point ends up against another in them.
+        last = number >= _SMOOTHING_ROUNDS - 2
+        triangles = _triangulate(domain, segments) if last else _delaunay(domain)
+        first, second = _unique_edges(triangles, count).T
+        for _ in range(3):
             position, size = surface.sculpt(domain), relative_size(domain)
             length = np.linalg.norm(position[first] - position[second], axis=1)
             wanted = size[first] + size[second]
@@ -282,11 +304,10 @@ def _smooth(domain: Array, num_fixed: int, rounds: int = 7, steps: int = 3) -> A
                 axis=1,
             )
             move[:num_fixed] = 0.0
-            moved = domain + 0.3 * move
-            moved[:, 0] = np.abs(moved[:, 0])
-            inside = _inside_domain(moved)
-            inside[:num_fixed] = True
-            domain = np.where(inside[:, None], moved, domain)
+            moved = _keep_off(domain + 0.3 * move, 0.45 * spacing * size)
+            free = ~_hole(moved)
+            free[:num_fixed] = False
+            domain = np.where(free[:, None], moved, domain)
     return domain
 
 
@@ -301,6 +322,6 @@ def triangulate_half(named: dict[str, Array], num_vertices: int) -> HalfMesh:
     if num_free < 200:
         raise ValueError(f"num_vertices = {num_vertices} is too small for the feature curves; use at least 2500")
     free = _free_points(num_free, fixed_domain, spacing, grid)
-    domain = _smooth(np.concatenate([fixed_domain, free]), len(fixed_domain))
-    triangles = flip_edges(surface.sculpt(domain), domain, _delaunay(domain), fixed.segments)
+    domain = _smooth(np.concatenate([fixed_domain, free]), len(fixed_domain), spacing, fixed.segments)
+    triangles = _triangulate(domain, fixed.segments)
     return HalfMesh(domain, triangles, domain[:, 0] == 0.0, fixed.named)

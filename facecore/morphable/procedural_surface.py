@@ -388,16 +388,21 @@ FORMS = np.array(
 )
 
 
+def _with_mirror_images(forms: Array) -> Array:
+    """Forms off the midline together with their mirror images, so that the midline stays smooth."""
+    lateral = forms[forms[:, 0] > 0.0].copy()
+    lateral[:, [0, 6]] *= -1.0
+    return np.concatenate([forms, lateral])
+
+
 def add_forms(position: Array, shell: Array, forms: Array = FORMS) -> Array:
-    """Add Gaussian forms, each with its mirror image so that the midline stays smooth."""
-    result = position.copy()
-    for form in forms:
-        centre, radius, shift = form[:3], form[3:6], form[6:9]
-        for sign in (1.0, -1.0) if centre[0] > 0.0 else (1.0,):
-            mirror = np.array([sign, 1.0, 1.0])
-            weight = np.exp(-0.5 * np.sum(((shell - centre * mirror) / radius) ** 2, axis=1))
-            result += weight[:, None] * (shift * mirror)
-    return result
+    """Add Gaussian forms exp(-|(shell - centre) / radius|^2 / 2) * displacement, mirror images included."""
+    forms = _with_mirror_images(forms)
+    centre, precision = forms[:, :3], forms[:, 3:6] ** -2.0
+    # The square expanded, so that two matrix products do all forms at once.
+    constant = np.sum(centre**2 * precision, axis=1)
+    square = shell**2 @ precision.T - 2.0 * shell @ (centre * precision).T + constant
+    return position + np.exp(-0.5 * square) @ forms[:, 6:9]
 
 
 def sculpt(domain: Array) -> Array:
