@@ -20,7 +20,10 @@ template <> struct type_caster<facecore::Address> {
   bool load(handle source, bool) {
     if (!PyLong_Check(source.ptr())) return false;
     value.value = PyLong_AsUnsignedLongLong(source.ptr());
-    if (PyErr_Occurred()) { PyErr_Clear(); return false; }
+    if (PyErr_Occurred()) {
+      PyErr_Clear();
+      return false;
+    }
     return true;
   }
 };
@@ -30,7 +33,10 @@ template <> struct type_caster<facecore::Device> {
     if (!PyTuple_Check(source.ptr()) || PyTuple_Size(source.ptr()) != 2) return false;
     value.index = PyLong_AsLongLong(PyTuple_GetItem(source.ptr(), 0));
     value.stream = PyLong_AsUnsignedLongLong(PyTuple_GetItem(source.ptr(), 1));
-    if (PyErr_Occurred()) { PyErr_Clear(); return false; }
+    if (PyErr_Occurred()) {
+      PyErr_Clear();
+      return false;
+    }
     return true;
   }
 };

@@ -23,8 +23,8 @@ void launch_cuda(int64_t num_images, int64_t num_items, const Body& body, std::u
   constexpr int64_t kThreads = 256, kMaxBlocks = 1 << 20;
   const int64_t total = num_images * num_items;
   const int64_t blocks = std::min((total + kThreads - 1) / kThreads, kMaxBlocks);
-  launch_kernel<<<static_cast<unsigned>(blocks), kThreads, 0, reinterpret_cast<cudaStream_t>(stream)>>>(num_items, total,
-                                                                                                        body);
+  launch_kernel<<<static_cast<unsigned>(blocks), kThreads, 0, reinterpret_cast<cudaStream_t>(stream)>>>(num_items,
+                                                                                                        total, body);
   check_cuda(cudaGetLastError(), "facecore kernel launch");
 }
 

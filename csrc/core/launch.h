@@ -33,7 +33,8 @@ template <class Body>
 void launch_cuda(int64_t num_images, int64_t num_items, const Body& body, std::uintptr_t stream);
 
 [[noreturn]] inline void throw_no_cuda() {
-  throw std::runtime_error("facecore was built without CUDA kernels; rebuild it where nvcc is found (FACECORE_CUDA=ON)");
+  throw std::runtime_error(
+      "facecore was built without CUDA kernels; rebuild it where nvcc is found (FACECORE_CUDA=ON)");
 }
 
 enum class Sharing { kNone, kPerImage };  // what the items of one image write to in common

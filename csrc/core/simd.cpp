@@ -32,7 +32,8 @@ int limit_from_environment() {
   if (text == nullptr || *text == '\0') return kSimdAvx512;
   const bool one_digit = text[0] >= '0' && text[0] <= '9' && text[1] == '\0';
   if (!one_digit)
-    throw std::invalid_argument("FACECORE_ISA must be 0 (base), 1 (AVX2) or 2 (AVX-512), got '" + std::string(text) + "'");
+    throw std::invalid_argument("FACECORE_ISA must be 0 (base), 1 (AVX2) or 2 (AVX-512), got '" + std::string(text) +
+                                "'");
   return checked_level(text[0] - '0', "FACECORE_ISA");
 }
 

@@ -1,5 +1,5 @@
-// Which build of a SIMD kernel runs here: csrc/simd/*.cpp are compiled once per instruction set, each level into its own
-// namespace, and chosen by cpuid at the call.
+// Which build of a SIMD kernel runs here: csrc/simd/*.cpp are compiled once per instruction set, each level into its
+// own namespace, and chosen by cpuid at the call.
 #pragma once
 
 namespace facecore {
@@ -18,9 +18,10 @@ template <class Function> Function pick_simd(Function base, Function avx2, Funct
   return level == kSimdAvx512 ? avx512 : level == kSimdAvx2 ? avx2 : base;
 }
 
-// FACECORE_SIMD(type, f): the address of facecore::simd_<level>::f, of that function type, for the level of this machine.
+// FACECORE_SIMD(type, f): the address of facecore::simd_<level>::f, of that function type, for the level of this
+// machine.
 #ifdef FACECORE_SIMD_X86
-#define FACECORE_SIMD(type, function)                                                        \
+#define FACECORE_SIMD(type, function)                                                             \
   ::facecore::pick_simd<type>(&::facecore::simd_base::function, &::facecore::simd_avx2::function, \
                               &::facecore::simd_avx512::function)
 #else
@@ -29,8 +30,14 @@ template <class Function> Function pick_simd(Function base, Function avx2, Funct
 
 // Declares a kernel in the namespace of every level; used inside namespace facecore.
 #define FACECORE_DECLARE_SIMD(declaration) \
-  namespace simd_base { declaration; }     \
-  namespace simd_avx2 { declaration; }     \
-  namespace simd_avx512 { declaration; }
+  namespace simd_base {                    \
+  declaration;                             \
+  }                                        \
+  namespace simd_avx2 {                    \
+  declaration;                             \
+  }                                        \
+  namespace simd_avx512 {                  \
+  declaration;                             \
+  }
 
 }  // namespace facecore

@@ -12,7 +12,8 @@ template <class T> void bind(pybind11::module_& m, const std::string& dtype) {
         [](Device device, int64_t n, int64_t p, int64_t v, int64_t c, Address attributes, Address triangles,
            Address triangle_id, Address barycentric, Address out) {
           launch(device, n, p, Interpolate<T>{p, v, c, attributes, triangles, triangle_id, barycentric, out});
-        }, Release());
+        },
+        Release());
   m.def(("interpolate_backward_" + dtype).c_str(),
         [](Device device, int64_t n, int64_t p, int64_t v, int64_t c, Address grad_out, Address attributes,
            Address triangles, Address triangle_id, Address barycentric, Address grad_attributes,
@@ -20,7 +21,8 @@ template <class T> void bind(pybind11::module_& m, const std::string& dtype) {
           const Interpolate<T> forward{p, v, c, attributes, triangles, triangle_id, barycentric, nullptr};
           launch(device, n, p, InterpolateBackward<T>{forward, grad_out, grad_attributes, grad_barycentric},
                  grad_attributes.value ? Sharing::kPerImage : Sharing::kNone);
-        }, Release());
+        },
+        Release());
 }
 
 }  // namespace

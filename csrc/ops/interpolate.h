@@ -30,9 +30,9 @@ template <class T> struct Interpolate {  // t < 0: uncovered, the output and its
 // grad_attributes[v] += barycentric * grad_out,  grad_barycentric[k] = <attributes of corner k, grad_out>
 template <class T> struct InterpolateBackward {
   Interpolate<T> forward;
-  const T* grad_out;   // [N, P, C]
-  T* grad_attributes;  // [N, V, C], zero on entry; absent when not wanted
-  T* grad_barycentric; // [N, P, 3]; absent when not wanted
+  const T* grad_out;    // [N, P, C]
+  T* grad_attributes;   // [N, V, C], zero on entry; absent when not wanted
+  T* grad_barycentric;  // [N, P, 3]; absent when not wanted
 
   FACECORE_HD void operator()(int64_t image, int64_t pixel) const {
     const int64_t p = image * forward.num_pixels + pixel, channels = forward.num_channels;

@@ -13,14 +13,16 @@ template <class T> void bind(pybind11::module_& m, const std::string& dtype) {
   m.def(("sh_shading_" + dtype).c_str(),
         [](Device device, int64_t n, int64_t p, Address normals, Address sh_coefficients, Address out) {
           launch(device, n, p, ShShading<T>{p, normals, sh_coefficients, out});
-        }, Release());
+        },
+        Release());
   m.def(("sh_shading_backward_" + dtype).c_str(),
         [](Device device, int64_t n, int64_t p, int64_t num_blocks, int64_t block_size, Address grad_out,
            Address normals, Address sh_coefficients, Address grad_normals, Address partial) {
-          const ShShadingBackward<T> body{p,        num_blocks, block_size,      grad_out,
-                                          normals,  sh_coefficients, grad_normals, partial};
+          const ShShadingBackward<T> body{p,       num_blocks,      block_size,   grad_out,
+                                          normals, sh_coefficients, grad_normals, partial};
           launch(device, n, num_blocks, body, Sharing::kNone, 1);
-        }, Release());
+        },
+        Release());
 }
 
 }  // namespace

@@ -8,9 +8,9 @@ namespace facecore {
 // 3 sqrt 5 / sqrt(12 pi)], the constants of Deep3DFaceRecon's basis; H_6 and H_8 carry a further factor.
 constexpr double kShBand0 = 0.8862269254527579;  // sqrt(pi) / 2
 constexpr double kShBand1 = 1.7724538509055159;  // sqrt(pi)
-constexpr double kShBand2 = 2.427032390694624;  // sqrt(15 pi / 8)
-constexpr double kShH6 = 0.700623902049741;  // kShBand2 / (2 sqrt 3)
-constexpr double kShH8 = 1.213516195347312;  // kShBand2 / 2
+constexpr double kShBand2 = 2.427032390694624;   // sqrt(15 pi / 8)
+constexpr double kShH6 = 0.700623902049741;      // kShBand2 / (2 sqrt 3)
+constexpr double kShH8 = 1.213516195347312;      // kShBand2 / 2
 constexpr int kShTerms = 9;
 
 template <class T> FACECORE_HD void sh_basis(T x, T y, T z, T* basis) {

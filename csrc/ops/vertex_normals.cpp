@@ -34,7 +34,8 @@ template <class T> void bind(pybind11::module_& m, const std::string& dtype) {
           const NormalsMesh<T> mesh{v, t, vertices, triangles, corner_start, corners};
           launch(device, n, t, TriangleNormals<T>{mesh, unit});
           launch(device, n, v, VertexNormals<T>{mesh, unit, out});
-        }, Release());
+        },
+        Release());
   m.def(("vertex_normals_backward_" + dtype).c_str(),
         [](Device device, int64_t n, int64_t v, int64_t t, Address grad_out, Address vertices, Address triangles,
            Address corner_start, Address corners, Address unit, Address grad_sum, Address grad_vertices) {
@@ -43,17 +44,20 @@ template <class T> void bind(pybind11::module_& m, const std::string& dtype) {
           launch(device, n, v, VertexNormalsSumGradient<T>{mesh, unit, grad_out, grad_sum});
           launch(device, n, t, VertexNormalsTriangleGradient<T>{mesh, grad_sum, unit});
           launch(device, n, v, VertexNormalsVertexGradient<T>{mesh, unit, grad_vertices});
-        }, Release());
+        },
+        Release());
 }
 
 }  // namespace
 
 void bind_vertex_normals(pybind11::module_& m) {
   m.attr("normal_epsilon") = kNormalEpsilon;
-  m.def("vertex_corners_int32",
-        [](Device, int64_t num_vertices, int64_t num_triangles, Address triangles, Address start, Address corners) {
-          vertex_corners(num_vertices, num_triangles, triangles, start, corners);
-        }, pybind11::call_guard<pybind11::gil_scoped_release>());
+  m.def(
+      "vertex_corners_int32",
+      [](Device, int64_t num_vertices, int64_t num_triangles, Address triangles, Address start, Address corners) {
+        vertex_corners(num_vertices, num_triangles, triangles, start, corners);
+      },
+      pybind11::call_guard<pybind11::gil_scoped_release>());
   bind<float>(m, "float32");
   bind<double>(m, "float64");
 }

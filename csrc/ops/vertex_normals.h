@@ -1,6 +1,6 @@
-// Unit vertex normals (METHODS 1.5): u_t = normalised (b - a) x (c - a) of a triangle (a, b, c), n_v = normalised sum of
-// u_t over the triangles around v. Sums are gathered from a list of corners per vertex, so nothing is added atomically
-// and the order is fixed: ascending triangle.
+// Unit vertex normals (METHODS 1.5): u_t = normalised (b - a) x (c - a) of a triangle (a, b, c), n_v = normalised sum
+// of u_t over the triangles around v. Sums are gathered from a list of corners per vertex, so nothing is added
+// atomically and the order is fixed: ascending triangle.
 #pragma once
 #include <cmath>
 
@@ -9,9 +9,9 @@
 
 namespace facecore {
 
-// The one rule for directions that are not defined: a vector is taken as zero, with zero gradient, when its length is at
-// most kNormalEpsilon times its natural scale. That is |b - a| |c - a| for a triangle (the sine of its angle at a), and
-// 1 for a sum of unit normals.
+// The one rule for directions that are not defined: a vector is taken as zero, with zero gradient, when its length is
+// at most kNormalEpsilon times its natural scale. That is |b - a| |c - a| for a triangle (the sine of its angle at a),
+// and 1 for a sum of unit normals.
 constexpr double kNormalEpsilon = 1e-6;
 
 // 1 / |v|, or 0 by the rule above; squared_scale is the square of the natural scale.
