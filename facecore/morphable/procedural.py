@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from facecore.morphable import procedural_surface as surface
+from facecore.morphable import procedural_eye as eyes
+from facecore.morphable import procedural_mouth as mouth
 from facecore.morphable.albedo import attach_procedural_albedo
 from facecore.morphable.model import MorphableModel
 from facecore.morphable.prior import BlendshapePrior, Prior
@@ -86,17 +87,16 @@ def _landmarks(half: HalfMesh, mirror_map: NDArray[np.int64]) -> NDArray[np.int6
 
 
 def _regions(face: FaceCoordinates) -> dict[str, NDArray[np.bool_]]:
-    """Vertex masks: eyes (eyeballs), lips (red parts, inner sides too), brows, nose, and skin, which is all the rest
-    but eyes and lips."""
+    """Vertex masks: eyes (eyeballs), lips (red parts, inner sides too), brows, nose, and skin (all but eyes, lips)."""
     x, y = face.shell[:, 0], face.shell[:, 1]
-    border = np.where(face.lip_side > 0, surface.UPPER_BORDER, surface.LOWER_BORDER)
-    lips = (face.lip_coordinate <= border + 0.01) & (x < surface.MOUTH_HALF_WIDTH + 0.01)
-    eyes = face.eye.outside < -0.5 * surface.LID_EDGE
+    border = np.where(face.lip_side > 0, mouth.UPPER_BORDER, mouth.LOWER_BORDER)
+    lips = (face.lip_coordinate <= border + 0.01) & (x < mouth.MOUTH_HALF_WIDTH + 0.01)
+    eyeballs = face.eye.outside < -0.5 * eyes.LID_EDGE
     arch = np.interp(x, [8.0, 11.5, 23.0, 35.5, 48.0, 57.5, 60.0], [21.0, 21.5, 25.0, 26.0, 22.5, 15.0, 13.0])
     brows = (np.abs(y - arch) < 4.5) & (x > 8.0) & (x < 60.0) & (face.shell[:, 2] > -25.0)
     width = np.interp(-y, [-8.0, 8.0, 30.0, 45.0, 50.0], [8.0, 9.0, 16.0, 18.5, 14.0])
     nose = (x < width) & (y < 8.0) & (y > -50.0)
-    return {"skin": ~(eyes | lips), "lips": lips, "eyes": eyes, "brows": brows, "nose": nose}
+    return {"skin": ~(eyeballs | lips), "lips": lips, "eyes": eyeballs, "brows": brows, "nose": nose}
 
 
 def _blendshapes(names: tuple[str, ...]) -> BlendshapePrior:

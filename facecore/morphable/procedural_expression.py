@@ -14,7 +14,7 @@ from facecore.morphable.procedural_fields import (
     lid_motion,
     rotation_about_x,
 )
-from facecore.morphable.procedural_surface import Array
+from facecore.morphable.procedural_shell import Array
 
 _JAW_AXIS_Y, _JAW_AXIS_Z = -8.0, -62.0  # the joint in front of the ear
 _JAW_OPEN_DEGREES = 17.0
@@ -50,15 +50,15 @@ _SIDED: dict[str, tuple[Handle, ...]] = {
     "cheek_puff": ((44.0, -58.0, 0.0, 14.0, 17.0, 22.0, 6.0, 0.0, 8.0),),
     "cheek_raise": ((40.0, -24.0, 5.0, 15.0, 10.0, 20.0, 1.0, 5.0, 3.0),),
     "nose_wrinkle": (
-        (12.5, -38.0, 24.0, 8.0, 9.0, 15.0, 1.0, 3.5, 0.5),
-        (14.0, -54.0, 22.0, 9.0, 7.0, 15.0, 0.0, 3.0, 0.5),
-        (10.0, 5.0, 14.0, 8.0, 9.0, 15.0, -0.5, -1.5, 1.5),
+        (13.0, -38.0, 24.0, 8.0, 9.0, 15.0, 1.5, 4.5, 0.5),
+        (14.0, -54.0, 22.0, 9.0, 7.0, 15.0, 0.0, 4.0, 0.5),
+        (10.0, 5.0, 14.0, 8.0, 9.0, 15.0, -0.5, -2.0, 2.0),
         (16.0, 20.0, 14.0, 10.0, 8.0, 15.0, -0.5, -2.0, 0.5),
     ),
 }
 _MIDDLE: dict[str, tuple[Handle, ...]] = {
     "mouth_pucker": (
-        (25.0, -69.5, 14.0, 10.0, 9.0, 18.0, -9.5, 0.0, 4.0),
+        (25.0, -69.5, 14.0, 10.0, 9.0, 18.0, -7.0, 0.0, 3.5),
         (0.0, -69.0, 24.0, 13.0, 11.0, 18.0, 0.0, 0.0, 5.5),
     ),
     "chin_raise": (
@@ -105,7 +105,7 @@ def _lip_modes(face: FaceCoordinates) -> dict[str, Array]:
     middle = handles(face, [(0.0, -69.0, 22.0, 17.0, 9.0, 20.0, 0.0, 0.0, 1.0)])[:, 2:]
     corner = handles(face, [(25.0, -70.0, 13.0, 9.0, 9.0, 18.0, -6.0, 0.0, 1.5)])
     height = np.clip(face.y + 69.0, -9.0, 9.0)[:, None]
-    around = np.exp(-0.5 * ((face.x / 24.0) ** 4 + ((face.y + 72.0) / 17.0) ** 2))[:, None]
+    around = np.exp(-0.5 * ((face.x / 36.0) ** 6 + ((face.y + 71.0) / 22.0) ** 4))[:, None]
     return {
         "mouth_funnel": corner + middle * (upper * [0.0, 4.5, 5.0] + lower * [0.0, -5.0, 4.5]),
         "lips_press": middle * (height * [0.0, -0.3, 0.0] + [0.0, 0.0, -2.2]),
@@ -132,13 +132,17 @@ def _left_modes(face: FaceCoordinates) -> dict[str, Array]:
 def expression_modes(face: FaceCoordinates, mirror_map: NDArray[np.int64]) -> dict[str, Array]:
     """Displacements [V, 3] of all expression modes for a weight of 1, by name.
 
-    Modes of one side end in _left or _right (the subject's) and are exact mirror images of each other.
+    Modes of one side end in _left or _right (the subject's) and are exact mirror images of each other; the others are
+    exactly symmetric.
     """
     modes = _jaw_modes(face) | _lip_modes(face)
     modes |= {name: handles(face, table) for name, table in _MIDDLE.items()}
+    flip = np.array([-1.0, 1.0, 1.0])
+    # The mean with the mirror image removes what rounding leaves of asymmetry.
+    modes = {name: 0.5 * (field + field[mirror_map] * flip) for name, field in modes.items()}
     for name, field in _left_modes(face).items():
         modes[f"{name}_left"] = field
-        modes[f"{name}_right"] = field[mirror_map] * [-1.0, 1.0, 1.0]
+        modes[f"{name}_right"] = field[mirror_map] * flip
     return modes
 
 

@@ -8,8 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from facecore.morphable import procedural_eye as eyes
+from facecore.morphable import procedural_mouth as mouth
+from facecore.morphable import procedural_shell as shell_map
 from facecore.morphable import procedural_surface as surface
-from facecore.morphable.procedural_surface import Array, EyeCoordinates
+from facecore.morphable.procedural_eye import EyeCoordinates
+from facecore.morphable.procedural_shell import Array
 
 Handle = tuple[float, float, float, float, float, float, float, float, float]  # centre, radii, displacement, mm
 
@@ -45,10 +49,10 @@ class FaceCoordinates:
 
 def face_coordinates(domain: Array, side: Array) -> FaceCoordinates:
     """Evaluate everything for vertices given by half-domain points [V, 2] and sides [V]."""
-    shell = surface.base_shell(domain)
+    shell = shell_map.base_shell(domain)
     position = surface.sculpt(domain)
-    eye = surface.eye_coordinates(position[:, 0], position[:, 1])
-    lip_side, lip_coordinate = surface.lip_coordinate(shell[:, 0], shell[:, 1])
+    eye = eyes.eye_coordinates(position[:, 0], position[:, 1])
+    lip_side, lip_coordinate = mouth.lip_coordinate(shell[:, 0], shell[:, 1])
     mirror = np.stack([np.where(side < 0, -1.0, 1.0), np.ones_like(side), np.ones_like(side)], axis=1)
     return FaceCoordinates(position * mirror, domain, shell, side, lip_side, lip_coordinate, eye)
 
@@ -75,7 +79,7 @@ def handles(face: FaceCoordinates, table: Sequence[Handle], mirror: float = 1.0)
 
 def half_weight(face: FaceCoordinates, side: float, width: float = 9.0) -> Array:
     """Weight [V] of one side: 1 there, 0 on the other, smooth over the midline; the two sides sum to 1."""
-    return surface.smoothstep(-width, width, side * face.x)
+    return shell_map.smoothstep(-width, width, side * face.x)
 
 
 def jaw_weight(face: FaceCoordinates) -> Array:
@@ -85,11 +89,11 @@ def jaw_weight(face: FaceCoordinates) -> Array:
     field with two values on the two lips; phi = 0 points to the ear.
     """
     x = face.shell[:, 0]
-    dx = x - surface.MOUTH_HALF_WIDTH
-    dy = face.shell[:, 1] - surface.seam_height(x)
+    dx = x - mouth.MOUTH_HALF_WIDTH
+    dy = face.shell[:, 1] - mouth.seam_height(x)
     radius = np.minimum(np.hypot(dx, dy) / 24.0, 1.0)
     lower = 0.5 - 0.5 * np.sqrt(radius) * np.sin(0.5 * np.arctan2(dy, dx))
-    return surface.smoothstep(0.06, 0.94, lower)
+    return shell_map.smoothstep(0.06, 0.94, lower)
 
 
 def rotation_about_x(face: FaceCoordinates, pivot_y: float, pivot_z: float, degrees: float) -> Array:
@@ -104,25 +108,27 @@ def rotation_about_x(face: FaceCoordinates, pivot_y: float, pivot_z: float, degr
 def lid_motion(face: FaceCoordinates, upper_mm: float | None, lower_mm: float | None) -> Array:
     """Displacement [V, 3] of the lids over the eyeballs: margins move by these heights at the middle of the opening.
 
-    None closes: the two lids meet 85 % of the way down. What lies between the margins (eyeball) is stretched or folded
-    with them and stays on the eyeball, a little behind the lids.
+    None closes: the two lids meet 85 % of the way down. Lids that narrow the opening (upper_mm < 0) slide over an
+    eyeball that stays; lids that widen it stretch what lies between them, which has no hidden part to uncover.
     """
     eye = face.eye
-    top, depth = surface.lid_heights(eye.along)
+    top, depth = eyes.lid_heights(eye.along)
     bottom, gap = -depth, top + depth
-    share = gap / (surface.LID_HEIGHT_UPPER + surface.LID_HEIGHT_LOWER)
+    share = gap / (eyes.LID_HEIGHT_UPPER + eyes.LID_HEIGHT_LOWER)
     move_top = -0.85 * gap if upper_mm is None else upper_mm * share
     move_bottom = 0.15 * gap if lower_mm is None else lower_mm * share
     across = np.clip((eye.above - bottom) / np.maximum(gap, 1e-6), 0.0, 1.0)
     # Soft blend of the two lids' motion beyond the corners, where the opening has no height.
-    across = np.where(np.abs(eye.along) < 1.0, across, surface.smoothstep(-2.0, 2.0, eye.above))
+    across = np.where(np.abs(eye.along) < 1.0, across, shell_map.smoothstep(-2.0, 2.0, eye.above))
     beyond = np.maximum(eye.outside, 0.0)
-    reach_top = 1.0 - surface.smoothstep(0.0, 12.0, beyond)
-    reach_bottom = 1.0 - surface.smoothstep(0.0, 9.0, beyond)
+    reach_top = 1.0 - shell_map.smoothstep(0.0, 12.0, beyond)
+    reach_bottom = 1.0 - shell_map.smoothstep(0.0, 9.0, beyond)
     dy = across * reach_top * move_top + (1.0 - across) * reach_bottom * move_bottom
     x = np.abs(face.x)
     near = np.exp(-((beyond / 9.0) ** 4))
-    dz = near * (surface.eyeball_depth(x, face.y + dy) - surface.eyeball_depth(x, face.y))
-    closing = np.maximum(move_bottom - move_top, 0.0) / np.maximum(gap, 1e-6)
-    dz -= 1.2 * closing * surface.smoothstep(0.0, 1.0, -eye.outside)
+    if upper_mm is None or upper_mm < 0.0:
+        # The lids with their edges; what lies inside the edge folds away behind the lid.
+        skin = shell_map.smoothstep(-2.5 * eyes.LID_EDGE, -1.01 * eyes.LID_EDGE, eye.outside)
+        dy = skin * np.where(across > 0.5, reach_top * move_top, reach_bottom * move_bottom)
+    dz = near * (eyes.eyeball_depth(x, face.y + dy) - eyes.eyeball_depth(x, face.y))
     return np.stack([np.zeros_like(dy), dy, dz], axis=1)

@@ -9,18 +9,20 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from facecore.morphable import procedural_surface as surface
+from facecore.morphable import procedural_eye as eyes
+from facecore.morphable import procedural_mouth as mouth
+from facecore.morphable import procedural_shell as shell_map
 from facecore.morphable.procedural_fields import FaceCoordinates, Handle, bump, handles, lid_motion
-from facecore.morphable.procedural_surface import Array
+from facecore.morphable.procedural_shell import Array
 
 # Handles: centre, radii, displacement; all symmetric.
 _LOCAL: dict[str, tuple[Handle, ...]] = {
-    "jaw_width": ((56.0, -78.0, -30.0, 20.0, 26.0, 32.0, 3.8, 0.0, 0.0),),
-    "jaw_angle": ((56.0, -86.0, -35.0, 18.0, 18.0, 26.0, 1.5, -3.5, 0.0),),
+    "jaw_width": ((56.0, -78.0, -30.0, 22.0, 30.0, 34.0, 3.0, 0.0, 0.0),),
+    "jaw_angle": ((54.0, -90.0, -40.0, 24.0, 26.0, 34.0, 0.8, -2.4, 0.0),),
     "chin_projection": ((0.0, -102.0, 18.0, 24.0, 15.0, 26.0, 0.0, 0.0, 3.2),),
     "chin_width": ((16.0, -104.0, 10.0, 13.0, 13.0, 20.0, 2.6, 0.0, 1.0),),
     "chin_height": ((0.0, -115.0, 5.0, 34.0, 18.0, 40.0, 0.0, -3.2, 0.0),),
-    "under_chin": ((0.0, -120.0, -20.0, 32.0, 16.0, 22.0, 0.0, -3.5, 0.0),),
+    "under_chin": ((0.0, -120.0, -20.0, 36.0, 18.0, 26.0, 0.0, -2.2, 0.0),),
     "nose_length": ((0.0, -41.0, 32.0, 17.0, 13.0, 22.0, 0.0, -2.6, 0.0),),
     "nose_projection": ((0.0, -36.0, 38.0, 15.0, 15.0, 22.0, 0.0, 0.0, 2.3),),
     "nose_width": ((15.0, -41.0, 24.0, 8.0, 9.0, 14.0, 1.7, 0.0, 0.0),),
@@ -67,16 +69,16 @@ _ASYMMETRIC: dict[str, tuple[Handle, ...]] = {
 }
 # Low-frequency waves along the shell's normal: (waves across, waves down, standard deviation in mm).
 _WAVES = (
-    (0, 1, 0.9),
-    (0, 2, 0.8),
-    (1, 0, 0.8),
-    (1, 1, 0.8),
-    (1, 2, 0.7),
-    (2, 0, 0.6),
-    (2, 1, 0.6),
-    (0, 3, 0.6),
-    (1, 3, 0.5),
-    (2, 2, 0.5),
+    (0, 1, 0.8),
+    (0, 2, 0.7),
+    (1, 0, 0.7),
+    (1, 1, 0.7),
+    (1, 2, 0.6),
+    (2, 0, 0.5),
+    (2, 1, 0.5),
+    (0, 3, 0.5),
+    (1, 3, 0.45),
+    (2, 2, 0.4),
 )
 
 
@@ -90,26 +92,22 @@ def _global_modes(face: FaceCoordinates) -> dict[str, Array]:
         return np.stack([dx, dy, dz], axis=1)
 
     return {
-        "size": 0.033 * field(face.x, y, z),
-        "width": 0.033 * field(face.x, zero, zero),
-        "height": 0.033 * field(zero, y, zero),
-        "depth": 0.05 * field(zero, zero, z),
+        "size": 0.03 * field(face.x, y, z),
+        "width": 0.03 * field(face.x, zero, zero),
+        "height": 0.028 * field(zero, y, zero),
+        "depth": 0.04 * field(zero, zero, z),
         "taper": 0.035 * field(face.x * down, zero, zero),
         "profile_curve": field(zero, zero, 2.4 * (down**2 - 0.35)),
-        "profile_slope": field(zero, zero, 2.6 * down),
-        "forehead_slope": field(zero, zero, -4.0 * np.maximum((face.y - 20.0) / 60.0, 0.0) ** 1.5),
-        "lower_face_height": field(zero, -3.0 * surface.smoothstep(-35.0, -100.0, face.y), zero),
+        "profile_slope": field(zero, zero, 2.0 * down),
+        "forehead_slope": field(zero, zero, -3.0 * np.maximum((face.y - 20.0) / 60.0, 0.0) ** 1.5),
+        "lower_face_height": field(zero, -2.4 * shell_map.smoothstep(35.0, 100.0, -face.y), zero),
     }
-
-
-def _smooth_side(face: FaceCoordinates) -> Array:
-    return np.tanh(face.x / 8.0)
 
 
 def _eye_modes(face: FaceCoordinates) -> dict[str, Array]:
     """Size, slant and opening of the eyes, lids and eyeballs together."""
-    x, y = np.abs(face.x) - surface.EYE_X, face.y - surface.EYE_Y
-    centre = (surface.EYE_X, surface.EYE_Y, 4.0)
+    x, y = np.abs(face.x) - eyes.EYE_X, face.y - eyes.EYE_Y
+    centre = (eyes.EYE_X, eyes.EYE_Y, 4.0)
     near = bump(face, centre, (14.0, 10.0, 25.0)) + bump(face, (-centre[0], *centre[1:]), (14.0, 10.0, 25.0))
     outward = np.sign(face.x)
     turn = np.deg2rad(3.0)
@@ -123,11 +121,13 @@ def _eye_modes(face: FaceCoordinates) -> dict[str, Array]:
 
 def _lip_modes(face: FaceCoordinates) -> dict[str, Array]:
     """Fullness of the lips: the red parts grow away from the seam and forward."""
-    taper = surface.mouth_taper(face.shell[:, 0])
+    taper = mouth.mouth_taper(face.shell[:, 0])
     upper = face.lip_side > 0
-    border = np.where(upper, surface.UPPER_BORDER, surface.LOWER_BORDER)
+    border = np.where(upper, mouth.UPPER_BORDER, mouth.LOWER_BORDER)
     swell = taper * np.exp(-(((face.lip_coordinate - border + 2.5) / 3.5) ** 2))
-    shift = np.stack([np.zeros_like(swell), 0.9 * face.lip_side * swell, 0.9 * swell], axis=1)
+    # Where the lips touch they only come forward: fuller lips stay closed.
+    apart = shell_map.smoothstep(mouth.LIP_CONTACT, mouth.LIP_CONTACT + 2.5, face.lip_coordinate)
+    shift = np.stack([np.zeros_like(swell), 0.9 * face.lip_side * apart * swell, 0.9 * swell], axis=1)
     return {
         "lip_fullness_upper": np.where(upper[:, None], shift, 0.0),
         "lip_fullness_lower": np.where(upper[:, None], 0.0, shift),
@@ -136,10 +136,10 @@ def _lip_modes(face: FaceCoordinates) -> dict[str, Array]:
 
 def _wave_modes(face: FaceCoordinates) -> dict[str, Array]:
     """Smooth cosine waves over the domain along the normal of the shell."""
-    normal = surface.shell_normals(face.domain)
+    normal = shell_map.shell_normals(face.domain)
     normal[:, 0] *= np.where(face.x < 0, -1.0, 1.0)
-    across = np.pi * face.domain[:, 0] / surface.DOMAIN_WIDTH
-    down = np.pi * face.domain[:, 1] / surface.DOMAIN_LENGTH
+    across = np.pi * face.domain[:, 0] / shell_map.DOMAIN_WIDTH
+    down = np.pi * face.domain[:, 1] / shell_map.DOMAIN_LENGTH
     modes = {}
     for waves_across, waves_down, deviation in _WAVES:
         wave = np.sqrt(2.0) * deviation * np.cos(waves_across * across) * np.cos(waves_down * down)

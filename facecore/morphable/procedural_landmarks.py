@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from facecore.morphable import procedural_surface as surface
-from facecore.morphable.procedural_surface import Array
+from facecore.morphable import procedural_eye as eyes
+from facecore.morphable import procedural_mouth as mouth
+from facecore.morphable import procedural_shell as shell_map
+from facecore.morphable.procedural_shell import Array
 
 # Contour, chin to ear, as domain points (u, v) in mm; landmark 8 lies on the midline.
 _CONTOUR = (
@@ -26,7 +28,7 @@ _LID_ALONG = (-0.35, 0.35)
 
 
 def _frontal(x: float, y: float) -> Array:
-    point = surface.domain_of_frontal(np.array([[x, y]]))[0]
+    point = shell_map.domain_of_frontal(np.array([[x, y]]))[0]
     return np.array([0.0, point[1]]) if x == 0.0 else point
 
 
@@ -53,28 +55,28 @@ def _eye_points() -> dict[str, Array]:
         "lid lower, landmark 46": (_LID_ALONG[1], False),
         "lid lower, landmark 47": (_LID_ALONG[0], False),
     }
-    return {name: _frontal(*surface.lid_curve(np.array([along]), upper)[0]) for name, (along, upper) in places.items()}
+    return {name: _frontal(*eyes.lid_curve(np.array([along]), upper)[0]) for name, (along, upper) in places.items()}
 
 
 def _lip_points() -> dict[str, Array]:
     """Outer points on the vermilion border, inner ones where the lips touch; 54 is the end of the slit."""
     places = (
-        (51, 0.0, surface.UPPER_BORDER, True),
-        (52, 7.0, surface.UPPER_BORDER, True),
-        (53, 17.0, surface.UPPER_BORDER, True),
-        (54, surface.MOUTH_HALF_WIDTH, 0.0, True),
-        (55, 18.0, surface.LOWER_BORDER, False),
-        (56, 10.0, surface.LOWER_BORDER, False),
-        (57, 0.0, surface.LOWER_BORDER, False),
-        (62, 0.0, surface.LIP_CONTACT, True),
-        (63, 10.0, surface.LIP_CONTACT, True),
-        (64, 22.0, surface.LIP_CONTACT, True),
-        (65, 10.5, surface.LIP_CONTACT, False),
-        (66, 0.0, surface.LIP_CONTACT, False),
+        (51, 0.0, mouth.UPPER_BORDER, True),
+        (52, 7.0, mouth.UPPER_BORDER, True),
+        (53, 17.0, mouth.UPPER_BORDER, True),
+        (54, mouth.MOUTH_HALF_WIDTH, 0.0, True),
+        (55, 18.0, mouth.LOWER_BORDER, False),
+        (56, 10.0, mouth.LOWER_BORDER, False),
+        (57, 0.0, mouth.LOWER_BORDER, False),
+        (62, 0.0, mouth.LIP_CONTACT, True),
+        (63, 10.0, mouth.LIP_CONTACT, True),
+        (64, 22.0, mouth.LIP_CONTACT, True),
+        (65, 10.5, mouth.LIP_CONTACT, False),
+        (66, 0.0, mouth.LIP_CONTACT, False),
     )
     return {
         f"lip {'upper' if upper else 'lower'} {coordinate:g} landmark {index}": _frontal(
-            *surface.lip_curve(np.array([x]), coordinate, upper)[0]
+            *mouth.lip_curve(np.array([x]), coordinate, upper)[0]
         )
         for index, x, coordinate, upper in places
     }
