@@ -1,6 +1,8 @@
 // The recurrences of chebyshev_conv as sequences of sparse steps (any device), and their Python binding.
 #include "ops/chebyshev_conv.h"
 
+#include <string>
+
 #include "core/binding.h"
 
 namespace facecore {
@@ -41,14 +43,14 @@ template <class T> class Step {
     step_.rows.out = out.data;
     step_.rows.out_stride = out.row_stride;
     step_.out_image = out.image_stride;
-    run_sparse_step(device, num_images, num_rows, step_);
+    launch_rows<T>(device, num_images, num_rows, step_.rows.stored, step_);
   }
 
  private:
   static SparseProduct<T> product(const CsrMatrix<T>& matrix, Block<const T> x) {
     return {matrix.crow_indices, matrix.col_indices, matrix.values, x.data, x.row_stride};
   }
-  SparseStep<T> step_{};
+  ChebyshevStep<T> step_{};
 };
 
 template <class T> Block<T> term(const ChebyshevGraph<T>& graph, T* terms, int64_t k) {
@@ -72,12 +74,13 @@ void chebyshev_terms(const Device& device, const ChebyshevGraph<T>& graph, const
   for (int64_t k = 0; k < graph.num_terms; ++k) {
     if (k > 0) {  // in a buffer, T_k overwrites T_{k-2}: an element is read before it is written
       const Block<T> next = resampled ? buffer(graph, work, k) : term(graph, terms, k);
-      Step<T>(graph, T(k == 1 ? 1 : 2), graph.laplacian, last).add(T(-1), before).run(device, n, graph.num_vertices, next);
+      Step<T>(graph, T(k == 1 ? 1 : 2), graph.laplacian, last)
+          .add(T(-1), before)
+          .run(device, n, graph.num_vertices, next);
       before = last;
       last = next;
     }
-    if (resampled)
-      Step<T>(graph, T(1), graph.resample, last).run(device, n, graph.num_samples, term(graph, terms, k));
+    if (resampled) Step<T>(graph, T(1), graph.resample, last).run(device, n, graph.num_samples, term(graph, terms, k));
   }
 }
 
@@ -117,16 +120,18 @@ template <class T> void bind(pybind11::module_& m, const std::string& dtype) {
           const CsrMatrix<T> resample{resample_crow_indices, resample_col_indices, resample_values};
           const ChebyshevGraph<T> graph{n, v, k, width, {crow_indices, col_indices, values}, resample, s};
           chebyshev_terms<T>(device, graph, x, work, terms);
-        }, Release());
-  m.def(("chebyshev_sum_" + dtype).c_str(),
-        [](Device device, int64_t n, int64_t v, int64_t s, int64_t k, int64_t width, int64_t stored,
-           Address crow_indices, Address col_indices, Address values, Address resample_crow_indices,
-           Address resample_col_indices, Address resample_values, Address terms, Address bias, Address work,
-           Address out) {
-          const CsrMatrix<T> resample{resample_crow_indices, resample_col_indices, resample_values};
-          const ChebyshevGraph<T> graph{n, v, k, width, {crow_indices, col_indices, values}, resample, s};
-          chebyshev_sum<T>(device, graph, terms, bias, work, stored, out);
-        }, Release());
+        },
+        Release());
+  m.def(
+      ("chebyshev_sum_" + dtype).c_str(),
+      [](Device device, int64_t n, int64_t v, int64_t s, int64_t k, int64_t width, int64_t stored, Address crow_indices,
+         Address col_indices, Address values, Address resample_crow_indices, Address resample_col_indices,
+         Address resample_values, Address terms, Address bias, Address work, Address out) {
+        const CsrMatrix<T> resample{resample_crow_indices, resample_col_indices, resample_values};
+        const ChebyshevGraph<T> graph{n, v, k, width, {crow_indices, col_indices, values}, resample, s};
+        chebyshev_sum<T>(device, graph, terms, bias, work, stored, out);
+      },
+      Release());
 }
 
 }  // namespace

@@ -1,9 +1,9 @@
-// CUDA build of sparse_matmul and of the recurrences built on it: the body of sparse_matmul.h, nothing else.
+// CUDA build of sparse_matmul: the body of sparse_matmul.h, nothing else.
 #include "ops/sparse_matmul.h"
 
 #include "core/launch.cuh"
 
 namespace facecore {
-template void launch_cuda(int64_t, int64_t, const SparseStep<float>&, std::uintptr_t);
-template void launch_cuda(int64_t, int64_t, const SparseStep<double>&, std::uintptr_t);
+template void launch_cuda(int64_t, int64_t, const SparseMatmul<float>&, std::uintptr_t);
+template void launch_cuda(int64_t, int64_t, const SparseMatmul<double>&, std::uintptr_t);
 }  // namespace facecore

@@ -1,5 +1,5 @@
-// out[n,r,f] = sum_j values[j] x[n, col_indices[j], f], the row r of a CSR matrix times a batch of vertex features; with
-// scaled addends it is one step of the Chebyshev recurrences (METHODS 1.6).
+// out[n,r,f] = sum_j values[j] x[n, col_indices[j], f], j in row r of a CSR matrix: a batch of vertex features times a
+// static matrix. Also the traversal that the recurrences of chebyshev_conv share with it.
 #pragma once
 #include "core/host_device.h"
 #include "core/launch.h"
@@ -15,34 +15,41 @@ template <class T> FACECORE_HD T sparse_dot(const SparseProduct<T>& product, con
   return sum;
 }
 
-template <class T> struct SparseStep {
-  SparseRows<T> rows;                            // the pointers of image 0
-  int64_t product_image, second_image, out_image;  // elements from one image to the next
-  int64_t addend_image[kMaxAddends];
+template <class T> struct SparseMatmul {
+  SparseProduct<T> product;  // x of image 0, rows `width` apart
+  int64_t num_rows, num_columns, width;
+  T* out;  // [N, R, width]
 
   FACECORE_HD void operator()(int64_t image, int64_t item) const {  // the device's traversal: item = (row, feature)
-    const int64_t r = item / rows.stored, f = item % rows.stored;
-    T sum = rows.alpha * sparse_dot(rows.product, rows.product.x + image * product_image, r, f);
-    if (rows.second.crow_indices) sum += sparse_dot(rows.second, rows.second.x + image * second_image, r, f);
-    for (int32_t k = 0; k < rows.num_addends; ++k)
-      sum += rows.addends[k].coefficient *
-             rows.addends[k].data[image * addend_image[k] + r * rows.addends[k].stride + f];
-    rows.out[image * out_image + r * rows.out_stride + f] = sum;
+    const T* x = product.x + image * num_columns * width;
+    out[image * num_rows * width + item] = sparse_dot(product, x, item / width, item % width);
   }
 
   SparseRows<T> of_image(int64_t image) const {  // the host's traversal: SIMD over the features of a row
-    SparseRows<T> result = rows;
-    result.product.x += image * product_image;
-    if (result.second.crow_indices) result.second.x += image * second_image;
-    result.out += image * out_image;
-    for (int32_t k = 0; k < rows.num_addends; ++k) result.addends[k].data += image * addend_image[k];
-    return result;
+    SparseRows<T> rows{width, width, T(1), product, {}, 0, {}, out + image * num_rows * width, width};
+    rows.product.x += image * num_columns * width;
+    return rows;
   }
 };
 
-// One step over all images: threads share (image, block of rows); every element has one writer and a fixed order of
-// summation, so the result does not depend on their number.
-template <class T>
-void run_sparse_step(const Device& device, int64_t num_images, int64_t num_rows, const SparseStep<T>& step);
+// Runs a body with both traversals over all images. On the host threads share (image, block of rows). Every element has
+// one writer and a fixed order of summation, so the result does not depend on the number of threads.
+template <class T, class Body>
+void launch_rows(const Device& device, int64_t num_images, int64_t num_rows, int64_t width, const Body& body) {
+  if (num_images <= 0 || num_rows <= 0 || width <= 0) return;
+  if (!device.is_cpu()) {
+    launch(device, num_images, num_rows * width, body);
+    return;
+  }
+  constexpr int64_t kRows = 256;                // of a block: some tens of microseconds of work
+  constexpr int64_t kSerialElements = 1 << 14;  // below, starting threads costs more than it saves
+  const auto kernel = FACECORE_SIMD(SparseRowsKernel<T>*, sparse_rows);
+  const int64_t blocks = (num_rows + kRows - 1) / kRows;
+#pragma omp parallel for schedule(static) if (num_images * num_rows * width > kSerialElements)
+  for (int64_t i = 0; i < num_images * blocks; ++i) {
+    const int64_t begin = i % blocks * kRows;
+    kernel(body.of_image(i / blocks), begin, std::min(begin + kRows, num_rows));
+  }
+}
 
 }  // namespace facecore
