@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -56,7 +56,10 @@ class SparseMatrix:
             for csr in (forward, _transposed(forward))
             for array, kind in ((csr.indptr, torch.int32), (csr.indices, torch.int32), (csr.data, dtype))
         ]
-        return cls(forward.shape, *arrays, lambda_max=lambda_max)
+        crow, col, values, transposed_crow, transposed_col, transposed_values = arrays
+        return cls(
+            forward.shape, crow, col, values, transposed_crow, transposed_col, transposed_values, lambda_max=lambda_max
+        )
 
     def to_scipy(self) -> scipy.sparse.csr_matrix:
         arrays = [t.detach().cpu().numpy() for t in (self.values, self.col_indices, self.crow_indices)]
@@ -68,7 +71,8 @@ class SparseMatrix:
         def move(tensor: torch.Tensor) -> torch.Tensor:
             return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
 
-        tensors = {f.name: move(getattr(self, f.name)) for f in dataclasses.fields(self) if f.type == "torch.Tensor"}
+        names = [f.name for f in dataclasses.fields(self) if isinstance(getattr(self, f.name), torch.Tensor)]
+        tensors: dict[str, Any] = {name: move(getattr(self, name)) for name in names}
         return dataclasses.replace(self, **tensors)
 
     @property

@@ -5,12 +5,17 @@ from __future__ import annotations
 import argparse
 import pathlib
 import sys
+from typing import TYPE_CHECKING
 
 import tyro
 
 from facecore.cli.errors import UsageError
 from facecore.systems.semi_supervised_config import PRESETS, SemiSupervisedConfig
 from facecore.training.config import config_hash, overlay, read_yaml, write_yaml
+
+if TYPE_CHECKING:
+    from facecore.data import PhotoFolder
+    from facecore.morphable import MorphableModel
 
 DESCRIPTION = f"""Trains a system. Settings come from --preset ({", ".join(PRESETS)}), over it a YAML file (--config), \
 over both the options below.
@@ -78,12 +83,12 @@ def check(config: SemiSupervisedConfig) -> None:
             f"{len(config.model.shape_channels)} and {len(config.model.factors)}"
         )
     for name in ("photos", "landmarks", "identities", "masks"):
-        path = getattr(config.data, name)
-        if path is not None and not path.exists():
-            raise UsageError(f"--data.{name} {path}: no such file or folder")
+        value = getattr(config.data, name)
+        if value not in (None, "none") and not pathlib.Path(value).exists():
+            raise UsageError(f"--data.{name} {value}: no such file or folder")
 
 
-def load_morphable(config: SemiSupervisedConfig):  # type: ignore[no-untyped-def]
+def load_morphable(config: SemiSupervisedConfig) -> MorphableModel:
     from facecore.morphable import load
 
     name = config.model.morphable
@@ -97,7 +102,7 @@ def load_morphable(config: SemiSupervisedConfig):  # type: ignore[no-untyped-def
     return load(name, region=config.model.region, refine=config.model.refine)
 
 
-def load_photos(config: SemiSupervisedConfig):  # type: ignore[no-untyped-def]
+def load_photos(config: SemiSupervisedConfig) -> PhotoFolder | None:
     """The unlabelled half, or None when it is switched off or not given."""
     from facecore.data import PhotoFolder
 

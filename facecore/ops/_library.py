@@ -122,18 +122,18 @@ def make_op(
     op = getattr(torch.ops.facecore, name).default
     if vmap is not None:
         torch.library.register_vmap(qualified, vmap, lib=_LIBRARY)
-    if backward is None:
-        setup, backward = _no_setup, _refusal(qualified)
-    elif setup is None:
-        raise ValueError(f"{qualified}: a backward needs a setup")
-    torch.library.register_autograd(qualified, backward, setup_context=setup, lib=_LIBRARY)
+    if (setup is None) != (backward is None):
+        raise ValueError(f"{qualified}: setup and backward come together")
+    save = _no_setup if setup is None else setup
+    backward = _refusal(qualified) if backward is None else backward
+    torch.library.register_autograd(qualified, backward, setup_context=save, lib=_LIBRARY)
 
     class Eager(torch.autograd.Function):  # combined-context style: half the overhead of setup_context
         @staticmethod
         def forward(ctx: Any, *args: Any) -> Any:
             with torch._C._AutoDispatchBelowAutograd():
                 output = op(*args)
-            setup(ctx, args, output)
+            save(ctx, args, output)
             return output
 
     class Functorch(torch.autograd.Function):
@@ -141,7 +141,7 @@ def make_op(
         def forward(*args: Any) -> Any:
             return op(*args)
 
-        setup_context = staticmethod(setup)
+        setup_context = staticmethod(save)
 
     for function in (Eager, Functorch):
         function.__name__ = f"{name}_{function.__name__}"

@@ -11,8 +11,7 @@ from facecore.data import FaceCrop, Landmarks, LandmarkSource, read_image
 from facecore.losses import skin_probability
 from facecore.morphable import MorphableModel
 from facecore.render import fit_weak_perspective, pixel_to_ndc
-from facecore.systems.parameterization import CodeParameters, CoefficientParameters
-from facecore.systems.reconstruction import Reconstruction
+from facecore.systems.parameterization import CodeParameters, CoefficientParameters, FaceParameters
 from facecore.systems.refinement import Observation, Progress, Refined, refine
 from facecore.systems.semi_supervised import SemiSupervised
 
@@ -120,20 +119,10 @@ def reconstruct_faces(
     if isinstance(source, SemiSupervised):
         with torch.no_grad():
             small = torch.stack([face.cropped(source.config.image_size) for face in faces])
-            parameters: CodeParameters | CoefficientParameters = CodeParameters(source, source.encode(small))
+            parameters: FaceParameters = CodeParameters(source, source.encode(small))
     else:
         parameters = start_from_mean_face(source, observation)
     return refine(parameters, observation, iterations, progress=progress)
-
-
-def camera_in_picture(reconstruction: Reconstruction, index: int, face: FaceInput) -> torch.Tensor:
-    """3 x 4 matrix from homogeneous mm to (u, v) of the whole picture and depth, float64."""
-    crop = face.crop.resized(reconstruction.camera.height, reconstruction.camera.width)
-    matrix = reconstruction.camera.matrix()[index].double()
-    affine = crop.inverse()
-    rows = affine[:, :2] @ matrix[:2]
-    rows[:, 3] += affine[:, 2]
-    return torch.cat([rows, matrix[2:]])
 
 
 def _read_mask(folder: pathlib.Path, picture: pathlib.Path, size: tuple[int, int]) -> torch.Tensor:

@@ -61,6 +61,12 @@ class SemiSupervised(nn.Module):
     expressionless face.
     """
 
+    template: torch.Tensor
+    triangles: torch.Tensor
+    landmarks68: torch.Tensor
+    mirror_map: torch.Tensor
+    albedo_logit: torch.Tensor
+
     def __init__(self, config: ModelConfig, assets: FaceAssets) -> None:
         super().__init__()
         self.config, self.assets = config, assets
@@ -78,12 +84,14 @@ class SemiSupervised(nn.Module):
         self.pose_head = _zero_linear(features, POSE_SIZE)
         self.light_head = _zero_linear(features, LIGHT_SIZE)
         hierarchy = assets.hierarchy
-        decoder = {"num_terms": config.num_terms, "kind": config.laplacian}
+        terms, kind = config.num_terms, config.laplacian
         self.shape_decoder = MeshDecoder(
-            hierarchy, config.identity_size + config.expression_size, config.shape_channels, **decoder
+            hierarchy, config.identity_size + config.expression_size, config.shape_channels, num_terms=terms, kind=kind
         )
-        self.albedo_decoder = MeshDecoder(hierarchy, config.identity_size, config.albedo_channels, **decoder)
-        self.discriminator = MeshDiscriminator(hierarchy, config.critic_channels, **decoder)
+        self.albedo_decoder = MeshDecoder(
+            hierarchy, config.identity_size, config.albedo_channels, num_terms=terms, kind=kind
+        )
+        self.discriminator = MeshDiscriminator(hierarchy, config.critic_channels, num_terms=terms, kind=kind)
         self.renderer = Renderer(assets.triangles, config.image_size, config.image_size)
         self._random_walk = laplacian(hierarchy.levels[0], "random_walk")
 

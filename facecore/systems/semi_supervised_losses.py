@@ -55,7 +55,8 @@ class Truth:
         identity = batch.identity.repeat(3, 1)
         expression = torch.cat([batch.expression, batch.expression[swap], torch.zeros_like(batch.expression)])
         shapes = (model.shape(identity, expression) - system.template) / system.shape_scale
-        return cls(*shapes.split(n), swap=swap)
+        own, swapped, neutral = shapes.split(n)
+        return cls(own, swapped, neutral, swap)
 
 
 def labelled_terms(

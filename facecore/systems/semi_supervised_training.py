@@ -57,7 +57,7 @@ class SemiSupervisedTrainer:
             self.model_parameters += list(self.identity_loss.parameters())
         self.critic_parameters = list(self.system.discriminator.parameters())
         stages = config.stages
-        self.optimizer = torch.optim.Adam(self.model_parameters, lr=stages.learning_rate)
+        self.optimizer = torch.optim.Adam(self.model_parameters, lr=stages.learning_rate, fused=True)
         self.critic_optimizer = torch.optim.RMSprop(self.critic_parameters, lr=stages.critic_learning_rate)
         self.total_iterations = stages.warmup_iterations + stages.hybrid_iterations
         self.images_per_iteration = config.data.labelled_batch + (config.data.photo_batch if photos else 0)
@@ -171,6 +171,7 @@ class SemiSupervisedTrainer:
             index = torch.arange(min(4, len(self.photos)))
             images = torch.cat([images, self.photos.batch(index, None).image.to(self.device)])
         rendering = self.system.render(self.system(images), images)
+        assert rendering.shading is not None  # SH light
         rows = (images, rendering.image, rendering.albedo, rendering.shading)
         return torch.cat([torch.cat(list(row.clamp(0, 1)), dim=2) for row in rows], dim=1).cpu()
 

@@ -29,8 +29,8 @@ class DataConfig:
     """Folder of photographs, the unlabelled half."""
     landmarks: pathlib.Path | None = None
     """Landmarks of the photographs: a folder, a CSV or one file; by default found beside each picture."""
-    identities: pathlib.Path | None = None
-    """CSV `image,identity`; by default the sub-folder names."""
+    identities: str | None = None
+    """CSV `image,identity`, or `none`: the sub-folders are not persons. By default they are."""
     masks: pathlib.Path | None = None
     """Folder of masks with the pictures' stems; by default the skin-probability mask."""
     assume_cropped: bool = False

@@ -1,0 +1,170 @@
+"""`facecore reconstruct`: photographs to faces, by a trained system or from a morphable model's mean face."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+from tqdm import tqdm
+
+from facecore.cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from facecore.evaluation.report import Report
+    from facecore.morphable import MorphableModel
+    from facecore.systems.inference import FaceInput
+    from facecore.systems.refinement import Refined
+    from facecore.systems.semi_supervised import SemiSupervised
+
+DESCRIPTION = """Reconstructs every face that has landmarks in the given pictures. Writes NAME.glb (metres), NAME.obj \
+(millimetres), NAME.npz, NAME_overlay.png for each, and index.html.
+
+Example: facecore reconstruct portrait.jpg --checkpoint runs/small/model.safetensors --refine 200 --out faces
+
+Landmarks (68 or 5 points) lie beside the picture (portrait.pts, .txt, .mat, .csv) or come by --landmarks. Without \
+--checkpoint, refinement starts from the mean face of --model."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reconstruct:
+    """Options of `facecore reconstruct`."""
+
+    images: Annotated[tuple[pathlib.Path, ...], tyro.conf.Positional]
+    """Pictures, or folders of pictures."""
+    out: pathlib.Path = pathlib.Path("faces")
+    """Folder for the results."""
+    checkpoint: pathlib.Path | None = None
+    """model.safetensors of 'facecore train'."""
+    model: str = "procedural"
+    """Morphable model to start from when there is no checkpoint: 'procedural', a file or a folder."""
+    refine: int = 0
+    """Steps of analysis by synthesis over pose, light and codes; 200 give a good overlay."""
+    landmarks: pathlib.Path | None = None
+    """Landmarks: a folder, a table of several pictures, or a CSV manifest `image,landmark_file`."""
+    masks: pathlib.Path | None = None
+    """Folder of PNG masks with the pictures' stems (white = visible face); default: skin probability."""
+    assume_cropped: bool = False
+    """Take a picture without landmarks as a face that fills it, instead of refusing it."""
+    size: int = 160
+    """Side of the crop on which pixels are compared, at least 32."""
+
+    def run(self) -> int:
+        """0 when every face was written; 1 when a picture was refused (the others are written)."""
+        self.check()
+        from facecore.data import LandmarkSource
+        from facecore.evaluation.report import Report
+        from facecore.systems.inference import find_faces
+
+        source = self.load_source()
+        pictures = self.pictures()
+        faces: list[FaceInput] = []
+        refused: list[str] = []
+        for path in pictures:
+            try:
+                landmarks = LandmarkSource(path.parent, self.landmarks)
+                faces += find_faces(path, landmarks, self.size, masks=self.masks, assume_cropped=self.assume_cropped)
+            except ValueError as error:
+                refused.append(str(error))
+        if faces:
+            report = Report("facecore reconstruct", self.summary())
+            self.out.mkdir(parents=True, exist_ok=True)
+            results = [reconstruct_with_progress(face, source, self.size, self.refine) for face in faces]
+            write_faces(self.out, faces, results, report)
+            report.write(self.out / "index.html")
+            print(f"{len(faces)} faces of {len(pictures)} pictures: {self.out / 'index.html'}")
+        for reason in refused:
+            print(f"facecore reconstruct: refused {reason}", file=sys.stderr)
+        if not faces and not refused:
+            raise UsageError("no pictures in " + ", ".join(map(str, self.images)))
+        return 1 if refused else 0
+
+    def check(self) -> None:
+        for path in (*self.images, self.checkpoint, self.landmarks, self.masks):
+            if path is not None and not path.exists():
+                raise UsageError(f"{path}: no such file or folder")
+        if self.refine < 0:
+            raise UsageError(f"--refine must be at least 0, got {self.refine}")
+        if not 32 <= self.size <= 1024:
+            raise UsageError(f"--size must lie in [32, 1024], got {self.size}")
+        if self.out.exists() and not self.out.is_dir():
+            raise UsageError(f"--out {self.out} is a file; give a folder")
+
+    def pictures(self) -> list[pathlib.Path]:
+        """The pictures, folders searched through, in a fixed order and each once."""
+        from facecore.data.images import is_image_file
+
+        found: dict[pathlib.Path, None] = {}
+        for path in self.images:
+            inside = sorted(p for p in path.rglob("*") if is_image_file(p)) if path.is_dir() else [path]
+            found |= dict.fromkeys(inside)
+        return list(found)
+
+    def load_source(self) -> SemiSupervised | MorphableModel:
+        if self.checkpoint is not None:
+            from facecore.systems import load
+
+            return load(self.checkpoint)
+        if self.model != "procedural" and not pathlib.Path(self.model).exists():
+            raise UsageError(f"--model {self.model}: no such file or folder; give 'procedural' or a morphable model")
+        from facecore.morphable import load as load_model
+
+        return load_model(self.model)
+
+    def summary(self) -> str:
+        start = f"the mean face of {self.model}" if self.checkpoint is None else self.checkpoint.name
+        return f"Started from {start}; {self.refine} refinement steps on {self.size} x {self.size} pixels."
+
+
+def main(argv: list[str]) -> int:
+    return tyro.cli(Reconstruct, args=argv, prog="facecore reconstruct", description=DESCRIPTION).run()
+
+
+def reconstruct_with_progress(
+    face: FaceInput, source: SemiSupervised | MorphableModel, size: int, steps: int
+) -> tuple[Refined, float]:
+    """The refined face and the seconds it took."""
+    from facecore.systems.inference import reconstruct_faces
+
+    began = time.perf_counter()
+    with tqdm(total=steps, desc=face.path.name, unit="step", disable=steps == 0, leave=False) as bar:
+
+        def progress(step: int, total: int, loss: float) -> None:
+            bar.update(step - bar.n)
+            bar.set_postfix_str(f"loss {loss:.1f}")
+
+        refined = reconstruct_faces([face], source, size=size, iterations=steps, progress=progress)
+    return refined, time.perf_counter() - began
+
+
+def write_faces(
+    out: pathlib.Path,
+    faces: list[FaceInput],
+    results: list[tuple[Refined, float]],
+    report: Report,
+    credits: dict[pathlib.Path, str] | None = None,
+) -> None:
+    """Exports every face and adds it to the report, its numbers beside it."""
+    from facecore.systems.export import export_face, output_names
+
+    names = output_names([face.path for face in faces])
+    for name, face, (refined, seconds) in zip(names, faces, results):
+        files = export_face(out, name, refined.reconstruction, face.image, face.crop)
+        numbers = {
+            "photometric error before, %": 100 * float(refined.error_before),
+            "photometric error after, %": 100 * float(refined.error_after),
+            "seconds": seconds,
+        }
+        report.add_face(
+            name,
+            refined.reconstruction,
+            face.image,
+            face.crop,
+            landmarks=face.landmarks,
+            numbers=numbers,
+            links={"GLB": files.glb.name, "OBJ": files.obj.name, "NPZ": files.npz.name},
+            credit=(credits or {}).get(face.path, ""),
+        )
