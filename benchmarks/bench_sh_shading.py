@@ -1,0 +1,32 @@
+"""sh_shading: facecore, the plain PyTorch definition, and that definition through torch.compile."""
+
+from __future__ import annotations
+
+import torch
+from harness import Suite, compiled
+
+from facecore import ops, reference
+
+
+def make_inputs(
+    device: torch.device, generator: torch.Generator, *, images: int, height: int, width: int
+) -> tuple[torch.Tensor, ...]:
+    normals = torch.nn.functional.normalize(torch.randn(images, height, width, 3, generator=generator), dim=-1)
+    sh_coefficients = torch.randn(images, 9, 3, generator=generator)
+    return normals.to(device).requires_grad_(), sh_coefficients.to(device).requires_grad_()
+
+
+suite = Suite(
+    op="sh_shading",
+    providers={
+        "facecore": ops.sh_shading,
+        "reference": reference.sh_shading,
+        "torch.compile": compiled(reference.sh_shading),
+    },
+    cases={
+        "pixels_224_b1": {"images": 1, "height": 224, "width": 224},
+        "pixels_224_b8": {"images": 8, "height": 224, "width": 224},
+    },
+    make_inputs=make_inputs,
+)
+bench_sh_shading = suite.benchmark()

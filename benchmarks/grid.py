@@ -1,0 +1,21 @@
+"""A mesh of any size for the benchmarks of graph and mesh operators: a bent grid, numbered row by row."""
+
+from __future__ import annotations
+
+import torch
+
+from facecore.mesh import Mesh
+
+
+def bent_grid(rows: int, columns: int) -> Mesh:
+    """rows x columns vertices of a half ellipsoid in mm, two triangles a cell, counter-clockwise seen from outside."""
+    latitude = torch.linspace(0.02, torch.pi - 0.02, rows).view(-1, 1)
+    longitude = torch.linspace(-1.65, 1.65, columns).view(1, -1)
+    height = latitude.cos().expand(rows, columns)
+    points = torch.stack(
+        (75 * latitude.sin() * longitude.sin(), 100 * height, 80 * latitude.sin() * longitude.cos()), -1
+    )
+    corner = torch.arange(rows - 1).view(-1, 1) * columns + torch.arange(columns - 1)
+    below = corner + columns
+    cells = torch.stack((corner, below, corner + 1, corner + 1, below, below + 1), -1)
+    return Mesh(points.reshape(-1, 3), cells.reshape(-1, 3))
