@@ -1,0 +1,163 @@
+"""The semi-supervised system: decoding, losses, learning, checkpoints, exact resume."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from facecore import systems
+from facecore.morphable import load as load_model
+from facecore.systems.semi_supervised_config import PRESETS, SemiSupervisedConfig
+from facecore.systems.semi_supervised_training import SemiSupervisedTrainer
+from facecore.training.checkpoint import Checkpoint
+from facecore.training.config import overlay
+
+TINY = {
+    "model": {
+        "num_vertices": 2500,
+        "image_size": 32,
+        "identity_size": 16,
+        "expression_size": 8,
+        "factors": [4, 4],
+        "shape_channels": [16, 16, 8],
+        "albedo_channels": [8, 8, 8],
+        "critic_channels": [8, 8],
+    },
+    "stages": {"warmup_iterations": 2, "hybrid_iterations": 4},
+    "data": {"labelled_batch": 4, "photo_batch": 2},
+    "run": {"validation_size": 4, "validate_every": 100, "checkpoint_every": 2, "log_every": 1},
+}
+
+
+def tiny(folder: pathlib.Path | str = "unused", **stages: float) -> SemiSupervisedConfig:
+    return overlay(PRESETS["quick"], overlay_values(str(folder), stages))
+
+
+def overlay_values(folder: str, stages: dict[str, float]) -> dict:
+    values = {key: dict(section) for key, section in TINY.items()}
+    values["run"]["out"] = folder
+    values["stages"] |= stages
+    return values
+
+
+@pytest.fixture(scope="module")
+def morphable():
+    return load_model("procedural", num_vertices=2500)
+
+
+@pytest.fixture
+def trainer(morphable):
+    return SemiSupervisedTrainer(tiny(), morphable, None)
+
+
+def test_starts_at_mean_pose_and_ambient_light(trainer):
+    system = trainer.system.eval()
+    codes = system.encode(torch.rand(2, 3, 32, 32))
+    assert codes.pose.abs().max() == 0
+    expected = torch.zeros(2, 9, 3)
+    expected[:, 0] = 0.8
+    torch.testing.assert_close(codes.sh_coefficients, expected)
+
+
+def test_neutral_face_is_the_zero_expression_code(trainer):
+    system = trainer.system.eval()
+    identity = torch.randn(2, 16, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(system.decode_shape(identity), system.decode_shape(identity, torch.zeros(2, 8)))
+
+
+def test_every_term_moves_what_it_should(trainer):
+    """Each loss reaches its decoder or head; the generator step leaves the discriminator's gradients alone."""
+    terms = trainer.step(2)  # stage B
+    names = {"shape", "pair", "reconstruction", "smoothness", "symmetry", "landmark", "adversarial", "critic", "total"}
+    assert names <= set(terms)
+    gradients = {name: p.grad for name, p in trainer.system.named_parameters() if p.grad is not None}
+    for part in ("encoder", "identity_head", "expression_head", "pose_head", "light_head", "shape_decoder"):
+        largest = max(float(g.abs().max()) for n, g in gradients.items() if n.startswith(part))
+        assert largest > 0, part
+    assert any(n.startswith("albedo_decoder") for n in gradients)
+
+
+def test_an_odd_labelled_half_is_refused(morphable):
+    trainer = SemiSupervisedTrainer(overlay(tiny(), {"data": {"labelled_batch": 3}}), morphable, None)
+    with pytest.raises(ValueError, match="must be even to make pairs, got 3"):
+        trainer.step(0)
+
+
+def test_reconstruct_needs_eval_mode_and_the_right_size(trainer):
+    with pytest.raises(ValueError, match=r"call \.eval\(\)"):
+        trainer.system.train().reconstruct(torch.rand(1, 3, 32, 32))
+    with pytest.raises(ValueError, match=r"images must have shape \[N, 3, 32, 32\], got \[1, 3, 16, 16\]"):
+        trainer.system.eval().reconstruct(torch.rand(1, 3, 16, 16))
+
+
+def test_checkpoint_needs_nothing_else(trainer, tmp_path):
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    trainer.step(0)
+    path = tmp_path / "model.safetensors"
+    trainer.checkpoint(1, resumable=False).save(path)
+    expected = trainer.system.eval().reconstruct(images)
+    loaded = systems.load(path).reconstruct(images)
+    for field in ("vertices", "neutral_vertices", "albedo", "pose", "sh_coefficients"):
+        torch.testing.assert_close(getattr(loaded, field), getattr(expected, field), rtol=0, atol=0)
+    assert "optimizer" not in Checkpoint.load(path).tensors
+
+
+def test_checkpoints_of_other_runs_are_refused(trainer, morphable, tmp_path):
+    checkpoint = trainer.checkpoint(1, resumable=True)
+    other = SemiSupervisedTrainer(tiny(learning_rate=1e-3), morphable, None)
+    with pytest.raises(ValueError, match=r"made with configuration .* resume with the settings saved"):
+        other.restore(checkpoint)
+    checkpoint.plain["assets"]["morphable_hash"] = "another"
+    with pytest.raises(ValueError, match="another morphable model"):
+        trainer.restore(checkpoint)
+    path = tmp_path / "c.safetensors"
+    foreign = dataclasses.replace(checkpoint, plain=checkpoint.plain | {"system": "unknown"})
+    foreign.save(path)
+    with pytest.raises(ValueError, match="holds the system 'unknown'"):
+        systems.load(path)
+
+
+def command(folder: pathlib.Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "facecore.cli.main", "train", "--preset", "quick", "--config", str(folder) + ".yaml",
+            "--run.out", str(folder), *more]  # fmt: skip
+
+
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
+    """SIGKILL once a checkpoint is there, wherever the process then is; bit-equal weights on a CPU."""
+    import yaml
+
+    values = overlay_values("unused", {"warmup_iterations": 3, "hybrid_iterations": 5})
+    for name in ("whole", "killed"):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(values))
+    subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True, timeout=300)
+    process = subprocess.Popen(command(tmp_path / "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    last = tmp_path / "killed" / "last.safetensors"
+    deadline = time.monotonic() + 240
+    while not last.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert Checkpoint.load(last).plain["iteration"] < 8, "the run ended before it was killed"
+    subprocess.run(command(tmp_path / "killed", "--run.resume"), check=True, capture_output=True, timeout=300)
+    whole, resumed = (Checkpoint.load(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
+    for name, tensor in whole.tensors["model"].items():
+        assert tensor.equal(resumed.tensors["model"][name]), name
+
+
+@pytest.mark.slow
+def test_quick_preset_learns(morphable):
+    """Held-out errors fall below the mean face's; the preset's own bar."""
+    config = overlay(PRESETS["quick"], {"run": {"out": "unused"}})
+    trainer = SemiSupervisedTrainer(config, load_model("procedural", num_vertices=config.model.num_vertices), None)
+    for iteration in range(trainer.total_iterations):
+        trainer.step(iteration)
+    result = trainer.validate()
+    assert result["shape_mm"] < 0.9 * result["shape_mm_mean_face"]
+    assert result["landmark_percent"] < 6
