@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from facecore.morphable import procedural_eye as eyes
 from facecore.morphable import procedural_mouth as mouth
@@ -51,15 +50,11 @@ def face_coordinates(domain: Array, side: Array) -> FaceCoordinates:
     """Evaluate everything for vertices given by half-domain points [V, 2] and sides [V]."""
     shell = shell_map.base_shell(domain)
     position = surface.sculpt(domain)
+    position[side == 0.0, 0] = 0.0  # exactly; the features' mirror images cancel only up to rounding
     eye = eyes.eye_coordinates(position[:, 0], position[:, 1])
     lip_side, lip_coordinate = mouth.lip_coordinate(shell[:, 0], shell[:, 1])
     mirror = np.stack([np.where(side < 0, -1.0, 1.0), np.ones_like(side), np.ones_like(side)], axis=1)
     return FaceCoordinates(position * mirror, domain, shell, side, lip_side, lip_coordinate, eye)
-
-
-def bump(face: FaceCoordinates, centre: Sequence[float], radii: Sequence[float]) -> NDArray[np.float64]:
-    """Gaussian weight [V] around a point in space with one standard deviation per axis."""
-    return np.exp(-0.5 * np.sum(((face.position - np.asarray(centre)) / np.asarray(radii)) ** 2, axis=1))
 
 
 def handles(face: FaceCoordinates, table: Sequence[Handle], mirror: float = 1.0) -> Array:
@@ -67,14 +62,10 @@ def handles(face: FaceCoordinates, table: Sequence[Handle], mirror: float = 1.0)
 
     mirror = 1 makes the field symmetric, -1 antisymmetric (mirror image subtracted), 0 one-sided.
     """
-    result = np.zeros_like(face.position)
-    for row in table:
-        centre, radii, shift = np.array(row[:3]), row[3:6], np.array(row[6:9])
-        result += bump(face, centre, radii)[:, None] * shift
-        if centre[0] != 0.0 and mirror != 0.0:
-            flip = np.array([-1.0, 1.0, 1.0])
-            result += mirror * bump(face, centre * flip, radii)[:, None] * (shift * flip)
-    return result
+    rows = np.array(table)
+    if mirror != 0.0:
+        rows = np.concatenate([rows, shell_map.mirrored_rows(rows, mirror)])
+    return shell_map.gaussian_sum(face.position, rows)
 
 
 def half_weight(face: FaceCoordinates, side: float, width: float = 9.0) -> Array:

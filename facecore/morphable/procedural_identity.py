@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from facecore.morphable import procedural_eye as eyes
 from facecore.morphable import procedural_mouth as mouth
 from facecore.morphable import procedural_shell as shell_map
-from facecore.morphable.procedural_fields import FaceCoordinates, Handle, bump, handles, lid_motion
+from facecore.morphable.procedural_fields import FaceCoordinates, Handle, handles, lid_motion
 from facecore.morphable.procedural_shell import Array
 
 # Handles: centre, radii, displacement; all symmetric.
@@ -53,7 +53,7 @@ _LOCAL: dict[str, tuple[Handle, ...]] = {
     "cheek_front": ((29.0, -36.0, 11.0, 13.0, 14.0, 18.0, 0.0, 0.0, 1.6),),
     "under_eye": ((31.0, -14.0, 5.0, 13.0, 7.0, 20.0, 0.0, 0.0, 1.0),),
     "mouth_height": ((0.0, -69.0, 22.0, 32.0, 14.0, 26.0, 0.0, 2.0, 0.0),),
-    "mouth_width": ((26.0, -70.0, 13.0, 12.0, 11.0, 20.0, 2.2, 0.0, -0.4),),
+    "mouth_width": ((26.0, -70.0, 13.0, 12.0, 11.0, 20.0, 1.6, 0.0, -0.3),),
     "mouth_projection": ((0.0, -68.0, 22.0, 27.0, 18.0, 26.0, 0.0, 0.0, 2.2),),
     "mouth_corner_height": ((26.0, -70.0, 12.0, 9.0, 8.0, 18.0, 0.0, 1.3, 0.0),),
     "mentolabial_fold": ((0.0, -87.0, 19.0, 18.0, 6.0, 16.0, 0.0, 0.0, -1.1),),
@@ -92,10 +92,10 @@ def _global_modes(face: FaceCoordinates) -> dict[str, Array]:
         return np.stack([dx, dy, dz], axis=1)
 
     return {
-        "size": 0.03 * field(face.x, y, z),
-        "width": 0.03 * field(face.x, zero, zero),
-        "height": 0.028 * field(zero, y, zero),
-        "depth": 0.04 * field(zero, zero, z),
+        # Three modes for three directions: a width, a height and a size would be linearly dependent with depth.
+        "size": 0.034 * field(face.x, y, z),
+        "aspect": field(0.028 * face.x, -0.024 * y, zero),
+        "depth": 0.045 * field(zero, zero, z),
         "taper": 0.035 * field(face.x * down, zero, zero),
         "profile_curve": field(zero, zero, 2.4 * (down**2 - 0.35)),
         "profile_slope": field(zero, zero, 2.0 * down),
@@ -108,7 +108,7 @@ def _eye_modes(face: FaceCoordinates) -> dict[str, Array]:
     """Size, slant and opening of the eyes, lids and eyeballs together."""
     x, y = np.abs(face.x) - eyes.EYE_X, face.y - eyes.EYE_Y
     centre = (eyes.EYE_X, eyes.EYE_Y, 4.0)
-    near = bump(face, centre, (14.0, 10.0, 25.0)) + bump(face, (-centre[0], *centre[1:]), (14.0, 10.0, 25.0))
+    near = handles(face, [(*centre, 14.0, 10.0, 25.0, 0.0, 0.0, 1.0)])[:, 2]
     outward = np.sign(face.x)
     turn = np.deg2rad(3.0)
     zero = np.zeros_like(x)

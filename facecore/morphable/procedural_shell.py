@@ -91,6 +91,26 @@ def domain_of_frontal(points_xy: Array) -> Array:
     return domain
 
 
+def gaussian_sum(points: Array, table: Array) -> Array:
+    """Sum of Gaussian displacements [M, 3] at points [M, 3].
+
+    table [F, 9]: centre, radii (standard deviations), displacement; row f adds
+    exp(-|(points - centre) / radii|^2 / 2) * displacement. The square is expanded, so that two matrix products do all.
+    """
+    centre, precision = table[:, :3], table[:, 3:6] ** -2.0
+    constant = np.sum(centre**2 * precision, axis=1)
+    square = points**2 @ precision.T - 2.0 * points @ (centre * precision).T + constant
+    return np.exp(-0.5 * square) @ table[:, 6:9]
+
+
+def mirrored_rows(table: Array, sign: float = 1.0) -> Array:
+    """The mirror images [G, 9] of the rows off the midline, their displacements multiplied by sign."""
+    rows = table[table[:, 0] != 0.0].copy()
+    rows[:, 0] *= -1.0
+    rows[:, 6:9] *= sign * np.array([-1.0, 1.0, 1.0])
+    return rows
+
+
 def smoothstep(low: float, high: float, value: Array) -> Array:
     """0 below low, 1 above high, C2 between."""
     t = np.clip((value - low) / (high - low), 0.0, 1.0)

@@ -11,7 +11,7 @@ from scipy.interpolate import PchipInterpolator
 
 from facecore.morphable.procedural_eye import add_eye
 from facecore.morphable.procedural_mouth import add_lips
-from facecore.morphable.procedural_shell import Array, base_shell
+from facecore.morphable.procedural_shell import Array, base_shell, gaussian_sum, mirrored_rows
 
 # Nose ridge: shell height y0 -> final (y, z), the columella spread out so that the under-side has vertices.
 _RIDGE = np.array(
@@ -28,9 +28,9 @@ _RIDGE = np.array(
         (-40.0, -42.0, 14.6),
         (-44.0, -44.8, 9.2),
         (-48.0, -46.8, 4.4),
-        (-52.0, -50.0, 1.8),
-        (-57.0, -56.0, 0.5),
-        (-64.0, -64.0, 0.0),
+        (-51.5, -50.2, 1.9),
+        (-56.0, -56.0, 0.6),
+        (-62.0, -62.0, 0.0),
         (-80.0, -80.0, 0.0),
     ]
 )  # columns: shell y, final y, height over the shell
@@ -116,27 +116,11 @@ FORMS = np.array(
 )
 
 
-def _with_mirror_images(forms: Array) -> Array:
-    """Forms off the midline together with their mirror images, so that the midline stays smooth."""
-    lateral = forms[forms[:, 0] > 0.0].copy()
-    lateral[:, [0, 6]] *= -1.0
-    return np.concatenate([forms, lateral])
-
-
-def add_forms(position: Array, shell: Array, forms: Array = FORMS) -> Array:
-    """Add Gaussian forms exp(-|(shell - centre) / radius|^2 / 2) * displacement, mirror images included."""
-    forms = _with_mirror_images(forms)
-    centre, precision = forms[:, :3], forms[:, 3:6] ** -2.0
-    # The square expanded, so that two matrix products do all forms at once.
-    constant = np.sum(centre**2 * precision, axis=1)
-    square = shell**2 @ precision.T - 2.0 * shell @ (centre * precision).T + constant
-    return position + np.exp(-0.5 * square) @ forms[:, 6:9]
-
-
 def sculpt(domain: Array) -> Array:
     """[M, 2] domain points with u >= 0 -> [M, 3] the neutral face, mm, sculptor's frame."""
     shell = base_shell(domain)
-    position = add_forms(shell, shell)
+    # Forms come with their mirror images, so that the midline stays smooth.
+    position = shell + gaussian_sum(shell, np.concatenate([FORMS, mirrored_rows(FORMS)]))
     position = add_nose(position, shell)
     position = add_lips(position, shell)
     return add_eye(position)
