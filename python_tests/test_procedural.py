@@ -112,7 +112,7 @@ def test_frame_sizes_and_proportions(model: MorphableModel) -> None:
     def distance(a: int, b: int) -> float:
         return float((points[a] - points[b]).norm())
 
-    # Adult means (Farkas 1994, both sexes) with about two standard deviations on either side.
+    # Bounds that an adult face of ordinary proportions stays within, wide on purpose.
     assert 82 < distance(36, 45) < 98  # outer eye corners
     assert 28 < distance(39, 42) < 40  # inner eye corners
     assert 44 < distance(48, 54) < 58  # mouth

@@ -1,7 +1,7 @@
 """Identity modes of the procedural face: displacements for one standard deviation, in millimetres.
 
-Sizes follow the spread of adult face measures (Farkas, Anthropometry of the Head and Face, 1994: standard deviations of
-4 to 6 mm for the width and height of the face, 2 to 3 mm for nose and mouth); how they fall into modes is a choice.
+Sizes were chosen for plausible spreads of adult face measures and compared with those of the ICT model
+(docs/procedural_model.md); how they fall into modes is a choice.
 """
 
 from __future__ import annotations

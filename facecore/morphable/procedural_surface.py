@@ -1,7 +1,7 @@
 """The sculpted surface of the procedural face: shell, soft forms, nose, lips and eyes put together.
 
 Features are functions of the shell point, so each is written in the plane in which people measure faces. The numbers
-follow adult proportions (Farkas, Anthropometry of the Head and Face, 1994) and were then set by eye.
+were set by hand, by looking at pictures and at millimetre differences to the neutral face of the ICT model.
 """
 
 from __future__ import annotations
