@@ -1,0 +1,92 @@
+// The shading of sh_points.h, one point per lane: tiles of points are turned from (x, y, z) triples into three rows.
+#include "simd/sh_points.h"
+
+#include "core/spherical_harmonics.h"
+#include "simd/vector.h"
+
+namespace facecore {
+namespace {
+
+constexpr int64_t kTile = 64;  // points; several vectors, so that a row is loaded long after its numbers were stored
+
+template <class T> struct Tile {
+  alignas(64) T row[3][kTile];
+
+  FACECORE_INLINE void load(const T* triples, int64_t count) {
+    for (int64_t i = 0; i < count; ++i)
+      for (int c = 0; c < 3; ++c) row[c][i] = triples[3 * i + c];
+    for (int64_t i = count; i < kTile; ++i)  // zeros add nothing to a sum
+      for (int c = 0; c < 3; ++c) row[c][i] = T(0);
+  }
+  FACECORE_INLINE void store(T* triples, int64_t count) const {
+    for (int64_t i = 0; i < count; ++i)
+      for (int c = 0; c < 3; ++c) triples[3 * i + c] = row[c][i];
+  }
+};
+
+template <class T> FACECORE_INLINE void shade(const ShPoints<T>& points) {
+  using V = Vector<T, kVectorBytes>;
+  Tile<T> normals, out;
+  for (int64_t begin = 0; begin < points.count; begin += kTile) {
+    const int64_t count = points.count - begin < kTile ? points.count - begin : kTile;
+    normals.load(points.normals + 3 * begin, count);
+    for (int64_t i = 0; i < kTile; i += V::lanes) {
+      typename V::type basis[kShTerms];
+      sh_basis<T>(V::load(normals.row[0] + i), V::load(normals.row[1] + i), V::load(normals.row[2] + i), basis);
+      for (int c = 0; c < 3; ++c) {
+        typename V::type sum = points.light[c] * basis[0];
+        FACECORE_UNROLL
+        for (int b = 1; b < kShTerms; ++b) sum += points.light[3 * b + c] * basis[b];
+        V::store(out.row[c] + i, sum);
+      }
+    }
+    out.store(points.out + 3 * begin, count);
+  }
+}
+
+template <class T> FACECORE_INLINE void shade_backward(const ShPointsBackward<T>& points) {
+  using V = Vector<T, kVectorBytes>;
+  typename V::type sum[3 * kShTerms];
+  for (int k = 0; k < 3 * kShTerms; ++k) sum[k] = typename V::type{};
+  Tile<T> normals, grad_out, grad_normals;
+  for (int64_t begin = 0; begin < points.count; begin += kTile) {
+    const int64_t count = points.count - begin < kTile ? points.count - begin : kTile;
+    normals.load(points.normals + 3 * begin, count);
+    grad_out.load(points.grad_out + 3 * begin, count);
+    for (int64_t i = 0; i < kTile; i += V::lanes) {
+      typename V::type normal[3], grad[3], basis[kShTerms], weight[kShTerms], grad_normal[3];
+      for (int c = 0; c < 3; ++c) {
+        normal[c] = V::load(normals.row[c] + i);
+        grad[c] = V::load(grad_out.row[c] + i);
+      }
+      sh_basis<T>(normal[0], normal[1], normal[2], basis);
+      FACECORE_UNROLL
+      for (int b = 0; b < kShTerms; ++b) {
+        const T* light = points.light + 3 * b;
+        weight[b] = light[0] * grad[0] + light[1] * grad[1] + light[2] * grad[2];
+        for (int c = 0; c < 3; ++c) sum[3 * b + c] += basis[b] * grad[c];
+      }
+      sh_basis_backward<T>(normal[0], normal[1], normal[2], weight, grad_normal);
+      for (int c = 0; c < 3; ++c) V::store(grad_normals.row[c] + i, grad_normal[c]);
+    }
+    grad_normals.store(points.grad_normals + 3 * begin, count);
+  }
+  for (int k = 0; k < 3 * kShTerms; ++k) {
+    T lanes[V::lanes];
+    V::store(lanes, sum[k]);
+    T total = T(0);
+    for (int i = 0; i < V::lanes; ++i) total += lanes[i];
+    points.grad_light[k] = total;
+  }
+}
+
+}  // namespace
+
+namespace FACECORE_SIMD_NAMESPACE {
+void sh_points(const ShPoints<float>& points) { shade(points); }
+void sh_points(const ShPoints<double>& points) { shade(points); }
+void sh_points_backward(const ShPointsBackward<float>& points) { shade_backward(points); }
+void sh_points_backward(const ShPointsBackward<double>& points) { shade_backward(points); }
+}  // namespace FACECORE_SIMD_NAMESPACE
+
+}  // namespace facecore
