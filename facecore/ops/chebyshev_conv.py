@@ -40,9 +40,9 @@ def chebyshev_conv(
     widths allow it, which is several times cheaper than a sparse_matmul of its own. Only the arguments are kept for
     the backward.
 
-    Twice differentiable (and further) in x, weight and bias. No atomics; the recurrences do not depend on the number of
-    threads, the dense products are torch's. Raises ValueError for a wrong shape, dtype or device, and for a matrix
-    that requires a gradient. METHODS 1.6.
+    Twice differentiable (and further) in x, weight and bias. No atomics: deterministic from run to run. The recurrences
+    do not depend on the number of threads; the dense products are torch's, whose last bits may. Raises ValueError for a
+    wrong shape, dtype or device, and for a matrix that requires a gradient. METHODS 1.6.
     """
     if not isinstance(laplacian, SparseMatrix):
         raise ValueError(
