@@ -100,10 +100,13 @@ def test_impossible_settings_are_refused_before_anything_runs(arguments, message
         check(parse(["--preset", "quick", *arguments]))
 
 
-def test_unknown_option_exits_with_2():
-    with pytest.raises(SystemExit) as caught:
-        parse(["--no-such-option", "1"])
-    assert caught.value.code == 2
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--no-such-option", "1"], "Unrecognized options: --no-such-option"), (["--preset", "big"], "--preset: invalid")],
+)
+def test_unknown_options_are_bad_usage(arguments, message):
+    with pytest.raises(UsageError, match=message):
+        parse(arguments)
 
 
 def test_paths_are_plain_strings():

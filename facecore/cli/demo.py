@@ -9,10 +9,10 @@ import time
 from typing import TYPE_CHECKING
 
 import torch
-import tyro
 
 from facecore.cli.errors import UsageError
-from facecore.cli.reconstruct import reconstruct_with_progress, write_faces
+from facecore.cli.parsing import parse_options
+from facecore.cli.reconstruct import reconstruct_with_progress, write_face
 
 if TYPE_CHECKING:
     from facecore.evaluation.report import Report
@@ -48,6 +48,8 @@ class Demo:
                 raise UsageError(f"{path}: no such file")
         if self.landmarks is not None and self.picture is None:
             raise UsageError("--landmarks belong to --picture; give both")
+        if self.out.exists() and not self.out.is_dir():
+            raise UsageError(f"--out {self.out} is a file; give a folder")
         began = time.perf_counter()
         photograph, credit = self.photograph()  # first: what is missing should be said before the training
         trainer, validation = self.train()
@@ -59,8 +61,8 @@ class Demo:
             "photograph. The photograph is refined by analysis by synthesis.",
         )
         system = trainer.system.eval()
-        refined = [reconstruct_with_progress(photograph, system, SIZE, REFINEMENT_STEPS)]
-        write_faces(self.out, [photograph], refined, report, {photograph.path: credit})
+        result = reconstruct_with_progress(photograph, system, SIZE, REFINEMENT_STEPS)
+        write_face(self.out, photograph.path.stem, photograph, result, report, credit)
         add_held_out(report, trainer, system)
         add_validation(report, validation)
         report.write(self.out / "index.html")
@@ -68,23 +70,22 @@ class Demo:
         return 0
 
     def photograph(self) -> tuple[FaceInput, str]:
-        from facecore.data import FaceCrop, LandmarkSource, read_landmarks
+        from facecore.data import FaceCrop, LandmarkSource, read_image, read_landmarks
         from facecore.data.portrait import load_portrait
-        from facecore.systems.inference import FaceInput, find_faces
+        from facecore.systems.inference import FaceInput
 
         if self.picture is None:
             portrait = load_portrait()
             crop = FaceCrop.from_landmarks(portrait.landmarks, SIZE, SIZE)
             return FaceInput(pathlib.Path(portrait.name), portrait.image, crop, portrait.landmarks), portrait.credit
-        if self.landmarks is None:
-            source = LandmarkSource(self.picture.parent)
-            return find_faces(self.picture, source, SIZE, masks=None, assume_cropped=False)[0], ""
-        from facecore.data import read_image
-
         image = read_image(self.picture)
-        faces = read_landmarks(self.landmarks, (image.shape[1], image.shape[2]), image=self.picture)
+        size = (image.shape[1], image.shape[2])
+        if self.landmarks is not None:
+            faces = read_landmarks(self.landmarks, size, image=self.picture)
+        else:
+            faces = LandmarkSource(self.picture.parent).find(self.picture, size)
         if not faces:
-            raise ValueError(f"{self.landmarks} has no face for {self.picture}")
+            raise ValueError(f"{self.picture}: no landmarks; put {self.picture.stem}.pts beside it or give --landmarks")
         return FaceInput(self.picture, image, FaceCrop.from_landmarks(faces[0], SIZE, SIZE), faces[0]), ""
 
     def train(self) -> tuple[SemiSupervisedTrainer, dict[str, float]]:
@@ -137,4 +138,5 @@ def add_validation(report: Report, validation: dict[str, float]) -> None:
 
 
 def main(argv: list[str]) -> int:
-    return tyro.cli(Demo, args=argv, prog="facecore demo", description=DESCRIPTION).run()
+    demo: Demo = parse_options(Demo, argv, prog="facecore demo", description=DESCRIPTION)
+    return demo.run()

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from typing import Literal
 
 import torch
-import tyro
 
 import facecore
 from facecore import _C
+from facecore.cli.parsing import parse_options
 
 DESCRIPTION = """Says what was found on this machine: torch, CUDA, kernels, threads, optional packages, folders.
 
@@ -65,7 +65,8 @@ class Doctor:
 
 
 def main(argv: list[str]) -> int:
-    return tyro.cli(Doctor, args=argv, prog="facecore doctor", description=DESCRIPTION).run()
+    doctor: Doctor = parse_options(Doctor, argv, prog="facecore doctor", description=DESCRIPTION)
+    return doctor.run()
 
 
 def examine() -> Iterator[Finding]:

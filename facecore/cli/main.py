@@ -37,15 +37,18 @@ def main(argv: list[str] | None = None) -> int:
     try:
         result: int = importlib.import_module(f"facecore.cli.{name}").main(arguments)
         return result
-    except SystemExit as exit_request:  # tyro ends so after --help or a line it can't parse
-        return exit_request.code if isinstance(exit_request.code, int) else BAD_USAGE
+    except SystemExit:  # how --help ends
+        return DONE
     except KeyboardInterrupt:
         print(f"facecore {name}: stopped", file=sys.stderr)
         return FAILED
-    except (ValueError, OSError, RuntimeError, ImportError) as error:
+    except Exception as error:
         if debug:
             raise
-        print(f"facecore {name}: {' '.join(str(error).split())}", file=sys.stderr)
+        reason = " ".join(str(error).split())
+        if not isinstance(error, (ValueError, OSError, RuntimeError, ImportError)):  # nobody meant to raise it
+            reason = f"{type(error).__name__}: {reason}; this is a bug: report it with the output of --debug"
+        print(f"facecore {name}: {reason}", file=sys.stderr)
         return BAD_USAGE if isinstance(error, UsageError) else FAILED
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from facecore.cli.errors import UsageError
+from facecore.cli.parsing import parse_options
 from facecore.morphable import MorphableModel, load
 
 DESCRIPTION = """Lists, shows and converts morphable models.
@@ -88,9 +89,9 @@ ModelCommand = (
 
 
 def main(argv: list[str]) -> int:
-    command: Any = tyro.cli(
+    command: Any = parse_options(
         ModelCommand,
-        args=argv,
+        argv,
         prog="facecore model",
         description=DESCRIPTION,
         config=(tyro.conf.OmitSubcommandPrefixes,),

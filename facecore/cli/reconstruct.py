@@ -12,6 +12,7 @@ import tyro
 from tqdm import tqdm
 
 from facecore.cli.errors import UsageError
+from facecore.cli.parsing import parse_options
 
 if TYPE_CHECKING:
     from facecore.evaluation.report import Report
@@ -55,37 +56,38 @@ class Reconstruct:
     def run(self) -> int:
         """0 when every face was written; 1 when a picture was refused (the others are written)."""
         self.check()
-        from facecore.data import LandmarkSource
         from facecore.evaluation.report import Report
-        from facecore.systems.inference import find_faces
+        from facecore.systems.export import output_names
+        from facecore.systems.refinement import Diverged
 
         source = self.load_source()
-        pictures = self.pictures()
-        faces: list[FaceInput] = []
-        refused: list[str] = []
-        for path in pictures:
+        faces, refused = self.find_faces()
+        report = Report("facecore reconstruct", self.summary())
+        written = 0
+        for name, face in zip(output_names([face.path for face in faces]), faces):
             try:
-                landmarks = LandmarkSource(path.parent, self.landmarks)
-                faces += find_faces(path, landmarks, self.size, masks=self.masks, assume_cropped=self.assume_cropped)
-            except ValueError as error:
-                refused.append(str(error))
-        if faces:
-            report = Report("facecore reconstruct", self.summary())
+                result = reconstruct_with_progress(face, source, self.size, self.refine)
+            except Diverged as error:
+                refused.append(f"{face.path}: {error}")
+                continue
             self.out.mkdir(parents=True, exist_ok=True)
-            results = [reconstruct_with_progress(face, source, self.size, self.refine) for face in faces]
-            write_faces(self.out, faces, results, report)
+            write_face(self.out, name, face, result, report)
+            written += 1
+        if written:
             report.write(self.out / "index.html")
-            print(f"{len(faces)} faces of {len(pictures)} pictures: {self.out / 'index.html'}")
+            print(f"{written} faces: {self.out / 'index.html'}")
         for reason in refused:
             print(f"facecore reconstruct: refused {reason}", file=sys.stderr)
-        if not faces and not refused:
-            raise UsageError("no pictures in " + ", ".join(map(str, self.images)))
         return 1 if refused else 0
 
     def check(self) -> None:
+        if not self.images:
+            raise UsageError("name at least one picture or folder of pictures")
         for path in (*self.images, self.checkpoint, self.landmarks, self.masks):
             if path is not None and not path.exists():
                 raise UsageError(f"{path}: no such file or folder")
+        if self.masks is not None and not self.masks.is_dir():
+            raise UsageError(f"--masks {self.masks} is not a folder")
         if self.refine < 0:
             raise UsageError(f"--refine must be at least 0, got {self.refine}")
         if not 32 <= self.size <= 1024:
@@ -93,15 +95,37 @@ class Reconstruct:
         if self.out.exists() and not self.out.is_dir():
             raise UsageError(f"--out {self.out} is a file; give a folder")
 
-    def pictures(self) -> list[pathlib.Path]:
-        """The pictures, folders searched through, in a fixed order and each once."""
+    def find_faces(self) -> tuple[list[FaceInput], list[str]]:
+        """Every face of every picture, and why pictures were refused."""
+        from facecore.data import LandmarkSource
+        from facecore.systems.inference import find_faces
+
+        faces: list[FaceInput] = []
+        refused: list[str] = []
+        sources: dict[pathlib.Path, LandmarkSource] = {}
+        for path, root in self.pictures().items():
+            if root not in sources:
+                sources[root] = LandmarkSource(root, self.landmarks)
+            try:
+                faces += find_faces(
+                    path, sources[root], self.size, masks=self.masks, assume_cropped=self.assume_cropped
+                )
+            except ValueError as error:
+                refused.append(str(error))
+        return faces, refused
+
+    def pictures(self) -> dict[pathlib.Path, pathlib.Path]:
+        """The pictures in a fixed order, each once, with the folder whose manifest may name its landmarks."""
         from facecore.data.images import is_image_file
 
-        found: dict[pathlib.Path, None] = {}
+        found: dict[pathlib.Path, pathlib.Path] = {}
         for path in self.images:
             inside = sorted(p for p in path.rglob("*") if is_image_file(p)) if path.is_dir() else [path]
-            found |= dict.fromkeys(inside)
-        return list(found)
+            root = path if path.is_dir() else path.parent
+            found |= {picture: root for picture in inside if picture not in found}
+        if not found:
+            raise UsageError("no pictures in " + ", ".join(map(str, self.images)))
+        return found
 
     def load_source(self) -> SemiSupervised | MorphableModel:
         if self.checkpoint is not None:
@@ -120,7 +144,8 @@ class Reconstruct:
 
 
 def main(argv: list[str]) -> int:
-    return tyro.cli(Reconstruct, args=argv, prog="facecore reconstruct", description=DESCRIPTION).run()
+    command: Reconstruct = parse_options(Reconstruct, argv, prog="facecore reconstruct", description=DESCRIPTION)
+    return command.run()
 
 
 def reconstruct_with_progress(
@@ -140,31 +165,26 @@ def reconstruct_with_progress(
     return refined, time.perf_counter() - began
 
 
-def write_faces(
-    out: pathlib.Path,
-    faces: list[FaceInput],
-    results: list[tuple[Refined, float]],
-    report: Report,
-    credits: dict[pathlib.Path, str] | None = None,
+def write_face(
+    out: pathlib.Path, name: str, face: FaceInput, result: tuple[Refined, float], report: Report, credit: str = ""
 ) -> None:
-    """Exports every face and adds it to the report, its numbers beside it."""
-    from facecore.systems.export import export_face, output_names
+    """Exports one face and adds it to the report, its numbers beside it."""
+    from facecore.systems.export import export_face
 
-    names = output_names([face.path for face in faces])
-    for name, face, (refined, seconds) in zip(names, faces, results):
-        files = export_face(out, name, refined.reconstruction, face.image, face.crop)
-        numbers = {
-            "photometric error before, %": 100 * float(refined.error_before),
-            "photometric error after, %": 100 * float(refined.error_after),
-            "seconds": seconds,
-        }
-        report.add_face(
-            name,
-            refined.reconstruction,
-            face.image,
-            face.crop,
-            landmarks=face.landmarks,
-            numbers=numbers,
-            links={"GLB": files.glb.name, "OBJ": files.obj.name, "NPZ": files.npz.name},
-            credit=(credits or {}).get(face.path, ""),
-        )
+    refined, seconds = result
+    files = export_face(out, name, refined.reconstruction, face.image, face.crop)
+    numbers = {
+        "photometric error before, %": 100 * float(refined.error_before),
+        "photometric error after, %": 100 * float(refined.error_after),
+        "seconds": seconds,
+    }
+    report.add_face(
+        name,
+        refined.reconstruction,
+        face.image,
+        face.crop,
+        landmarks=face.landmarks,
+        numbers=numbers,
+        links={"GLB": files.glb.name, "OBJ": files.obj.name, "NPZ": files.npz.name},
+        credit=credit,
+    )

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import pathlib
 import sys
-from typing import TYPE_CHECKING
-
-import tyro
+from typing import TYPE_CHECKING, NoReturn
 
 from facecore.cli.errors import UsageError
+from facecore.cli.parsing import parse_options
 from facecore.systems.semi_supervised_config import PRESETS, SemiSupervisedConfig
 from facecore.training.config import config_hash, overlay, read_yaml, write_yaml
 
@@ -25,14 +24,29 @@ Example: facecore train --preset small --model.morphable ict_facekit.npz --data.
 Writes to --run.out: config.yaml (the resolved settings, which --config takes), last.safetensors (resumable with \
 --run.resume), model.safetensors, metrics.jsonl, TensorBoard events."""
 
+# Smallest values that work, beside what the parts check themselves.
+LEAST = {
+    "data.photo_batch": 1,
+    "data.photos_per_identity": 1,
+    "model.image_size": 32,
+    "model.identity_size": 1,
+    "model.expression_size": 1,
+    "run.log_every": 1,
+    "run.validate_every": 1,
+    "run.validation_size": 1,
+    "run.checkpoint_every": 1,
+    "stages.critic_steps": 1,
+    "stages.learning_rate": 0.0,
+}
+
 
 def main(argv: list[str]) -> int:
     return run(parse(argv))
 
 
 def parse(argv: list[str]) -> SemiSupervisedConfig:
-    """Preset, then YAML, then command line. Raises UsageError or exits with 2."""
-    first = argparse.ArgumentParser(add_help=False, prog="facecore train")
+    """Preset, then YAML, then command line. Raises UsageError; --help prints and exits."""
+    first = _Parser(add_help=False, allow_abbrev=False, prog="facecore train")
     first.add_argument("--system", default="semi-supervised", choices=["semi-supervised"])
     first.add_argument("--preset", default="quick", choices=sorted(PRESETS))
     first.add_argument("--config", type=pathlib.Path)
@@ -43,7 +57,15 @@ def parse(argv: list[str]) -> SemiSupervisedConfig:
             config = overlay(config, read_yaml(known.config))
         except ValueError as error:
             raise UsageError(str(error)) from error
-    return tyro.cli(SemiSupervisedConfig, default=config, args=rest, prog="facecore train", description=DESCRIPTION)
+    resolved: SemiSupervisedConfig = parse_options(
+        SemiSupervisedConfig, rest, prog="facecore train", description=DESCRIPTION, default=config
+    )
+    return resolved
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
 
 
 def run(config: SemiSupervisedConfig) -> int:
@@ -54,19 +76,27 @@ def run(config: SemiSupervisedConfig) -> int:
     out = config.run.out
     if config.run.resume and not (out / LAST).is_file():
         raise UsageError(f"--run.resume: there is no checkpoint {out / LAST}")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--run.out {out} is a file; give a folder")
     if not config.run.resume and out.exists() and any(out.iterdir()):
         raise UsageError(f"--run.out {out} is not empty; choose another folder, or add --run.resume")
     morphable = load_morphable(config)
     photos = load_photos(config)
     trainer = SemiSupervisedTrainer(config, morphable, photos)
     out.mkdir(parents=True, exist_ok=True)
-    write_yaml(out / "config.yaml", config)
+    if not config.run.resume:  # a refused resumption must not overwrite the settings of the run
+        write_yaml(out / "config.yaml", config)
     facts = {"config_hash": config_hash(config), "seed": config.run.seed, "morphable": morphable.name}
     print(
         f"configuration {facts['config_hash']}, seed {config.run.seed}, {morphable.name} "
         f"({morphable.num_vertices} vertices), {len(photos) if photos else 0} photographs, {trainer.device}"
     )
-    validation = train(trainer, config.run, facts)
+    try:
+        validation = train(trainer, config.run, facts)
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, f"{error.strerror}; make room, then add --run.resume", str(out)) from error
     for name, value in validation.items():
         print(f"{name:>28} {value:9.4f}")
     print(f"{out / 'model.safetensors'}")
@@ -77,10 +107,25 @@ def check(config: SemiSupervisedConfig) -> None:
     """Refuses settings that cannot work, before anything is loaded or written."""
     if config.data.labelled_batch < 2 or config.data.labelled_batch % 2:
         raise UsageError(f"--data.labelled-batch must be even and at least 2, got {config.data.labelled_batch}")
-    if len(config.model.shape_channels) != len(config.model.factors) + 1:
+    for name, least in LEAST.items():
+        section, setting = name.split(".")
+        value = getattr(getattr(config, section), setting)
+        if not value >= least:
+            raise UsageError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
+    stages = {name: value for name, value in vars(config.stages).items() if name.endswith("_iterations")}
+    if min(stages.values()) < 0 or sum(stages.values()) < 1:
+        raise UsageError(f"--stages: iterations must be at least 0 and not all 0, got {stages}")
+    for part in ("shape", "albedo"):
+        widths = getattr(config.model, f"{part}_channels")
+        if len(widths) != len(config.model.factors) + 1:
+            raise UsageError(
+                f"--model.{part}-channels must have one width more than --model.factors has factors, got "
+                f"{len(widths)} and {len(config.model.factors)}"
+            )
+    if len(config.model.critic_channels) != len(config.model.factors):
         raise UsageError(
-            "--model.shape-channels must have one width more than --model.factors has factors, got "
-            f"{len(config.model.shape_channels)} and {len(config.model.factors)}"
+            "--model.critic-channels must have as many widths as --model.factors has factors, got "
+            f"{len(config.model.critic_channels)} and {len(config.model.factors)}"
         )
     for name in ("photos", "landmarks", "identities", "masks"):
         value = getattr(config.data, name)
@@ -90,6 +135,7 @@ def check(config: SemiSupervisedConfig) -> None:
 
 def load_morphable(config: SemiSupervisedConfig) -> MorphableModel:
     from facecore.morphable import load
+    from facecore.morphable.recognise import ICT, recognise
 
     name = config.model.morphable
     if name == "procedural":
@@ -99,7 +145,8 @@ def load_morphable(config: SemiSupervisedConfig) -> MorphableModel:
             f"--model.morphable {name}: no such file or folder; give 'procedural', a facecore npz or an "
             "ICT-FaceKit npz or folder"
         )
-    return load(name, region=config.model.region, refine=config.model.refine)
+    options = {"region": config.model.region, "refine": config.model.refine}
+    return load(name, **(options if recognise(pathlib.Path(name)) == ICT else {}))
 
 
 def load_photos(config: SemiSupervisedConfig) -> PhotoFolder | None:

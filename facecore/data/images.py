@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pathlib
 import struct
-import tempfile
 import warnings
 import zlib
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+
+from facecore.mesh._files import write_atomically
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"})
 MAX_PIXELS = 80_000_000  # below Pillow's own warning; 80 million RGB floats are 1 GB
@@ -23,6 +25,11 @@ def is_image_file(path: str | os.PathLike[str]) -> bool:
     """Whether the name ends like a picture's (`IMAGE_SUFFIXES`) and is not hidden; the content is not looked at."""
     name = pathlib.PurePath(path)
     return name.suffix.lower() in IMAGE_SUFFIXES and not name.name.startswith(".")
+
+
+def is_grey(image: torch.Tensor) -> bool:
+    """Whether the three channels of a picture [3, H, W] are equal."""
+    return bool((image[0] == image[1]).all() and (image[1] == image[2]).all())
 
 
 def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
@@ -68,16 +75,9 @@ def write_png(path: str | os.PathLike[str], image: torch.Tensor) -> None:
         raise ValueError("image must be finite, got NaN or infinity")
     bytes_ = (values.clamp(0, 1) * 255).round().to(torch.uint8)
     array = np.ascontiguousarray(bytes_.permute(1, 2, 0).numpy() if image.ndim == 3 else bytes_.numpy())
-    path = pathlib.Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".png", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            Image.fromarray(array).save(file, format="PNG")
-        os.chmod(temporary, 0o644)  # mkstemp makes files that only the owner can read
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    content = io.BytesIO()
+    Image.fromarray(array).save(content, format="PNG")
+    write_atomically(path, content.getvalue())
 
 
 class _Refused(Exception):

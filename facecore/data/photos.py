@@ -15,7 +15,7 @@ from facecore.data.augmentation import NO_AUGMENTATION, Augmentation, padded, wa
 from facecore.data.batches import PhotoBatch
 from facecore.data.crop import BOX_FACTOR, FaceCrop
 from facecore.data.identities import IdentitySampler, folder_identities, number, table_identities
-from facecore.data.images import is_image_file, read_image
+from facecore.data.images import is_grey, is_image_file, read_image
 from facecore.data.landmarks import Landmarks, LandmarkSource
 from facecore.data.random import sample_generator
 from facecore.losses import skin_probability
@@ -190,8 +190,7 @@ class PhotoFolder:
         """Where the mask may be 1, [H, W] of the picture, and what decides within: `file`, `grey` (all), `skin`."""
         mask_path = self._mask_path(path)
         if mask_path is None:
-            grey = bool((image[0] == image[1]).all() and (image[1] == image[2]).all())
-            return torch.ones_like(image[0]), "grey" if grey else "skin"
+            return torch.ones_like(image[0]), "grey" if is_grey(image) else "skin"
         mask = read_image(mask_path).mean(0)
         if mask.shape != image.shape[1:]:
             got, wanted = list(mask.shape), list(image.shape[1:])

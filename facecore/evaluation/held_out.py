@@ -47,8 +47,10 @@ def evaluate_held_out(
     shape_mm, neutral_mm: per-vertex error after similarity alignment. albedo: mean absolute difference over vertices.
     shading: mean absolute difference over the visible face, true normals, predicted light. landmark_percent: mean
     68-point distance / box size (root of width * height of the true points) * 100. `*_mean_face` are the same of the
-    baseline, `*_gain_percent` how much lower the error is.
+    baseline, `*_gain_percent` how much lower the error is. Raises ValueError for a count below 1.
     """
+    if count < 1:
+        raise ValueError(f"count must be at least 1 held-out render, got {count}")
     rows: dict[str, list[torch.Tensor]] = {}
     for start in range(0, count, BATCH):
         batch = renders.batch(torch.arange(start, min(start + BATCH, count)))

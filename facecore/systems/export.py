@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import os
 import pathlib
+import tempfile
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,7 +14,6 @@ import torch
 from facecore.data import FaceCrop, write_png
 from facecore.evaluation.panels import draw_over_picture
 from facecore.mesh import save_glb, save_obj
-from facecore.mesh._files import write_atomically
 from facecore.render import Camera, PerspectiveCamera
 from facecore.systems.reconstruction import Reconstruction
 
@@ -93,7 +92,7 @@ def face_arrays(face: Reconstruction, image: torch.Tensor, crop: FaceCrop) -> di
 def export_face(
     folder: str | os.PathLike[str], name: str, face: Reconstruction, image: torch.Tensor, crop: FaceCrop
 ) -> ExportedFace:
-    """Writes NAME.glb, NAME.obj, NAME.npz and NAME_overlay.png, each whole or not at all.
+    """Writes NAME.glb, NAME.obj, NAME.npz and NAME_overlay.png: all four, or none when the disk is full.
 
     Args:
         folder: exists.
@@ -118,10 +117,15 @@ def export_face(
     bad = [key for key, array in arrays.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
     if bad:
         raise ValueError(f"{name}: the reconstruction has NaN or infinity in {', '.join(bad)}; nothing was written")
-    save_glb(files.glb, face.vertices[0], face.triangles, face.albedo[0])
-    save_obj(files.obj, face.vertices[0], face.triangles, face.albedo[0])
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # mypy takes the arrays for allow_pickle
-    write_atomically(files.npz, buffer.getvalue())
-    write_png(files.overlay, draw_over_picture(face, image, crop))
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder) as unfinished:
+            parts = [pathlib.Path(unfinished) / path.name for path in (files.glb, files.obj, files.npz, files.overlay)]
+            save_glb(parts[0], face.vertices[0], face.triangles, face.albedo[0])
+            save_obj(parts[1], face.vertices[0], face.triangles, face.albedo[0])
+            np.savez_compressed(parts[2], **arrays)  # type: ignore[arg-type]  # mypy takes the arrays for allow_pickle
+            write_png(parts[3], draw_over_picture(face, image, crop))
+            for part in parts:
+                os.replace(part, folder / part.name)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder / f"{name}.*")) from error
     return files

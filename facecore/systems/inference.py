@@ -7,16 +7,16 @@ import pathlib
 
 import torch
 
-from facecore.data import FaceCrop, Landmarks, LandmarkSource, read_image
+from facecore.data import FaceCrop, Landmarks, LandmarkSource, five_points, read_image
+from facecore.data.images import is_grey
 from facecore.losses import skin_probability
 from facecore.morphable import MorphableModel
 from facecore.render import fit_weak_perspective, pixel_to_ndc
 from facecore.systems.parameterization import CodeParameters, CoefficientParameters, FaceParameters
-from facecore.systems.refinement import Observation, Progress, Refined, refine
+from facecore.systems.refinement import Observation, Progress, Refined, refine, typical_light
 from facecore.systems.semi_supervised import SemiSupervised
 
 SKIN_THRESHOLD = 0.5  # METHODS 2.3, masks
-AMBIENT = 0.8  # light of the mean face before refinement: the offset of METHODS 1.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,9 +60,14 @@ def find_faces(
 
 
 def observe(faces: list[FaceInput], size: int) -> Observation:
-    """Crops of one size with masks and landmarks, as refinement takes them."""
+    """Crops of one size with masks and landmarks, as refinement takes them.
+
+    Without a mask of its own, a face has the skin-probability mask; a grey picture, which has no skin colour, counts
+    whole. Nothing outside the picture counts.
+    """
     images = torch.stack([face.cropped(size) for face in faces])
     mask = (skin_probability(images) > SKIN_THRESHOLD).to(images.dtype)
+    mask[torch.tensor([is_grey(face.image) for face in faces])] = 1.0
     n = len(faces)
     points, weight = torch.zeros(n, 68, 2), torch.zeros(n, 68)
     five, five_weight = torch.zeros(n, 5, 2), torch.zeros(n, 5)
@@ -83,22 +88,19 @@ def observe(faces: list[FaceInput], size: int) -> Observation:
 
 def start_from_mean_face(model: MorphableModel, observation: Observation) -> CoefficientParameters:
     """The mean face of the model posed by the landmarks; a face without landmarks looks straight ahead."""
-    n, size = len(observation.images), observation.images.shape[-1]
+    n, (height, width) = len(observation.images), observation.images.shape[-2:]
     mean = model.mean_shape()[model.landmarks68]
-    eyes, mouth = (mean[36] + mean[39]) / 2, mean[48]
-    five = torch.stack([eyes, (mean[42] + mean[45]) / 2, mean[30], mouth, mean[54]])
-    pose = torch.zeros(n, 6)
+    five = five_points(mean)
+    pose = torch.zeros(n, 6).to(observation.images)
     for i in range(n):
         for points, pixels, weight in (
             (mean, observation.landmarks[i], observation.landmark_weight[i]),
             (five, observation.five_points[i], observation.five_point_weight[i]),
         ):
             if bool(weight.any()):
-                ndc = pixel_to_ndc(pixels[None], size, size)
+                ndc = pixel_to_ndc(pixels[None], height, width)
                 pose[i] = fit_weak_perspective(points[None].float(), ndc, weight[None])[0]
-    light = torch.zeros(n, 9, 3)
-    light[:, 0] = AMBIENT
-    return CoefficientParameters(model, pose, light)
+    return CoefficientParameters(model, pose, typical_light(pose.new_zeros(n, 9, 3)))
 
 
 def reconstruct_faces(

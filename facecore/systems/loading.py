@@ -30,7 +30,7 @@ def load(path: str | pathlib.Path, device: torch.device | str = "cpu") -> SemiSu
             config, FaceAssets.from_tensors(checkpoint.tensors["assets"], checkpoint.plain["assets"])
         )
         system.load_state_dict(checkpoint.tensors["model"])
-    except (KeyError, RuntimeError, TypeError) as error:
-        reason = str(error).splitlines()[0]
+    except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
         raise ValueError(f"the checkpoint {path} is damaged or of another version: {reason}") from error
     return system.to(device).eval()

@@ -11,6 +11,7 @@ import torch
 from facecore import losses
 from facecore.data import five_points
 from facecore.ops import sh_shading
+from facecore.ops._library import check_tensor
 from facecore.render import Renderer, Rendering, WeakPerspectiveCamera, pixel_to_ndc
 from facecore.systems.parameterization import FaceParameters
 from facecore.systems.reconstruction import Reconstruction
@@ -18,7 +19,14 @@ from facecore.systems.reconstruction import Reconstruction
 LANDMARK_NOISE = 0.012  # NDC, 1 % of a face that fills 1.2 of the crop's 2 units: the sigma_px of METHODS 3
 CONTOUR_WEIGHT = 0.3  # of points 0-16: detectors put them on the silhouette, which is another place on a turned head
 GEOMETRY_SHARE = 0.4  # of the steps: landmarks alone, before pixels join
-LIGHT_RIDGE = 0.01  # of the closed-form light, per pixel, on the bands above 0
+LIGHT_RIDGE = 0.05  # of the closed-form light, per pixel, towards typical light
+# Typical effective light: shading near 1, no direction. Without it a bright light on a dark albedo explains a picture
+# as well as a dim light on a light one; standard deviation of one coefficient.
+LIGHT_AMBIENT, LIGHT_STD = 1.1, 0.3
+
+
+class Diverged(RuntimeError):
+    """The objective became NaN or infinite."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +46,11 @@ class Progress(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Observation:
-    """What the photographs show. images [N, 3, H, W] in [0, 1]; mask [N, H, W], visible face skin; landmarks in pixels
-    with weights, 0 = unknown: 68 points [N, 68, 2] and 5 points [N, 5, 2]."""
+    """What the photographs show: floating point. Raises ValueError for other shapes or dtypes.
+
+    images: [N, 3, H, W] in [0, 1]. mask: [N, H, W], visible face skin. Landmarks in pixels of the images, each with a
+    weight, 0 = unknown: 68 points [N, 68, 2] and 5 points [N, 5, 2].
+    """
 
     images: torch.Tensor
     mask: torch.Tensor
@@ -47,6 +58,17 @@ class Observation:
     landmark_weight: torch.Tensor
     five_points: torch.Tensor
     five_point_weight: torch.Tensor
+
+    def __post_init__(self) -> None:
+        sizes = check_tensor("images", self.images, ("N", 3, "H", "W"))
+        for name, shape in (
+            ("mask", ("N", "H", "W")),
+            ("landmarks", ("N", 68, 2)),
+            ("landmark_weight", ("N", 68)),
+            ("five_points", ("N", 5, 2)),
+            ("five_point_weight", ("N", 5)),
+        ):
+            check_tensor(name, getattr(self, name), shape, like=self.images, sizes=sizes)
 
     def landmarks_ndc(self) -> torch.Tensor:
         return pixel_to_ndc(self.landmarks, *self.images.shape[-2:])
@@ -65,7 +87,10 @@ class Refined:
 
 
 def photometric_error(rendering: Rendering, images: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean absolute colour difference over the mask, [N] in [0, 1]; a mask pixel that nothing covers counts as 1."""
+    """Mean absolute colour difference over the mask, [N] in [0, 1]; a mask pixel that nothing covers counts as 1.
+
+    An empty mask gives 0.
+    """
     difference = (rendering.image.clamp(0, 1) - images).abs().mean(1)
     difference = torch.where(rendering.alpha > 0, difference, torch.ones_like(difference))
     return (difference * mask).sum((1, 2)) / mask.sum((1, 2)).clamp_min(1)
@@ -82,7 +107,8 @@ def refine(
 
     The first 40 % of the steps fit the landmarks alone (nothing is rendered); then the light is solved for in closed
     form and all parameters follow landmarks and pixels together. The mask is frozen: the observation's, inside the
-    coverage of the face as it comes in. Deterministic on a CPU. Raises ValueError for a negative number of steps.
+    coverage of the face as it comes in. Deterministic on a CPU. Raises ValueError for a negative number of steps,
+    Diverged when the objective is not finite.
     """
     if iterations < 0:
         raise ValueError(f"iterations must be at least 0, got {iterations}")
@@ -127,7 +153,8 @@ def _geometry_loss(face: FaceParameters, observation: Observation, weights: Refi
     squared = (predicted - observation.landmarks_ndc()).square().sum(-1) * observation.landmark_weight * trust
     squared5 = (five_points(predicted) - observation.five_points_ndc()).square().sum(-1) * observation.five_point_weight
     misfit = (squared.sum() + squared5.sum()) / LANDMARK_NOISE**2
-    return weights.landmark * misfit + weights.prior * face.penalty()
+    light = ((face.sh_coefficients - typical_light(face.sh_coefficients)) / LIGHT_STD).square().sum()
+    return weights.landmark * misfit + weights.prior * (face.penalty() + light)
 
 
 def _descend(
@@ -143,20 +170,29 @@ def _descend(
     if steps == 0:
         return
     parameters = face.parameters()
+    tensors = [tensor for tensor, _ in parameters]
     optimizer = torch.optim.Adam(
         [{"params": [tensor], "lr": weights.learning_rate * rate} for tensor, rate in parameters], betas=(0.9, 0.99)
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for step in range(steps):
-        optimizer.zero_grad(set_to_none=True)
         value = loss()
         if not bool(torch.isfinite(value)):
-            raise RuntimeError("the refinement diverged; use fewer steps, or check that the landmarks fit the picture")
-        value.backward()
+            raise Diverged("the refinement diverged; use fewer steps, or check that the landmarks fit the picture")
+        # Not value.backward(): the networks of a trained system need no gradients.
+        for tensor, gradient in zip(tensors, torch.autograd.grad(value, tensors)):
+            tensor.grad = gradient
         optimizer.step()
         schedule.step()
         if progress is not None:
             progress(done + step + 1, total, float(value.detach()))
+
+
+def typical_light(like: torch.Tensor) -> torch.Tensor:
+    """White light of LIGHT_AMBIENT on band 0, [N, 9, 3], for as many faces as `like`."""
+    light = torch.zeros_like(like)
+    light[:, 0] = LIGHT_AMBIENT
+    return light.detach()
 
 
 @torch.no_grad()
@@ -169,11 +205,13 @@ def _solve_light(renderer: Renderer, face: FaceParameters, images: torch.Tensor,
     unit = torch.eye(9, dtype=images.dtype, device=images.device)
     basis = torch.stack([sh_shading(normals, unit[b].view(1, 9, 1).expand(n, 9, 3))[..., 0] for b in range(9)], -1)
     share = (region / region.sum((1, 2), keepdim=True).clamp_min(1)).flatten(1)[..., None]
-    ridge = torch.diag(torch.tensor([1e-4] + [LIGHT_RIDGE] * 8, dtype=torch.float64, device=images.device))
+    ridge = LIGHT_RIDGE * torch.eye(9, dtype=torch.float64, device=images.device)
+    typical = typical_light(face.sh_coefficients).double()
     solutions = []
     for channel in range(3):
         design = (basis * rendering.albedo[:, channel].flatten(1)[..., None]).double()
         target = images[:, channel].flatten(1)[..., None].double()
         weighted = (design * share).transpose(1, 2)
-        solutions.append(torch.linalg.solve(weighted @ design + ridge, weighted @ target))
+        pull = ridge @ typical[:, :, channel : channel + 1]
+        solutions.append(torch.linalg.solve(weighted @ design + ridge, weighted @ target + pull))
     face.sh_coefficients.copy_(torch.cat(solutions, -1))

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import yaml
 
+from facecore.mesh._files import write_atomically
+
 T = TypeVar("T")
 
 
@@ -116,7 +118,7 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
             if value in typing.get_args(option):
                 return value
         elif origin is tuple and isinstance(value, (list, tuple)):
-            return tuple(value)
+            return tuple(_coerce(item, typing.get_args(option)[0], where) for item in value)
         elif origin is pathlib.Path and isinstance(value, str):
             return pathlib.Path(value)
         elif origin is float and isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -155,6 +157,4 @@ def read_yaml(path: pathlib.Path) -> Any:
 def write_yaml(path: pathlib.Path, config: Any) -> None:
     """The resolved configuration, as a file that --config takes."""
     text = yaml.safe_dump(to_plain(config), sort_keys=False)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    write_atomically(path, text.encode())
