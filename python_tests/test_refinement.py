@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import statistics
-import warnings
 
 import pytest
 import torch
@@ -328,9 +327,7 @@ def test_real_photographs(data_dir):
             cropped = find_faces(path, source, size, masks=None, assume_cropped=True)
             assert len(cropped) == 1 and cropped[0].landmarks is None
     assert len(faces) > 60
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        ict = load_model(data_dir / "ict_facekit.npz")
+    ict = load_model(data_dir / "ict_facekit.npz")
     held_out = torch.arange(17, 68)[::4]
     errors, falls = [], []
     for face in [face for face in faces if face.landmarks is not None and face.landmarks.kind == "68"][::3]:

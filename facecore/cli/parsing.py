@@ -22,6 +22,15 @@ def parse_options(kind: Any, argv: list[str], *, prog: str, description: str, **
     except SystemExit as end:
         if not end.code:
             raise
-        framed = [line.strip(_FRAME) for line in complaint.getvalue().splitlines() if line.startswith("│")]
-        reason = "; ".join(filter(None, " ".join(line or "\n" for line in framed).split(" \n ")))
-        raise UsageError(reason or complaint.getvalue()) from None
+        raise UsageError(_one_line(complaint.getvalue())) from None
+
+
+def _one_line(framed: str) -> str:
+    """tyro's box (a title, paragraphs between rules; drawn in ASCII where the terminal knows no more) as one line."""
+    paragraphs: list[list[str]] = [[]]
+    for line in (line.strip(_FRAME) for line in framed.splitlines()[1:]):
+        if line.strip("-"):
+            paragraphs[-1].append(line)
+        else:
+            paragraphs.append([])
+    return "; ".join(" ".join(lines) for lines in paragraphs if lines) or framed

@@ -136,7 +136,9 @@ class Reconstruct:
             raise UsageError(f"--model {self.model}: no such file or folder; give 'procedural' or a morphable model")
         from facecore.morphable import load as load_model
 
-        return load_model(self.model)
+        model = load_model(self.model)
+        _ = model.mesh  # warns of a topology that is not as it should be
+        return model
 
     def summary(self) -> str:
         start = f"the mean face of {self.model}" if self.checkpoint is None else self.checkpoint.name
