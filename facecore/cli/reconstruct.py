@@ -51,7 +51,7 @@ class Reconstruct:
     assume_cropped: bool = False
     """Take a picture without landmarks as a face that fills it, instead of refusing it."""
     size: int = 160
-    """Side of the crop on which pixels are compared, at least 32."""
+    """Side of the crop on which pixels are compared, 32 to 1024."""
 
     def run(self) -> int:
         """0 when every face was written; 1 when a picture was refused (the others are written)."""
