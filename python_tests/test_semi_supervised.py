@@ -13,9 +13,12 @@ import pytest
 import torch
 
 from facecore import systems
+from facecore.data import LabelledRenders
 from facecore.morphable import load as load_model
+from facecore.systems.semi_supervised import Codes
 from facecore.systems.semi_supervised_config import PRESETS, SemiSupervisedConfig
 from facecore.systems.semi_supervised_training import SemiSupervisedTrainer
+from facecore.systems.semi_supervised_warmup import SIMILARITY_SHARE, CodeEmbedding
 from facecore.training.checkpoint import Checkpoint
 from facecore.training.config import overlay
 
@@ -30,7 +33,13 @@ TINY = {
         "albedo_channels": [8, 8, 8],
         "critic_channels": [8, 8],
     },
-    "stages": {"warmup_iterations": 2, "hybrid_iterations": 4},
+    "stages": {
+        "decoder_iterations": 1,
+        "encoder_iterations": 1,
+        "encoder_batch": 4,
+        "warmup_iterations": 2,
+        "hybrid_iterations": 4,
+    },
     "data": {"labelled_batch": 4, "photo_batch": 2},
     "run": {"validation_size": 4, "validate_every": 100, "checkpoint_every": 2, "log_every": 1},
 }
@@ -74,7 +83,7 @@ def test_neutral_face_is_the_zero_expression_code(trainer):
 
 def test_every_term_moves_what_it_should(trainer):
     """Each loss reaches its decoder or head; the generator step leaves the discriminator's gradients alone."""
-    terms = trainer.step(2)  # stage B
+    terms = trainer.step(4)  # stage B
     names = {"shape", "pair", "reconstruction", "smoothness", "symmetry", "landmark", "adversarial", "critic", "total"}
     assert names <= set(terms)
     gradients = {name: p.grad for name, p in trainer.system.named_parameters() if p.grad is not None}
@@ -84,10 +93,77 @@ def test_every_term_moves_what_it_should(trainer):
     assert any(n.startswith("albedo_decoder") for n in gradients)
 
 
+def test_stages_follow_each_other(trainer):
+    """Stage 0 moves the decoders alone, the encoder's stage the encoder and its heads alone."""
+
+    def moved(iteration: int) -> set[str]:
+        before = {name: p.detach().clone() for name, p in trainer.system.named_parameters()}
+        trainer.step(iteration)
+        return {name.split(".")[0] for name, p in trainer.system.named_parameters() if not p.equal(before[name])}
+
+    assert moved(0) == {"shape_decoder", "albedo_decoder"}
+    assert moved(1) == {"encoder", "identity_head", "expression_head", "pose_head", "light_head"}
+    assert moved(2) >= {"encoder", "shape_decoder", "albedo_decoder"} and "discriminator" not in moved(3)
+    assert "discriminator" in moved(4)
+
+
+def test_code_embedding_keeps_every_coefficient(morphable):
+    size = morphable.num_albedo + morphable.num_identity
+    embedding = CodeEmbedding(morphable, size, morphable.num_expression, seed=0)
+    sample = morphable.sample(5, torch.Generator().manual_seed(0))
+    identity, expression = embedding.codes(*sample)
+    codes = Codes(identity, expression, torch.zeros(5, 6), torch.zeros(5, 27))
+    albedo, shape = embedding.decoded(codes)
+    prior = morphable.prior
+    torch.testing.assert_close(albedo, sample.albedo, rtol=0, atol=1e-5)  # rounding of orthonormal maps
+    torch.testing.assert_close(shape[:, : morphable.num_identity], sample.identity, rtol=0, atol=1e-5)
+    weights = shape[:, morphable.num_identity :] * prior.expression_std
+    torch.testing.assert_close(weights, sample.expression, rtol=0, atol=1e-5)
+    expected = morphable.shape(sample.identity, sample.expression)[:, morphable.landmarks68]
+    torch.testing.assert_close(embedding.landmarks(codes), expected, rtol=0, atol=1e-3)  # mm
+    zero = embedding.codes(sample.identity, torch.zeros_like(sample.expression), sample.albedo)[1]
+    assert not zero.any()  # the neutral face is code 0
+
+
+def test_code_term_is_the_error_of_what_the_codes_make(morphable):
+    """Against decoding by the model, for a difference that no similarity undoes and for a pure change of size."""
+    embedding = CodeEmbedding(morphable, 200, 64, seed=0)
+    zero = torch.zeros(1, morphable.num_identity), torch.zeros(1, morphable.num_expression)
+    batch = LabelledRenders(morphable, 16, 16, seed=1).batch(torch.arange(1))
+    batch = dataclasses.replace(
+        batch, identity=zero[0], expression=zero[1], albedo=torch.zeros(1, morphable.num_albedo)
+    )
+
+    def term(identity, albedo):
+        codes = embedding.codes(identity, zero[1], albedo)
+        return float(embedding.code_term(Codes(*codes, torch.zeros(1, 6), torch.zeros(1, 27)), batch))
+
+    assert term(zero[0], batch.albedo) == 0
+    albedo = torch.randn(1, morphable.num_albedo, generator=torch.Generator().manual_seed(3))
+    difference = (morphable.albedo(albedo) - morphable.albedo(batch.albedo)).square().sum()
+    variance = morphable.require("albedo_basis").square().sum()
+    assert term(zero[0], albedo) == pytest.approx(float(difference / variance), rel=1e-4)
+    identity = torch.zeros_like(zero[0])
+    identity[0, 5] = 1.0
+    shape = (morphable.shape(identity) - morphable.mean_neutral()).flatten().double()
+    points = morphable.mean_neutral().double()
+    axes = [axis.expand_as(points) for axis in torch.eye(3, dtype=torch.float64)]
+    moves = torch.stack([t.flatten() for t in (*axes, *(torch.linalg.cross(a, points) for a in axes), points)], 1)
+    along = moves @ torch.linalg.lstsq(moves, shape[:, None]).solution[:, 0]
+    scale = torch.cat(
+        [morphable.identity_basis, morphable.expression_basis * morphable.prior.expression_std[:, None, None]]
+    )
+    gram = scale.double().flatten(1)
+    tangent = torch.linalg.qr(moves)[0]
+    total = gram.square().sum() - (1 - SIMILARITY_SHARE) * (gram @ tangent).square().sum()
+    expected = ((shape - along).square().sum() + SIMILARITY_SHARE * along.square().sum()) / total
+    assert term(identity, batch.albedo) == pytest.approx(float(expected), rel=1e-3)
+
+
 def test_an_odd_labelled_half_is_refused(morphable):
     trainer = SemiSupervisedTrainer(overlay(tiny(), {"data": {"labelled_batch": 3}}), morphable, None)
     with pytest.raises(ValueError, match="must be even to make pairs, got 3"):
-        trainer.step(0)
+        trainer.step(2)
 
 
 def test_reconstruct_needs_eval_mode_and_the_right_size(trainer):

@@ -76,12 +76,22 @@ class LossWeights:
     """Beyond the paper: shading of the labelled half, mean squared difference over directions."""
     labelled_pose: float = 0.0
     """Beyond the paper: pose code of the labelled half, mean squared difference."""
+    labelled_code: float = 0.0
+    """Beyond the paper: c_id and c_exp of the labelled half against the embedded coefficients, by what they make."""
 
 
 @dataclasses.dataclass(frozen=True)
 class StageConfig:
     """Stages of METHODS 2.3 and both optimisers."""
 
+    decoder_iterations: int = 0
+    """Stage 0, beyond the paper: the decoders alone, from embedded coefficients of random faces."""
+    decoder_learning_rate: float = 2e-3
+    """Adam in stage 0."""
+    encoder_iterations: int = 0
+    """After stage 0, beyond the paper: the encoder alone, on the coefficients, landmarks, pose and light of renders."""
+    encoder_batch: int = 32
+    """Renders in each of its batches."""
     warmup_iterations: int = 20_000
     """Stage A: the labelled half with L_shp, L_pair, L_lmk."""
     hybrid_iterations: int = 200_000
@@ -114,14 +124,14 @@ def preset(name: Preset) -> SemiSupervisedConfig:
     return PRESETS[name]
 
 
-_SMALL_WEIGHTS = LossWeights(labelled_albedo=2.0, labelled_light=2.0, labelled_pose=2.0)
+_SMALL_WEIGHTS = LossWeights(labelled_albedo=2.0, labelled_light=2.0, labelled_pose=0.5, labelled_code=1.0)
 
 PRESETS: dict[str, SemiSupervisedConfig] = {
     "paper": SemiSupervisedConfig(),
     "small": SemiSupervisedConfig(
         model=ModelConfig(
             morphable="ict",
-            image_size=96,
+            image_size=64,
             encoder_depth=18,
             shape_channels=(64, 64, 48, 32, 16),
             albedo_channels=(32, 32, 32, 16, 16),
@@ -131,7 +141,12 @@ PRESETS: dict[str, SemiSupervisedConfig] = {
         ),
         weights=_SMALL_WEIGHTS,
         stages=StageConfig(
-            warmup_iterations=600, hybrid_iterations=1400, learning_rate=5e-4, schedule="cosine", clip_norm=10.0
+            decoder_iterations=400,
+            encoder_iterations=2400,
+            warmup_iterations=0,
+            hybrid_iterations=500,
+            learning_rate=7e-4,
+            schedule="cosine",
         ),
         data=DataConfig(labelled_batch=16, photo_batch=8),
         run=RunConfig(validate_every=500, checkpoint_every=200),
@@ -142,8 +157,8 @@ PRESETS: dict[str, SemiSupervisedConfig] = {
             num_vertices=2500,
             image_size=64,
             encoder_depth=18,
-            identity_size=64,
-            expression_size=32,
+            identity_size=96,
+            expression_size=48,
             shape_channels=(32, 32, 24, 16),
             albedo_channels=(32, 24, 16, 16),
             critic_channels=(16, 16, 32),
@@ -152,7 +167,12 @@ PRESETS: dict[str, SemiSupervisedConfig] = {
         ),
         weights=_SMALL_WEIGHTS,
         stages=StageConfig(
-            warmup_iterations=150, hybrid_iterations=350, learning_rate=5e-4, schedule="cosine", clip_norm=10.0
+            decoder_iterations=150,
+            encoder_iterations=250,
+            warmup_iterations=0,
+            hybrid_iterations=120,
+            learning_rate=7e-4,
+            schedule="cosine",
         ),
         data=DataConfig(labelled_batch=16, photo_batch=8),
         run=RunConfig(validate_every=250, validation_size=64, checkpoint_every=100),

@@ -13,7 +13,7 @@ from facecore.data import LabelledBatch, PhotoBatch, five_points
 from facecore.morphable import MorphableModel
 from facecore.ops import sh_shading
 from facecore.render import pixel_to_ndc
-from facecore.systems.semi_supervised import POSE_SIZE, Codes, Estimate, SemiSupervised
+from facecore.systems.semi_supervised import Codes, Estimate, SemiSupervised
 from facecore.systems.semi_supervised_config import LossWeights
 
 Terms = dict[str, torch.Tensor]
@@ -60,7 +60,7 @@ class Truth:
 
 
 def labelled_terms(
-    system: SemiSupervised, codes: Codes, estimate: Estimate, batch: LabelledBatch, truth: Truth, weights: LossWeights
+    system: SemiSupervised, codes: Codes, estimate: Estimate, batch: LabelledBatch, truth: Truth
 ) -> Terms:
     """L_shp, L_pair and the terms beyond the paper, for the labelled half.
 
@@ -71,16 +71,23 @@ def labelled_terms(
     paired = system.decode_displacement(
         codes.identity.repeat(2, 1), torch.cat([codes.expression[truth.swap], torch.zeros_like(codes.expression)])
     )
-    terms = {
+    return {
         "shape": losses.shape_loss(displacement, truth.own),
         "pair": losses.shape_loss(paired[:n], truth.swapped) + losses.shape_loss(paired[n:], truth.neutral),
-        "labelled_pose": (codes.pose - batch.pose).square().mean() * POSE_SIZE,
+        "labelled_pose": pose_term(codes, batch),
+        "labelled_light": light_term(codes, batch),
     }
-    if weights.labelled_light:
-        normals = light_directions(codes.light).expand(n, -1, -1)
-        shading = sh_shading(normals, codes.sh_coefficients)
-        terms["labelled_light"] = functional.mse_loss(shading, sh_shading(normals, batch.sh_coefficients))
-    return terms
+
+
+def pose_term(codes: Codes, batch: LabelledBatch) -> torch.Tensor:
+    """Squared difference of the pose codes, mean over the pictures."""
+    return (codes.pose - batch.pose).square().sum(1).mean()
+
+
+def light_term(codes: Codes, batch: LabelledBatch) -> torch.Tensor:
+    """Mean squared difference of the shading over the hemisphere that faces the camera."""
+    normals = light_directions(codes.light).expand(len(batch.pose), -1, -1)
+    return functional.mse_loss(sh_shading(normals, codes.sh_coefficients), sh_shading(normals, batch.sh_coefficients))
 
 
 def albedo_term(estimate: Estimate, batch: LabelledBatch, model: MorphableModel) -> torch.Tensor:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import nn
 
 from facecore import losses
-from facecore.data import LabelledRenders, PhotoBatch, PhotoFolder, sample_generator
+from facecore.data import LabelledBatch, LabelledRenders, PhotoBatch, PhotoFolder, sample_generator
 from facecore.evaluation.held_out import Baseline, evaluate_held_out
 from facecore.morphable import MorphableModel
 from facecore.systems.assets import FaceAssets
@@ -25,6 +24,7 @@ from facecore.systems.semi_supervised_losses import (
     picture_terms,
     weighted_total,
 )
+from facecore.systems.semi_supervised_warmup import CodeEmbedding, decoder_terms, encoder_terms
 from facecore.training.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors
 from facecore.training.config import config_hash, to_plain
 from facecore.training.loop import check_finite
@@ -45,6 +45,10 @@ class SemiSupervisedTrainer:
         torch.manual_seed(seed)
         assets = FaceAssets.from_morphable(morphable, config.model.factors)
         self.system = SemiSupervised(config.model, assets).to(self.device)
+        if config.stages.decoder_iterations:  # code 0 is then the mean face: the encoder starts there
+            for head in (self.system.identity_head, self.system.expression_head):
+                nn.init.zeros_(head.weight)
+                nn.init.zeros_(head.bias)
         num_identities = photos.num_identities if photos is not None else 0
         self.identity_loss = (
             IdentityLoss(config.model.identity_size, num_identities).to(self.device) if num_identities > 1 else None
@@ -59,17 +63,30 @@ class SemiSupervisedTrainer:
         stages = config.stages
         self.optimizer = torch.optim.Adam(self.model_parameters, lr=stages.learning_rate, fused=True)
         self.critic_optimizer = torch.optim.RMSprop(self.critic_parameters, lr=stages.critic_learning_rate)
-        self.total_iterations = stages.warmup_iterations + stages.hybrid_iterations
+        self.embedding = CodeEmbedding(self.morphable, config.model.identity_size, config.model.expression_size, seed)
+        self.total_iterations = (
+            stages.decoder_iterations + stages.encoder_iterations + stages.warmup_iterations + stages.hybrid_iterations
+        )
         self.images_per_iteration = config.data.labelled_batch + (config.data.photo_batch if photos else 0)
 
     def step(self, iteration: int) -> dict[str, torch.Tensor]:
         """One model step and, in stage B, the discriminator's steps before it."""
-        hybrid = iteration >= self.config.stages.warmup_iterations
+        stages = self.config.stages
+        hybrid = iteration >= self.total_iterations - stages.hybrid_iterations
         self.system.train()
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(iteration)
         self.optimizer.zero_grad(set_to_none=True)
-        terms, displacement = self._hybrid_terms(iteration) if hybrid else self._warmup_terms(iteration)
+        if iteration < stages.decoder_iterations:
+            count, seed = self.config.data.labelled_batch, self.config.run.seed
+            terms = decoder_terms(self.system, self.morphable, self.embedding, count, seed, iteration)
+        elif iteration < stages.decoder_iterations + stages.encoder_iterations:
+            batch = self._labelled(iteration, stages.encoder_batch)
+            terms = encoder_terms(self.system, self.embedding, self.system.encode(batch.image), batch)
+        elif not hybrid:
+            terms = self._warmup_terms(iteration)
+        else:
+            terms, displacement = self._hybrid_terms(iteration)
         if hybrid and self.config.weights.adversarial:
             critic = self._critic_steps(displacement.detach(), iteration)
             self.system.discriminator.requires_grad_(False)
@@ -84,16 +101,17 @@ class SemiSupervisedTrainer:
         reported = {name: value.detach() for name, value in terms.items()} | {"total": total.detach()}
         return reported | ({"critic": critic} if "adversarial" in terms else {})
 
-    def _warmup_terms(self, iteration: int) -> tuple[Terms, torch.Tensor]:
+    def _warmup_terms(self, iteration: int) -> Terms:
         """Stage A: the labelled half with L_shp, L_pair, L_lmk; nothing is rendered in the loss."""
         batch = self._labelled(iteration)
         codes = self.system.encode(batch.image)
         estimate = self.system.decode(codes)
         truth = Truth.of(batch, self.morphable, self.system)
-        terms = labelled_terms(self.system, codes, estimate, batch, truth, self.config.weights)
+        terms = labelled_terms(self.system, codes, estimate, batch, truth)
         terms["labelled_albedo"] = albedo_term(estimate, batch, self.morphable)
+        terms["labelled_code"] = self.embedding.code_term(codes, batch)
         terms["landmark"] = landmark_term(self.system, estimate, batch, self.config.model.image_size)
-        return terms, estimate.vertices
+        return terms
 
     def _hybrid_terms(self, iteration: int) -> tuple[Terms, torch.Tensor]:
         """Stage B: labelled renders and photographs through the encoder together, every term."""
@@ -108,9 +126,10 @@ class SemiSupervisedTrainer:
         estimate = system.decode(codes)
         labelled = system.slice(estimate, slice(0, n))
         truth = Truth.of(batch, self.morphable, system)
-        terms = labelled_terms(system, codes[:n], labelled, batch, truth, config.weights)
+        terms = labelled_terms(system, codes[:n], labelled, batch, truth)
         terms |= picture_terms(system, estimate, images, masks, config.weights)
         terms["labelled_albedo"] = albedo_term(labelled, batch, self.morphable)
+        terms["labelled_code"] = self.embedding.code_term(codes[:n], batch)
         landmark = landmark_term(system, labelled, batch, size) * n
         if photos is not None:
             unlabelled = system.slice(estimate, slice(n, None))
@@ -135,9 +154,12 @@ class SemiSupervisedTrainer:
             self.critic_optimizer.step()
         return loss.detach()
 
-    def _labelled(self, iteration: int) -> Any:
-        count = self.config.data.labelled_batch
-        return self.renders.batch(torch.arange(iteration * count, (iteration + 1) * count))
+    def _labelled(self, iteration: int, count: int | None = None) -> LabelledBatch:
+        """Renders that no other iteration sees: each iteration owns a stretch of the sample numbers."""
+        config = self.config
+        stride = max(config.data.labelled_batch, config.stages.encoder_batch)
+        first = iteration * stride
+        return self.renders.batch(torch.arange(first, first + (count or config.data.labelled_batch)))
 
     def _photos(self, iteration: int) -> PhotoBatch | None:
         if self.photos is None:
@@ -150,9 +172,12 @@ class SemiSupervisedTrainer:
 
     def _learning_rate(self, iteration: int) -> float:
         stages = self.config.stages
+        if iteration < stages.decoder_iterations:
+            return stages.decoder_learning_rate
         if stages.schedule == "constant":
             return stages.learning_rate
-        half = 0.5 * (1 + math.cos(math.pi * iteration / self.total_iterations))
+        progress = (iteration - stages.decoder_iterations) / (self.total_iterations - stages.decoder_iterations)
+        half = 0.5 * (1 + math.cos(math.pi * progress))
         return stages.learning_rate * (FINAL_RATE + (1 - FINAL_RATE) * half)
 
     @torch.no_grad()

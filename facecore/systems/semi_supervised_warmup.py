@@ -1,0 +1,139 @@
+"""Stages before the paper's own: decoders, then encoder learn the morphable model's coefficients, cheaply and apart.
+
+From random weights the encoder gets no useful gradient until the decoders answer to their codes, and the decoders none
+until the codes say something: at first neither moves (the paper's 20k warm-up iterations pass through that plateau).
+Here coefficients are embedded in the code space. First the decoders learn to decode them (no picture is needed), then
+the encoder to estimate them from renders (nothing is decoded), and the two meet in the stages of METHODS 2.3.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from facecore import losses
+from facecore.data import LabelledBatch, sample_generator
+from facecore.morphable import Coefficients, MorphableModel
+from facecore.render import pixel_to_ndc
+from facecore.systems.semi_supervised import Codes, SemiSupervised
+from facecore.systems.semi_supervised_losses import Terms, light_term, pose_term
+
+SIMILARITY_SHARE = 0.1  # weight of the part of a shape difference that moving, turning and scaling would undo
+
+
+class CodeEmbedding:
+    """Orthonormal maps between whitened coefficients and codes, fixed by the seed.
+
+    c_id holds albedo and identity coefficients (both decoders read it), c_exp expression weights over their standard
+    deviation, so that no expression is code 0. Where a code is shorter, the last modes are left out.
+    """
+
+    def __init__(self, model: MorphableModel, identity_size: int, expression_size: int, seed: int) -> None:
+        self.model = model
+        num_identity = model.num_albedo + model.num_identity
+        self.identity_map = _orthonormal(num_identity, identity_size, seed, "identity").to(model.device)
+        self.expression_map = _orthonormal(model.num_expression, expression_size, seed, "expression").to(model.device)
+        prior = model.prior
+        shape = torch.cat(
+            [
+                model.identity_basis * prior.identity_std[:, None, None],
+                model.expression_basis * prior.expression_std[:, None, None],
+            ]
+        )
+        self._shape_factor = _metric_factor(shape, model.template)
+        self._albedo_factor = _metric_factor(model.require("albedo_basis") * prior.albedo_std[:, None, None], None)
+        self._landmark_basis = shape[:, model.landmarks68]  # [Ki + Ke, 68, 3]
+        self._landmark_neutral = model.mean_neutral()[model.landmarks68]
+
+    def codes(
+        self, identity: torch.Tensor, expression: torch.Tensor, albedo: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Coefficients of N faces -> c_id [N, 128], c_exp [N, 64]."""
+        whitened_albedo, whitened_shape = self._whitened(identity, expression, albedo)
+        count = self.model.num_identity
+        in_identity = torch.cat([whitened_albedo, whitened_shape[:, :count]], 1)
+        return in_identity @ self.identity_map, whitened_shape[:, count:] @ self.expression_map
+
+    def decoded(self, codes: Codes) -> tuple[torch.Tensor, torch.Tensor]:
+        """Codes -> whitened coefficients: albedo [N, Ka], shape (identity, expression) [N, Ki + Ke]."""
+        in_identity = codes.identity @ self.identity_map.T
+        albedo, identity = in_identity.split([self.model.num_albedo, self.model.num_identity], 1)
+        return albedo, torch.cat([identity, codes.expression @ self.expression_map.T], 1)
+
+    def code_term(self, codes: Codes, batch: LabelledBatch) -> torch.Tensor:
+        """Mean squared error of shape and albedo that the codes' coefficients make, each over its variance.
+
+        A quadratic form in the coefficients: nothing is decoded. What a similarity undoes (size above all, which a
+        weak-perspective picture does not show) counts SIMILARITY_SHARE.
+        """
+        albedo, shape = self.decoded(codes)
+        true_albedo, true_shape = self._whitened(batch.identity, batch.expression, batch.albedo)
+        shape_error = ((shape - true_shape) @ self._shape_factor).square().sum(1).mean()
+        return shape_error + ((albedo - true_albedo) @ self._albedo_factor).square().sum(1).mean()
+
+    def landmarks(self, codes: Codes) -> torch.Tensor:
+        """The 68 points of the codes' coefficients, [N, 68, 3] mm."""
+        _, shape = self.decoded(codes)
+        return self._landmark_neutral + torch.einsum("nk,kpc->npc", shape, self._landmark_basis)
+
+    def _whitened(
+        self, identity: torch.Tensor, expression: torch.Tensor, albedo: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        prior = self.model.prior
+        shape = torch.cat([(identity - prior.identity_mean) / prior.identity_std, expression / prior.expression_std], 1)
+        return (albedo - prior.albedo_mean) / prior.albedo_std, shape
+
+
+def encoder_terms(system: SemiSupervised, embedding: CodeEmbedding, codes: Codes, batch: LabelledBatch) -> Terms:
+    """Codes, landmarks, pose and light of a labelled batch, without decoding."""
+    size = system.config.image_size
+    predicted = system.camera(codes.pose).ndc(embedding.landmarks(codes))
+    target = pixel_to_ndc(batch.landmarks, size, size)
+    return {
+        "labelled_code": embedding.code_term(codes, batch),
+        "landmark": losses.landmark_loss(predicted, target) + losses.landmark_structure_loss(predicted, target),
+        "labelled_pose": pose_term(codes, batch),
+        "labelled_light": light_term(codes, batch),
+    }
+
+
+def decoder_terms(
+    system: SemiSupervised, model: MorphableModel, embedding: CodeEmbedding, count: int, seed: int, iteration: int
+) -> Terms:
+    """L_shp and the albedo difference of `count` random faces decoded from their embedded coefficients."""
+    sample: Coefficients = model.sample(count, sample_generator(seed, "decoder", iteration))
+    identity, expression, albedo = (t.to(model.device) for t in sample)
+    code_identity, code_expression = embedding.codes(identity, expression, albedo)
+    truth = (model.shape(identity, expression) - system.template) / system.shape_scale
+    colors = system.decode_albedo(code_identity)
+    return {
+        "shape": losses.shape_loss(system.decode_displacement(code_identity, code_expression), truth),
+        "labelled_albedo": (colors - model.albedo(albedo)).abs().mean(),
+    }
+
+
+def _orthonormal(rows: int, columns: int, seed: int, name: str) -> torch.Tensor:
+    """[rows, columns] with orthonormal rows; rows beyond `columns` are 0."""
+    square = torch.randn(columns, columns, generator=sample_generator(seed, "embedding", name), dtype=torch.float64)
+    result = torch.zeros(rows, columns)
+    count = min(rows, columns)
+    result[:count] = torch.linalg.qr(square)[0][:count].float()
+    return result
+
+
+def _metric_factor(basis: torch.Tensor, template: torch.Tensor | None) -> torch.Tensor:
+    """F [K, K] with |d F|^2 = mean square of d @ basis over the total variance, for whitened d [N, K].
+
+    With a template, the part of the basis in its similarity directions counts SIMILARITY_SHARE.
+    """
+    flat = basis.flatten(1).double()
+    gram = flat @ flat.T
+    if template is not None:
+        points = template.double()
+        axes = torch.eye(3, dtype=torch.float64, device=points.device)
+        moves = [axis.expand_as(points) for axis in axes]
+        turns = [torch.linalg.cross(axis.expand_as(points), points) for axis in axes]
+        directions = torch.stack([t.flatten() for t in (*moves, *turns, points)], 1)
+        along = flat @ torch.linalg.qr(directions)[0]
+        gram = gram - (1 - SIMILARITY_SHARE) * (along @ along.T)
+    values, vectors = torch.linalg.eigh(gram / gram.diagonal().sum())
+    return (vectors * values.clamp_min(0).sqrt()).float().to(basis.device)
