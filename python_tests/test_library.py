@@ -91,7 +91,7 @@ def test_forward_mode_without_a_rule_refuses():
 
 
 def test_a_backward_needs_a_setup():
-    with pytest.raises(ValueError, match="facecore::test_no_setup: a backward needs a setup"):
+    with pytest.raises(ValueError, match="facecore::test_no_setup: setup and backward come together"):
         make_op("test_no_setup", "(Tensor x) -> Tensor", cubed_kernel, cubed_fake, backward=cubed_backward)
 
 
