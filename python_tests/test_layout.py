@@ -17,7 +17,7 @@ PACKAGE = REPOSITORY / "facecore"
 
 # Lower imports nothing of higher; packages of one line may import each other.
 LAYERS = (
-    ("_C", "structures"),
+    ("_C", "files", "structures"),
     ("ops", "reference", "reference_rasterize"),
     ("losses", "mesh"),
     ("render", "morphable", "nn", "perception"),

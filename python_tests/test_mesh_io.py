@@ -206,7 +206,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, mesh, ending, monkeypatch)
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr("facecore.mesh._files.os.replace", fail)
+    monkeypatch.setattr("facecore.files.os.replace", fail)
     with pytest.raises(OSError, match="disk full"):
         SAVE[ending](path, mesh.vertices * 2, mesh.triangles)
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == [path.name]

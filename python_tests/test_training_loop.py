@@ -17,13 +17,14 @@ from facecore.training.loop import FINAL, LAST, METRICS, Interrupted, NotFinite,
 class Line:
     """Fits one weight vector; the data of a step depends on the iteration alone."""
 
-    images_per_iteration = 4
-
     def __init__(self, total: int) -> None:
         self.total_iterations = total
         self.weight = torch.nn.Parameter(torch.zeros(3))
         self.optimizer = torch.optim.Adam([self.weight], lr=0.05)
         self.hook = lambda iteration: None
+
+    def images_in(self, iteration):
+        return 4
 
     def step(self, iteration):
         self.hook(iteration)
@@ -84,6 +85,15 @@ def test_signal_saves_and_resume_is_exact(tmp_path, number):
     train(resumed, run_config(folder, resume=True), {})
     assert resumed.weight.equal(whole.weight)
     assert signal.getsignal(number) == before
+
+
+def test_resuming_forgets_rows_of_iterations_that_come_again(tmp_path):
+    train(Line(20), run_config(tmp_path), {})
+    rows = (tmp_path / METRICS).read_text()
+    (tmp_path / METRICS).write_text(rows + '{"iteration": 30}\n{"iteration": 40, "err')  # killed in the middle
+    train(Line(40), run_config(tmp_path, resume=True), {})
+    iterations = [json.loads(line)["iteration"] for line in (tmp_path / METRICS).read_text().splitlines()]
+    assert iterations == [10, 20, 30, 40]
 
 
 def test_nan_is_named():

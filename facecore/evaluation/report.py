@@ -17,7 +17,7 @@ from PIL import Image
 import facecore
 from facecore.data import FaceCrop, Landmarks
 from facecore.evaluation.panels import panels, rgba, wider_camera
-from facecore.mesh._files import write_atomically
+from facecore.files import write_atomically
 
 if TYPE_CHECKING:
     from facecore.systems.reconstruction import Reconstruction

@@ -16,7 +16,7 @@ import scipy.sparse
 import torch
 
 from facecore import _C
-from facecore.mesh._files import write_atomically
+from facecore.files import write_atomically
 from facecore.mesh.mesh import Mesh
 from facecore.mesh.proximity import ClosestPoints, closest_of_pairs, closest_points
 from facecore.structures import SparseMatrix

@@ -12,7 +12,7 @@ import PIL.Image
 import torch
 import trimesh
 
-from facecore.mesh._files import write_atomically
+from facecore.files import write_atomically
 from facecore.mesh._obj import read_obj
 from facecore.mesh.mesh import Mesh
 

@@ -67,7 +67,15 @@ class SemiSupervisedTrainer:
         self.total_iterations = (
             stages.decoder_iterations + stages.encoder_iterations + stages.warmup_iterations + stages.hybrid_iterations
         )
-        self.images_per_iteration = config.data.labelled_batch + (config.data.photo_batch if photos else 0)
+
+    def images_in(self, iteration: int) -> int:
+        stages, data = self.config.stages, self.config.data
+        if iteration < stages.decoder_iterations:
+            return 0
+        if iteration < stages.decoder_iterations + stages.encoder_iterations:
+            return stages.encoder_batch
+        hybrid = iteration >= self.total_iterations - stages.hybrid_iterations
+        return data.labelled_batch + (data.photo_batch if hybrid and self.photos is not None else 0)
 
     def step(self, iteration: int) -> dict[str, torch.Tensor]:
         """One model step and, in stage B, the discriminator's steps before it."""

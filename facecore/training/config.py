@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from facecore.mesh._files import write_atomically
+from facecore.files import write_atomically
 
 T = TypeVar("T")
 

@@ -14,6 +14,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from facecore.files import write_atomically
 from facecore.training.checkpoint import Checkpoint
 from facecore.training.config import RunConfig
 
@@ -24,7 +25,9 @@ class Trainer(Protocol):
     """What a system gives the loop. Its randomness is keyed by the iteration, so that a resumed run is the same run."""
 
     total_iterations: int
-    images_per_iteration: int
+
+    def images_in(self, iteration: int) -> int:
+        """Pictures that this step looks at, for the rate on the progress bar."""
 
     def step(self, iteration: int) -> dict[str, torch.Tensor]:
         """One update of the weights; returns the named losses. Raises NotFinite."""
@@ -58,18 +61,22 @@ def train(trainer: Trainer, run: RunConfig, facts: dict[str, Any]) -> dict[str, 
     """
     folder = run.out
     start = trainer.restore(Checkpoint.load(folder / LAST)) if run.resume else 0
+    _forget_rows_after(folder / METRICS, start)
     writer = SummaryWriter(str(folder), purge_step=start)
     stop = _StopRequest()
     validation: dict[str, float] = {}
     bar = tqdm(range(start, trainer.total_iterations), initial=start, total=trainer.total_iterations, unit="it")
-    began = time.perf_counter()
+    began = since = time.perf_counter()
+    images = 0
     with stop, writer, bar:
         for iteration in bar:
             terms = trainer.step(iteration)
             done = iteration + 1
+            images += trainer.images_in(iteration)
             last = done == trainer.total_iterations
             if done % run.log_every == 0 or last:
-                rate = (done - start) * trainer.images_per_iteration / (time.perf_counter() - began)
+                now = time.perf_counter()
+                rate, images, since = images / (now - since), 0, now
                 scalars = {name: float(value) for name, value in terms.items()}
                 bar.set_postfix_str(f"loss {scalars['total']:.3f} | {rate:.0f} images/s")
                 for name, value in scalars.items():
@@ -105,6 +112,14 @@ def _record(
         writer.add_scalar(f"validation/{name}", value, done)
     with open(folder / METRICS, "a", encoding="utf-8") as file:
         file.write(json.dumps({"iteration": done, **facts, **validation}) + "\n")
+
+
+def _forget_rows_after(path: pathlib.Path, iteration: int) -> None:
+    """A killed run may have validated after its last checkpoint; those iterations come again."""
+    if path.is_file():
+        rows = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+        kept = [line for line in rows if json.loads(line)["iteration"] <= iteration]
+        write_atomically(path, "".join(f"{line}\n" for line in kept).encode())
 
 
 class _StopRequest:
