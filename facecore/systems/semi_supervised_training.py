@@ -30,6 +30,7 @@ from facecore.training.config import config_hash, to_plain
 from facecore.training.loop import check_finite
 
 NAME = "semi-supervised"
+STAGES = ("decoder", "encoder", "warmup", "hybrid")  # in this order, each StageConfig.<stage>_iterations long
 FINAL_RATE = 0.01  # of the learning rate, where the cosine schedule ends
 HELD_OUT_SEED = 1_000_003  # added to the run's seed: identities that training never draws
 
@@ -64,42 +65,39 @@ class SemiSupervisedTrainer:
         self.optimizer = torch.optim.Adam(self.model_parameters, lr=stages.learning_rate, fused=True)
         self.critic_optimizer = torch.optim.RMSprop(self.critic_parameters, lr=stages.critic_learning_rate)
         self.embedding = CodeEmbedding(self.morphable, config.model.identity_size, config.model.expression_size, seed)
-        self.total_iterations = (
-            stages.decoder_iterations + stages.encoder_iterations + stages.warmup_iterations + stages.hybrid_iterations
-        )
+        self._critic_loss = torch.zeros((), device=self.device)  # of the last discriminator step, for the log
+        self.total_iterations = sum(self._iterations(stage) for stage in STAGES)
+
+    def stage(self, iteration: int) -> str:
+        """Which of STAGES an iteration belongs to."""
+        for stage in STAGES:
+            iteration -= self._iterations(stage)
+            if iteration < 0:
+                return stage
+        raise ValueError(f"training ends after {self.total_iterations} iterations")
+
+    def _iterations(self, stage: str) -> int:
+        return int(getattr(self.config.stages, f"{stage}_iterations"))
 
     def images_in(self, iteration: int) -> int:
-        stages, data = self.config.stages, self.config.data
-        if iteration < stages.decoder_iterations:
-            return 0
-        if iteration < stages.decoder_iterations + stages.encoder_iterations:
-            return stages.encoder_batch
-        hybrid = iteration >= self.total_iterations - stages.hybrid_iterations
-        return data.labelled_batch + (data.photo_batch if hybrid and self.photos is not None else 0)
+        data = self.config.data
+        photos = data.photo_batch if self.photos is not None else 0
+        images = {"decoder": 0, "encoder": self.config.stages.encoder_batch, "warmup": data.labelled_batch}
+        return images.get(self.stage(iteration), data.labelled_batch + photos)
 
     def step(self, iteration: int) -> dict[str, torch.Tensor]:
         """One model step and, in stage B, the discriminator's steps before it."""
-        stages = self.config.stages
-        hybrid = iteration >= self.total_iterations - stages.hybrid_iterations
         self.system.train()
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(iteration)
         self.optimizer.zero_grad(set_to_none=True)
-        if iteration < stages.decoder_iterations:
-            count, seed = self.config.data.labelled_batch, self.config.run.seed
-            terms = decoder_terms(self.system, self.morphable, self.embedding, count, seed, iteration)
-        elif iteration < stages.decoder_iterations + stages.encoder_iterations:
-            batch = self._labelled(iteration, stages.encoder_batch)
-            terms = encoder_terms(self.system, self.embedding, self.system.encode(batch.image), batch)
-        elif not hybrid:
-            terms = self._warmup_terms(iteration)
-        else:
-            terms, displacement = self._hybrid_terms(iteration)
-        if hybrid and self.config.weights.adversarial:
-            critic = self._critic_steps(displacement.detach(), iteration)
-            self.system.discriminator.requires_grad_(False)
-            terms["adversarial"] = losses.wgan_div_generator_loss(self.system.discriminator(displacement))
-            self.system.discriminator.requires_grad_(True)
+        makers = {
+            "decoder": self._decoder_terms,
+            "encoder": self._encoder_terms,
+            "warmup": self._warmup_terms,
+            "hybrid": self._hybrid_terms,
+        }
+        terms = makers[self.stage(iteration)](iteration)
         check_finite(terms, iteration)
         total = weighted_total(terms, self.config.weights)
         total.backward()
@@ -107,7 +105,15 @@ class SemiSupervisedTrainer:
         check_finite({"gradient norm": norm}, iteration)
         self.optimizer.step()
         reported = {name: value.detach() for name, value in terms.items()} | {"total": total.detach()}
-        return reported | ({"critic": critic} if "adversarial" in terms else {})
+        return reported | ({"critic": self._critic_loss} if "adversarial" in terms else {})
+
+    def _decoder_terms(self, iteration: int) -> Terms:
+        count, seed = self.config.data.labelled_batch, self.config.run.seed
+        return decoder_terms(self.system, self.morphable, self.embedding, count, seed, iteration)
+
+    def _encoder_terms(self, iteration: int) -> Terms:
+        batch = self._labelled(iteration, self.config.stages.encoder_batch)
+        return encoder_terms(self.system, self.embedding, self.system.encode(batch.image), batch)
 
     def _warmup_terms(self, iteration: int) -> Terms:
         """Stage A: the labelled half with L_shp, L_pair, L_lmk; nothing is rendered in the loss."""
@@ -121,7 +127,7 @@ class SemiSupervisedTrainer:
         terms["landmark"] = landmark_term(self.system, estimate, batch, self.config.model.image_size)
         return terms
 
-    def _hybrid_terms(self, iteration: int) -> tuple[Terms, torch.Tensor]:
+    def _hybrid_terms(self, iteration: int) -> Terms:
         """Stage B: labelled renders and photographs through the encoder together, every term."""
         config, system = self.config, self.system
         batch, size = self._labelled(iteration), config.model.image_size
@@ -145,11 +151,16 @@ class SemiSupervisedTrainer:
             if self.identity_loss is not None:
                 terms["recognition"] = self.identity_loss(codes.identity[n:], photos.identity, config.weights.center)
         terms["landmark"] = landmark / len(images)
-        return terms, (estimate.vertices - system.template) / system.shape_scale
+        if config.weights.adversarial:
+            fake = (estimate.vertices - system.template) / system.shape_scale
+            self._critic_steps(fake.detach(), iteration)
+            system.discriminator.requires_grad_(False)
+            terms["adversarial"] = losses.wgan_div_generator_loss(system.discriminator(fake))
+            system.discriminator.requires_grad_(True)
+        return terms
 
-    def _critic_steps(self, fake: torch.Tensor, iteration: int) -> torch.Tensor:
+    def _critic_steps(self, fake: torch.Tensor, iteration: int) -> None:
         """RMSprop steps of the discriminator on shapes of the model's prior against decoded ones (WGAN-div)."""
-        loss = fake.new_zeros(())
         for index in range(self.config.stages.critic_steps):
             generator = sample_generator(self.config.run.seed, "critic", iteration, index)
             sample = self.morphable.sample(len(fake), generator)
@@ -160,7 +171,7 @@ class SemiSupervisedTrainer:
             check_finite({"critic": loss}, iteration)
             loss.backward()
             self.critic_optimizer.step()
-        return loss.detach()
+            self._critic_loss = loss.detach()
 
     def _labelled(self, iteration: int, count: int | None = None) -> LabelledBatch:
         """Renders that no other iteration sees: each iteration owns a stretch of the sample numbers."""
