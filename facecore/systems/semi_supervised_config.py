@@ -86,8 +86,8 @@ class StageConfig:
 
     decoder_iterations: int = 0
     """Stage 0, beyond the paper: the decoders alone, from embedded coefficients of random faces."""
-    decoder_learning_rate: float = 2e-3
-    """Adam in stage 0."""
+    decoder_learning_rate: float = 3e-3
+    """Adam in stage 0, falling along a cosine."""
     encoder_iterations: int = 0
     """After stage 0, beyond the paper: the encoder alone, on the coefficients, landmarks, pose and light of renders."""
     encoder_batch: int = 32
@@ -141,7 +141,7 @@ PRESETS: dict[str, SemiSupervisedConfig] = {
         ),
         weights=_SMALL_WEIGHTS,
         stages=StageConfig(
-            decoder_iterations=400,
+            decoder_iterations=1000,
             encoder_iterations=2400,
             warmup_iterations=0,
             hybrid_iterations=500,
@@ -167,7 +167,7 @@ PRESETS: dict[str, SemiSupervisedConfig] = {
         ),
         weights=_SMALL_WEIGHTS,
         stages=StageConfig(
-            decoder_iterations=150,
+            decoder_iterations=300,
             encoder_iterations=250,
             warmup_iterations=0,
             hybrid_iterations=120,

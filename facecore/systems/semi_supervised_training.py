@@ -190,14 +190,13 @@ class SemiSupervisedTrainer:
         return self.photos.batch(index, iteration).to(self.device)
 
     def _learning_rate(self, iteration: int) -> float:
-        stages = self.config.stages
-        if iteration < stages.decoder_iterations:
-            return stages.decoder_learning_rate
+        """Stage 0 has a schedule of its own: a cosine, as its decoders are to be finished when the encoder starts."""
+        stages, decoder = self.config.stages, self.config.stages.decoder_iterations
+        if iteration < decoder:
+            return stages.decoder_learning_rate * _cosine(iteration / decoder)
         if stages.schedule == "constant":
             return stages.learning_rate
-        progress = (iteration - stages.decoder_iterations) / (self.total_iterations - stages.decoder_iterations)
-        half = 0.5 * (1 + math.cos(math.pi * progress))
-        return stages.learning_rate * (FINAL_RATE + (1 - FINAL_RATE) * half)
+        return stages.learning_rate * _cosine((iteration - decoder) / (self.total_iterations - decoder))
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -256,3 +255,8 @@ class SemiSupervisedTrainer:
         load_optimizer_tensors(self.optimizer, checkpoint.tensors["optimizer"])
         load_optimizer_tensors(self.critic_optimizer, checkpoint.tensors.get("critic_optimizer", {}))
         return int(checkpoint.plain["iteration"])
+
+
+def _cosine(progress: float) -> float:
+    """From 1 to FINAL_RATE as progress goes from 0 to 1."""
+    return FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * progress))
