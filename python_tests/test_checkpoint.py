@@ -79,3 +79,28 @@ def test_optimizer_state_is_restored_exactly(kind):
     steps(optimizer, whole, 3, 3)
     steps(other, resumed, 3, 3)
     assert whole.equal(resumed)
+
+
+def test_optimiser_state_keeps_the_layout_of_the_parameters(tmp_path):
+    """Fused steps walk parameter and state side by side in memory: both must be channels-last."""
+
+    def fresh() -> tuple[torch.nn.Conv2d, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        layer = torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+        return layer, torch.optim.Adam(layer.parameters(), lr=0.1, fused=True)
+
+    def step(layer: torch.nn.Conv2d, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        layer(torch.linspace(-1, 1, 75).view(1, 3, 5, 5)).square().sum().backward()
+        optimizer.step()
+
+    layer, optimizer = fresh()
+    step(layer, optimizer)
+    Checkpoint({"optimizer": optimizer_tensors(optimizer)}, {}).save(tmp_path / "c.safetensors")
+    other, resumed = fresh()
+    other.load_state_dict(layer.state_dict())
+    load_optimizer_tensors(resumed, Checkpoint.load(tmp_path / "c.safetensors").tensors["optimizer"])
+    assert resumed.state[other.weight]["exp_avg"].is_contiguous(memory_format=torch.channels_last)
+    step(layer, optimizer)
+    step(other, resumed)
+    assert other.weight.equal(layer.weight)

@@ -6,7 +6,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from facecore.nn.resnet import ResNetEncoder
+from facecore.nn.resnet import ResNetEncoder, _Conv3x3
 
 # torchvision's totals with the classifier of 1,000 classes
 TOTALS = {18: 11_689_512, 34: 21_797_672, 50: 25_557_032}
@@ -170,3 +170,19 @@ def test_bad_options_and_inputs(encoder):
         ResNetEncoder(18, in_channels=0)
     with pytest.raises(ValueError, match=r"images must have shape \[N, 3, H, W\], got \[2, 48, 48, 3\]"):
         encoder(torch.zeros(2, 48, 48, 3))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 3), (5, 4), (1, 6)])
+def test_small_maps_by_matrix_product_are_convolutions(generator, stride, size):
+    """Value and gradients against the convolution; float64, so that only a wrong formula differs."""
+    layer = _Conv3x3(5, 7, stride).double()
+    x = torch.randn(2, 5, *size, generator=generator, dtype=torch.float64, requires_grad=True)
+    expected = torch.nn.functional.conv2d(x, layer.weight, None, stride, 1)
+    result = layer(x)
+    torch.testing.assert_close(result, expected)
+    upstream = torch.randn(result.shape, generator=generator, dtype=torch.float64)
+    inputs = (x, layer.weight)
+    torch.testing.assert_close(
+        torch.autograd.grad(result, inputs, upstream), torch.autograd.grad(expected, inputs, upstream)
+    )

@@ -15,7 +15,7 @@ import torch
 from facecore import systems
 from facecore.data import LabelledRenders
 from facecore.morphable import load as load_model
-from facecore.systems.semi_supervised import Codes
+from facecore.systems.semi_supervised import Codes, spread_points
 from facecore.systems.semi_supervised_config import PRESETS, SemiSupervisedConfig
 from facecore.systems.semi_supervised_training import SemiSupervisedTrainer
 from facecore.systems.semi_supervised_warmup import SIMILARITY_SHARE, CodeEmbedding
@@ -26,6 +26,7 @@ TINY = {
     "model": {
         "num_vertices": 2500,
         "image_size": 32,
+        "surface_points": 70,
         "identity_size": 16,
         "expression_size": 8,
         "factors": [4, 4],
@@ -105,10 +106,32 @@ def test_stages_follow_each_other(trainer):
 
     assert moved(0) == {"shape_decoder", "albedo_decoder"}
     heads = {"identity_head", "expression_head", "pose_head", "light_head"}
-    assert moved(1) == heads  # they start at 0: until they have moved, no gradient passes them
-    assert moved(1) == heads | {"encoder"}
+    assert moved(1) == heads | {"encoder", "point_maps"}
     assert moved(2) >= {"encoder", "shape_decoder", "albedo_decoder"} and "discriminator" not in moved(3)
     assert "discriminator" in moved(4)
+
+
+def test_spread_points():
+    """On a line: the landmarks first, then the vertex farthest from all before, lowest index at a tie."""
+    line = torch.stack([torch.arange(9.0), torch.zeros(9), torch.zeros(9)], 1)
+    assert spread_points(line, torch.tensor([0]), 4).tolist() == [0, 8, 4, 2]
+    with pytest.raises(ValueError, match=r"surface_points must be 0 or from 2 .* to 9 .*, got 1"):
+        spread_points(line, torch.tensor([0, 1]), 1)
+
+
+def test_bfloat16_encoder_trains_and_infers_in_float32(morphable):
+    """Mixed precision in training only: weights, codes and results stay float32, losses near the float32 ones."""
+    reported = {}
+    for precision in ("float32", "bfloat16"):
+        config = overlay(tiny(), {"stages": {"encoder_precision": precision}})
+        trainer = SemiSupervisedTrainer(config, morphable, None)
+        reported[precision] = trainer.step(1)
+        assert {p.dtype for p in trainer.system.parameters()} == {torch.float32}
+        codes = trainer.system.eval().encode(torch.rand(1, 3, 32, 32))
+        assert codes.identity.dtype == torch.float32
+    single, mixed = reported["float32"]["surface_points"], reported["bfloat16"]["surface_points"]
+    assert not single.equal(mixed)  # bfloat16 was used
+    torch.testing.assert_close(single, mixed, rtol=0.05, atol=0)  # 8 bits of mantissa through twenty layers
 
 
 def test_code_embedding_keeps_every_coefficient(morphable):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from facecore.mesh import laplacian
-from facecore.nn import MeshDecoder, MeshDiscriminator, ResNetEncoder
+from facecore.nn import MeshDecoder, MeshDiscriminator, ResNetEncoder, SurfacePoints
 from facecore.render import Renderer, Rendering, WeakPerspectiveCamera, sh_from_prediction
 from facecore.structures import SparseMatrix
 from facecore.systems.assets import FaceAssets
@@ -18,6 +18,7 @@ from facecore.systems.semi_supervised_config import ModelConfig
 POSE_SIZE = 6  # pitch, yaw, roll, c_f, t_x, t_y (METHODS 2.1)
 LIGHT_SIZE = 27
 UNIT_MM = 100.0  # systems work in units of 100 mm (METHODS 1.1)
+POINT_SCALE = 4.0  # of point positions as features: their spread over pictures is then about 1
 ALBEDO_MARGIN = 0.02  # keeps the mean albedo off 0 and 1, where its logit is infinite
 
 
@@ -37,6 +38,17 @@ class Codes:
     def sh_coefficients(self) -> torch.Tensor:
         """Effective light [N, 9, 3], the ambient offset included (METHODS 1.5)."""
         return sh_from_prediction(self.light)
+
+
+@dataclasses.dataclass
+class PointMaps:
+    """Where the encoder sees points of the face: positions [N, P, 2] in NDC, logits of their maps [N, P, h, w]."""
+
+    positions: torch.Tensor
+    logits: torch.Tensor
+
+    def __getitem__(self, index: slice) -> PointMaps:
+        return PointMaps(self.positions[index], self.logits[index])
 
 
 @dataclasses.dataclass
@@ -66,6 +78,8 @@ class SemiSupervised(nn.Module):
     landmarks68: torch.Tensor
     mirror_map: torch.Tensor
     albedo_logit: torch.Tensor
+    point_vertices: torch.Tensor
+    mean_positions: torch.Tensor
 
     def __init__(self, config: ModelConfig, assets: FaceAssets) -> None:
         super().__init__()
@@ -78,7 +92,14 @@ class SemiSupervised(nn.Module):
         self.register_buffer("albedo_logit", torch.logit(mean), persistent=False)
         self.shape_scale = assets.shape_scale
         self.encoder = ResNetEncoder(depth=config.encoder_depth, weights=config.encoder_weights)
+        # Channels-last is what CPUs and tensor cores convolve fastest.
+        self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.encoder_precision = torch.float32  # of convolutions in training; see StageConfig.encoder_precision
         features = self.encoder.num_features
+        self.point_maps: SurfacePoints | None = None
+        if config.surface_points:
+            self._add_point_maps(config)
+            features += 2 * config.surface_points
         self.identity_head = nn.Linear(features, config.identity_size)
         self.expression_head = nn.Linear(features, config.expression_size)
         self.pose_head = _zero_linear(features, POSE_SIZE)
@@ -95,6 +116,13 @@ class SemiSupervised(nn.Module):
         self.renderer = Renderer(assets.triangles, config.image_size, config.image_size)
         self._random_walk = laplacian(hierarchy.levels[0], "random_walk")
 
+    def _add_point_maps(self, config: ModelConfig) -> None:
+        points = spread_points(self.template, self.landmarks68, config.surface_points)
+        self.register_buffer("point_vertices", points)
+        mean = self.camera(torch.zeros(1, POSE_SIZE)).ndc(self.template[points][None])
+        self.register_buffer("mean_positions", mean, persistent=False)
+        self.point_maps = SurfacePoints(config.surface_points, self.encoder.widths)
+
     @property
     def random_walk(self) -> SparseMatrix:
         """I - D^-1 A of the finest level, on the module's device."""
@@ -108,12 +136,26 @@ class SemiSupervised(nn.Module):
 
     def encode(self, images: torch.Tensor) -> Codes:
         """[N, 3, S, S] in [0, 1] -> codes."""
+        return self.encode_with_points(images)[0]
+
+    def encode_with_points(self, images: torch.Tensor) -> tuple[Codes, PointMaps | None]:
+        """Codes, and the maps of the surface points where the configuration has them; images as for encode."""
         size = self.config.image_size
         if images.ndim != 4 or tuple(images.shape[1:]) != (3, size, size):
             raise ValueError(f"images must have shape [N, 3, {size}, {size}], got {list(images.shape)}")
-        features = self.encoder(images)
+        images = images.contiguous(memory_format=torch.channels_last)
+        mixed = self.training and self.encoder_precision != torch.float32
+        points = None
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=mixed):
+            maps = self.encoder.features(images)
+            if self.point_maps is not None:
+                points = PointMaps(*self.point_maps(maps))
+        features = maps.pooled.float()
+        if points is not None:
+            offset = (points.positions - self.mean_positions) * POINT_SCALE
+            features = torch.cat([features, offset.flatten(1)], 1)
         heads = (self.identity_head, self.expression_head, self.pose_head, self.light_head)
-        return Codes(*(head(features) for head in heads))
+        return Codes(*(head(features) for head in heads)), points
 
     def decode_displacement(self, identity: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
         """(s_hat - s_tmpl) / sigma_s, [N, V, 3]."""
@@ -169,6 +211,24 @@ class SemiSupervised(nn.Module):
             codes={"identity": codes.identity, "expression": codes.expression},
             landmarks68=self.landmarks68,
         )
+
+
+def spread_points(vertices: torch.Tensor, first: torch.Tensor, count: int) -> torch.Tensor:
+    """`count` vertices int64: `first`, then ever the one that is farthest from all before.
+
+    Raises ValueError when count is less than len(first) or more than there are vertices.
+    """
+    if not len(first) <= count <= len(vertices):
+        raise ValueError(
+            f"surface_points must be 0 or from {len(first)} (the landmarks) to {len(vertices)} (the vertices), "
+            f"got {count}"
+        )
+    distance = torch.cdist(vertices, vertices[first]).amin(1)
+    chosen = first.tolist()
+    while len(chosen) < count:
+        chosen.append(int(distance.argmax()))
+        distance = torch.minimum(distance, (vertices - vertices[chosen[-1]]).norm(dim=1))
+    return torch.tensor(chosen, device=vertices.device)
 
 
 def _zero_linear(num_inputs: int, num_outputs: int) -> nn.Linear:

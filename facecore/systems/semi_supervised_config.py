@@ -28,6 +28,9 @@ class ModelConfig:
     """ResNet depth."""
     encoder_weights: str | None = None
     """File of pre-trained weights with torchvision's names; random otherwise."""
+    surface_points: int = 0
+    """Beyond the paper: points of the face that the encoder finds by maps and gives to its heads; the 68 landmarks are
+    the first of them. 0 = the heads see pooled features alone, as in the paper."""
     identity_size: int = 128
     """Length of the identity code c_id."""
     expression_size: int = 64
@@ -78,6 +81,8 @@ class LossWeights:
     """Beyond the paper: pose code of the labelled half, mean squared difference."""
     labelled_code: float = 0.0
     """Beyond the paper: c_id and c_exp of the labelled half against the embedded coefficients, by what they make."""
+    surface_points: float = 0.0
+    """Beyond the paper: where the encoder's maps see points of the face; the landmarks alone on photographs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,20 +97,25 @@ class StageConfig:
     """After stage 0, beyond the paper: the encoder alone, on the coefficients, landmarks, pose and light of renders."""
     encoder_batch: int = 32
     """Renders in each of its batches."""
+    encoder_learning_rate: float = 1e-3
+    """Adam in that stage, falling along a cosine."""
     warmup_iterations: int = 20_000
     """Stage A: the labelled half with L_shp, L_pair, L_lmk."""
     hybrid_iterations: int = 200_000
     """Stage B: hybrid batches, every term."""
     learning_rate: float = 1e-4
-    """Adam, the model."""
+    """Adam, the model, in stages A and B."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """Learning rate over the whole run; cosine ends at 1 %."""
+    """Learning rate over stages A and B; cosine ends at 1 %."""
     critic_learning_rate: float = 5e-5
     """RMSprop, the discriminator."""
     critic_steps: int = 1
     """Discriminator steps per model step."""
     clip_norm: float = 10.0
     """Largest gradient norm of the model."""
+    encoder_precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    """Of the encoder's convolutions in training; weights stay float32. auto = bfloat16 where the machine multiplies it
+    in hardware (CUDA, CPUs with AMX), float32 elsewhere."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,15 +134,18 @@ def preset(name: Preset) -> SemiSupervisedConfig:
     return PRESETS[name]
 
 
-_SMALL_WEIGHTS = LossWeights(labelled_albedo=2.0, labelled_light=2.0, labelled_pose=0.5, labelled_code=1.0)
+_SMALL_WEIGHTS = LossWeights(
+    labelled_albedo=2.0, labelled_light=2.0, labelled_pose=0.5, labelled_code=1.0, surface_points=1.0
+)
 
 PRESETS: dict[str, SemiSupervisedConfig] = {
     "paper": SemiSupervisedConfig(),
     "small": SemiSupervisedConfig(
         model=ModelConfig(
             morphable="ict",
-            image_size=64,
+            image_size=96,
             encoder_depth=18,
+            surface_points=168,
             shape_channels=(64, 64, 48, 32, 16),
             albedo_channels=(32, 32, 32, 16, 16),
             critic_channels=(16, 16, 32, 32),
@@ -142,11 +155,13 @@ PRESETS: dict[str, SemiSupervisedConfig] = {
         weights=_SMALL_WEIGHTS,
         stages=StageConfig(
             decoder_iterations=1000,
-            encoder_iterations=2400,
+            encoder_iterations=4000,
+            encoder_learning_rate=2e-3,
             warmup_iterations=0,
-            hybrid_iterations=500,
-            learning_rate=7e-4,
+            hybrid_iterations=300,
+            learning_rate=1e-4,
             schedule="cosine",
+            encoder_precision="auto",
         ),
         data=DataConfig(labelled_batch=16, photo_batch=8),
         run=RunConfig(validate_every=500, checkpoint_every=200),

@@ -11,9 +11,10 @@ from torch.nn import functional
 from facecore import losses
 from facecore.data import LabelledBatch, PhotoBatch, five_points
 from facecore.morphable import MorphableModel
+from facecore.nn import surface_point_loss
 from facecore.ops import sh_shading
 from facecore.render import pixel_to_ndc
-from facecore.systems.semi_supervised import Codes, Estimate, SemiSupervised
+from facecore.systems.semi_supervised import Codes, Estimate, PointMaps, SemiSupervised
 from facecore.systems.semi_supervised_config import LossWeights
 
 Terms = dict[str, torch.Tensor]
@@ -107,6 +108,20 @@ def landmark_term(
     term = losses.landmark_loss(predicted, target, weight) + losses.landmark_structure_loss(predicted, target, weight)
     target5 = pixel_to_ndc(batch.five_points, image_size, image_size)
     return term + losses.landmark_loss(five_points(predicted), target5, batch.five_point_weight)
+
+
+def surface_point_term(
+    system: SemiSupervised, points: PointMaps, batch: LabelledBatch | PhotoBatch, model: MorphableModel
+) -> torch.Tensor:
+    """Where the encoder's maps see points of the face: all of them on renders, the known landmarks on photographs."""
+    size = system.config.image_size
+    if isinstance(batch, LabelledBatch):
+        vertices = model.shape(batch.identity, batch.expression)[:, system.point_vertices]
+        target = system.camera(batch.pose).ndc(vertices)
+        return surface_point_loss(points.positions, points.logits, target)
+    count = batch.landmarks.shape[1]
+    target = pixel_to_ndc(batch.landmarks, size, size)
+    return surface_point_loss(points.positions[:, :count], points.logits[:, :count], target, batch.landmark_weight)
 
 
 def picture_terms(

@@ -12,7 +12,7 @@ from facecore.data import LabelledBatch, LabelledRenders, PhotoBatch, PhotoFolde
 from facecore.evaluation.held_out import Baseline, evaluate_held_out
 from facecore.morphable import MorphableModel
 from facecore.systems.assets import FaceAssets
-from facecore.systems.semi_supervised import SemiSupervised
+from facecore.systems.semi_supervised import PointMaps, SemiSupervised
 from facecore.systems.semi_supervised_config import SemiSupervisedConfig
 from facecore.systems.semi_supervised_losses import (
     IdentityLoss,
@@ -22,6 +22,7 @@ from facecore.systems.semi_supervised_losses import (
     labelled_terms,
     landmark_term,
     picture_terms,
+    surface_point_term,
     weighted_total,
 )
 from facecore.systems.semi_supervised_warmup import CodeEmbedding, decoder_terms, encoder_terms
@@ -31,6 +32,7 @@ from facecore.training.loop import check_finite
 
 NAME = "semi-supervised"
 STAGES = ("decoder", "encoder", "warmup", "hybrid")  # in this order, each StageConfig.<stage>_iterations long
+RAMP = 50  # iterations over which the learning rate of the first two stages rises: Adam's moments are few then
 FINAL_RATE = 0.01  # of the learning rate, where the cosine schedule ends
 HELD_OUT_SEED = 1_000_003  # added to the run's seed: identities that training never draws
 
@@ -46,6 +48,7 @@ class SemiSupervisedTrainer:
         torch.manual_seed(seed)
         assets = FaceAssets.from_morphable(morphable, config.model.factors)
         self.system = SemiSupervised(config.model, assets).to(self.device)
+        self.system.encoder_precision = _encoder_precision(config.stages.encoder_precision, self.device)
         if config.stages.decoder_iterations:  # code 0 is then the mean face: the encoder starts there
             for head in (self.system.identity_head, self.system.expression_head):
                 nn.init.zeros_(head.weight)
@@ -67,6 +70,7 @@ class SemiSupervisedTrainer:
         self.embedding = CodeEmbedding(self.morphable, config.model.identity_size, config.model.expression_size, seed)
         self._critic_loss = torch.zeros((), device=self.device)  # of the last discriminator step, for the log
         self.total_iterations = sum(self._iterations(stage) for stage in STAGES)
+        self._paper_iterations = self._iterations("warmup") + self._iterations("hybrid")
 
     def stage(self, iteration: int) -> str:
         """Which of STAGES an iteration belongs to."""
@@ -113,19 +117,21 @@ class SemiSupervisedTrainer:
 
     def _encoder_terms(self, iteration: int) -> Terms:
         batch = self._labelled(iteration, self.config.stages.encoder_batch)
-        return encoder_terms(self.system, self.embedding, self.system.encode(batch.image), batch)
+        codes, points = self.system.encode_with_points(batch.image)
+        terms = encoder_terms(self.system, self.embedding, codes, batch)
+        return terms | self._point_terms(points, batch)
 
     def _warmup_terms(self, iteration: int) -> Terms:
         """Stage A: the labelled half with L_shp, L_pair, L_lmk; nothing is rendered in the loss."""
         batch = self._labelled(iteration)
-        codes = self.system.encode(batch.image)
+        codes, points = self.system.encode_with_points(batch.image)
         estimate = self.system.decode(codes)
         truth = Truth.of(batch, self.morphable, self.system)
         terms = labelled_terms(self.system, codes, estimate, batch, truth)
         terms["labelled_albedo"] = albedo_term(estimate, batch, self.morphable)
         terms["labelled_code"] = self.embedding.code_term(codes, batch)
         terms["landmark"] = landmark_term(self.system, estimate, batch, self.config.model.image_size)
-        return terms
+        return terms | self._point_terms(points, batch)
 
     def _hybrid_terms(self, iteration: int) -> Terms:
         """Stage B: labelled renders and photographs through the encoder together, every term."""
@@ -136,7 +142,7 @@ class SemiSupervisedTrainer:
         images, masks = batch.image, batch.mask
         if photos is not None:
             images, masks = torch.cat([images, photos.image]), torch.cat([masks, photos.mask])
-        codes = system.encode(images)
+        codes, points = system.encode_with_points(images)
         estimate = system.decode(codes)
         labelled = system.slice(estimate, slice(0, n))
         truth = Truth.of(batch, self.morphable, system)
@@ -144,6 +150,7 @@ class SemiSupervisedTrainer:
         terms |= picture_terms(system, estimate, images, masks, config.weights)
         terms["labelled_albedo"] = albedo_term(labelled, batch, self.morphable)
         terms["labelled_code"] = self.embedding.code_term(codes[:n], batch)
+        terms |= self._point_terms(points, batch, photos)
         landmark = landmark_term(system, labelled, batch, size) * n
         if photos is not None:
             unlabelled = system.slice(estimate, slice(n, None))
@@ -158,6 +165,17 @@ class SemiSupervisedTrainer:
             terms["adversarial"] = losses.wgan_div_generator_loss(system.discriminator(fake))
             system.discriminator.requires_grad_(True)
         return terms
+
+    def _point_terms(self, points: PointMaps | None, batch: LabelledBatch, photos: PhotoBatch | None = None) -> Terms:
+        """The term of the surface points, if the encoder has them: the renders' first, then the photographs'."""
+        if points is None:
+            return {}
+        n = len(batch.image)
+        term = surface_point_term(self.system, points[:n], batch, self.morphable) * n
+        if photos is not None:
+            photo_term = surface_point_term(self.system, points[n:], photos, self.morphable)
+            term = term + photo_term * len(photos.image)
+        return {"surface_points": term / len(points.positions)}
 
     def _critic_steps(self, fake: torch.Tensor, iteration: int) -> None:
         """RMSprop steps of the discriminator on shapes of the model's prior against decoded ones (WGAN-div)."""
@@ -190,13 +208,15 @@ class SemiSupervisedTrainer:
         return self.photos.batch(index, iteration).to(self.device)
 
     def _learning_rate(self, iteration: int) -> float:
-        """Stage 0 has a schedule of its own: a cosine, as its decoders are to be finished when the encoder starts."""
-        stages, decoder = self.config.stages, self.config.stages.decoder_iterations
-        if iteration < decoder:
-            return stages.decoder_learning_rate * _cosine(iteration / decoder)
-        if stages.schedule == "constant":
-            return stages.learning_rate
-        return stages.learning_rate * _cosine((iteration - decoder) / (self.total_iterations - decoder))
+        """The stages before the paper's have cosines of their own: each is to be finished when the next starts."""
+        stages = self.config.stages
+        for stage, rate in (("decoder", stages.decoder_learning_rate), ("encoder", stages.encoder_learning_rate)):
+            count = self._iterations(stage)
+            if iteration < count:
+                return rate * min(1.0, (iteration + 1) / RAMP) * _cosine(iteration / count)
+            iteration -= count
+        falling = stages.schedule == "cosine"
+        return stages.learning_rate * (_cosine(iteration / self._paper_iterations) if falling else 1.0)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -255,6 +275,14 @@ class SemiSupervisedTrainer:
         load_optimizer_tensors(self.optimizer, checkpoint.tensors["optimizer"])
         load_optimizer_tensors(self.critic_optimizer, checkpoint.tensors.get("critic_optimizer", {}))
         return int(checkpoint.plain["iteration"])
+
+
+def _encoder_precision(name: str, device: torch.device) -> torch.dtype:
+    """auto: bfloat16 where the hardware multiplies it (METHODS leaves precision open)."""
+    if name == "auto":
+        fast = device.type == "cuda" or torch.cpu._is_amx_tile_supported()
+        name = "bfloat16" if fast else "float32"
+    return getattr(torch, name)
 
 
 def _cosine(progress: float) -> float:

@@ -77,9 +77,13 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tenso
 
 
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+    """Takes over a state that optimizer_tensors made, laid out in memory as the parameters are."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value.clone()  # the optimiser writes into its state
+        parameter = parameters[int(index)]
+        own = torch.empty_like(parameter, dtype=value.dtype) if value.shape == parameter.shape else value.clone()
+        state.setdefault(int(index), {})[name] = own.copy_(value)  # a copy: the optimiser writes into its state
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
