@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import types
 
 import pytest
 import torch
 
-from facecore.nn import ResNetEncoder, SurfacePoints, surface_point_loss
-from facecore.nn.surface_points import POSITION_WEIGHT, cell_centers
+from facecore.nn import PointMaps, ResNetEncoder, SurfacePoints, surface_point_loss
+from facecore.nn.surface_points import POSITION_WEIGHT, cell_centers, point_maps
 
 
 def test_cell_centers_by_hand():
@@ -22,63 +23,67 @@ def test_shapes_and_positions_inside_the_picture(generator):
     encoder = ResNetEncoder(18).eval()
     points = SurfacePoints(7, encoder.widths)
     with torch.no_grad():
-        positions, logits = points(encoder.features(torch.rand(2, 3, 40, 72, generator=generator)))
-    assert positions.shape == (2, 7, 2) and logits.shape == (2, 7, 10, 18)
-    assert positions.abs().max() < 1
+        found = points(encoder.features(torch.rand(2, 3, 40, 72, generator=generator)))
+    assert found.positions.shape == (2, 7, 2) and found.logits.shape == (2, 7, 10, 18)
+    torch.testing.assert_close(found.log_normalizer, found.logits.flatten(2).logsumexp(-1))
+    assert found.positions.abs().max() < 1
+    part = found.select(slice(1, None), slice(0, 3))
+    assert part.positions.equal(found.positions[1:, :3]) and part.logits.shape == (1, 3, 10, 18)
 
 
 def test_position_is_the_mean_cell_of_a_peaked_map():
     """A map that is nearly all in one cell gives the cell's centre; two equal peaks give the middle."""
     module = SurfacePoints(1, (1, 1, 1, 1))
 
-    class Maps(torch.nn.Module):
-        def forward(self, merged):
-            return self.logits
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.fill_(1.0)
+    features = {f"layer{i}": torch.zeros(1, 1, 4, 4) for i in range(1, 5)}
 
-    module.maps = Maps()
-    features = type("Features", (), {f"layer{i}": torch.zeros(1, 1, 4, 4) for i in range(1, 5)})
-    module.maps.logits = torch.zeros(1, 1, 4, 4)
-    module.maps.logits[0, 0, 1, 2] = 50.0
-    torch.testing.assert_close(module(features)[0][0, 0], torch.tensor([0.25, 0.25]))
-    module.maps.logits[0, 0, 3, 2] = 50.0
-    torch.testing.assert_close(module(features)[0][0, 0], torch.tensor([0.25, -0.25]))
+    def position() -> torch.Tensor:
+        return module(types.SimpleNamespace(**features)).positions[0, 0]
+
+    features["layer1"][0, 0, 1, 2] = 1.0  # 64 neck channels turn it into a logit that is 64 above the others
+    torch.testing.assert_close(position(), torch.tensor([0.25, 0.25]))
+    features["layer1"][0, 0, 3, 2] = 1.0
+    torch.testing.assert_close(position(), torch.tensor([0.25, -0.25]))
 
 
 def test_loss_by_hand():
     """Uniform maps: log of the number of cells, plus the distance of their mean, the centre of the picture."""
-    positions, logits = torch.zeros(1, 1, 2), torch.zeros(1, 1, 4, 8)
     target = torch.tensor([[[0.5, -0.25]]])
     expected = math.log(32) + POSITION_WEIGHT * 0.375
-    assert float(surface_point_loss(positions, logits, target)) == pytest.approx(expected, rel=1e-6)
+    assert float(surface_point_loss(point_maps(torch.zeros(1, 1, 4, 8)), target)) == pytest.approx(expected, rel=1e-6)
 
 
 def test_spread_target_has_the_target_as_mean(generator):
-    """The gradient of the entropy is softmax - spread target, so the target's mean position can be read from it."""
+    """The gradient in the logits is the spread target but for sign and the mean over points, the normalizer apart."""
     target = 1.5 * torch.rand(3, 5, 2, generator=generator) - 0.75
-    logits = torch.zeros(3, 5, 6, 9, requires_grad=True)
-    surface_point_loss(target, logits, target).backward()
-    spread = 1 / 54 - logits.grad.flatten(2) * 15
+    maps = torch.zeros(3, 5, 6, 9, requires_grad=True)
+    surface_point_loss(PointMaps(target, torch.zeros(3, 5), maps), target).backward()
+    spread = -maps.grad.flatten(2) * 15
     torch.testing.assert_close(spread.sum(-1), torch.ones(3, 5))
     assert int((spread.abs() > 1e-6).sum(-1).max()) <= 4
     torch.testing.assert_close(spread @ cell_centers(6, 9, like=spread), target, rtol=0, atol=1e-5)  # float32 sums
 
 
 def test_targets_outside_and_unknown_points():
-    logits = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    positions = torch.zeros(1, 3, 2)
+    maps = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
     target = torch.tensor([[[5.0, 0.0], [float("nan"), float("nan")], [0.1, 0.2]]])
     weight = torch.tensor([[1.0, 0.0, 1.0]])
-    loss = surface_point_loss(positions, logits, target, weight)
+    loss = surface_point_loss(point_maps(maps), target, weight)
     loss.backward()
-    assert loss.isfinite() and logits.grad.isfinite().all()
-    assert not logits.grad[0, 1].any() and logits.grad[0, 0].any()
+    assert loss.isfinite() and maps.grad.isfinite().all()
+    assert not maps.grad[0, 1].any() and maps.grad[0, 0].any()
 
 
 def test_gradcheck(generator):
     logits = torch.randn(2, 3, 3, 4, generator=generator, dtype=torch.float64, requires_grad=True)
-    positions = torch.rand(2, 3, 2, generator=generator, dtype=torch.float64, requires_grad=True)
     target = 2 * torch.rand(2, 3, 2, generator=generator, dtype=torch.float64) - 1
-    assert torch.autograd.gradcheck(lambda p, x: surface_point_loss(p, x, target), (positions, logits))
+    assert torch.autograd.gradcheck(lambda x: point_maps(x)[:2], (logits,))
+    assert torch.autograd.gradcheck(lambda x: surface_point_loss(point_maps(x), target), (logits,))
+    large = (1e3 * logits).detach()  # no overflow
+    assert point_maps(large).positions.isfinite().all() and point_maps(large).log_normalizer.isfinite().all()
 
 
 def test_needs_a_point():

@@ -4,13 +4,14 @@ from facecore.nn.chebyshev import ChebConv, SparseBuffers
 from facecore.nn.mesh_decoder import MeshDecoder
 from facecore.nn.mesh_discriminator import MeshDiscriminator
 from facecore.nn.resnet import EncoderFeatures, ResNetEncoder
-from facecore.nn.surface_points import SurfacePoints, surface_point_loss
+from facecore.nn.surface_points import PointMaps, SurfacePoints, surface_point_loss
 
 __all__ = [
     "ChebConv",
     "EncoderFeatures",
     "MeshDecoder",
     "MeshDiscriminator",
+    "PointMaps",
     "ResNetEncoder",
     "SparseBuffers",
     "SurfacePoints",

@@ -7,8 +7,11 @@ found a point finds it everywhere. The mean position under a softmax is finer th
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from facecore.nn.resnet import EncoderFeatures
@@ -16,6 +19,23 @@ from facecore.nn.resnet import EncoderFeatures
 NECK_CHANNELS = 64
 POSITION_WEIGHT = 10.0  # a tenth of NDC, 5 % of the picture's width, weighs as much as one nat
 LEVELS = ("layer4", "layer3", "layer2", "layer1")  # coarse to fine; maps have the size of the last
+
+
+class PointMaps(NamedTuple):
+    """Where P points are in N pictures.
+
+    positions: mean positions under the maps' softmax, [N, P, 2] in NDC (q of METHODS 1.3).
+    log_normalizer: log sum exp of each map, [N, P].
+    logits: the maps, [N, P, h, w].
+    """
+
+    positions: torch.Tensor
+    log_normalizer: torch.Tensor
+    logits: torch.Tensor
+
+    def select(self, pictures: slice, points: slice = slice(None)) -> PointMaps:
+        """Some pictures, and some points."""
+        return PointMaps(*(part[pictures, points] for part in self))
 
 
 class SurfacePoints(nn.Module):
@@ -40,10 +60,10 @@ class SurfacePoints(nn.Module):
         self.lateral = nn.ModuleDict(
             {name: nn.Conv2d(width, NECK_CHANNELS, 1) for name, width in zip(reversed(LEVELS), widths)}
         )
-        self.maps = nn.Conv2d(NECK_CHANNELS, num_points, 1)
+        self.maps = nn.Linear(NECK_CHANNELS, num_points)
 
-    def forward(self, features: EncoderFeatures) -> tuple[torch.Tensor, torch.Tensor]:
-        """Positions [N, P, 2] in NDC (q of METHODS 1.3), and logits of the maps [N, P, h, w]. Differentiable."""
+    def forward(self, features: EncoderFeatures) -> PointMaps:
+        """Differentiable once."""
         merged: torch.Tensor | None = None
         for name in LEVELS:
             feature = getattr(features, name)
@@ -52,8 +72,45 @@ class SurfacePoints(nn.Module):
                 own = own + functional.interpolate(merged, feature.shape[2:], mode="bilinear")
             merged = own
         assert merged is not None
-        logits = self.maps(merged.relu()).float()
-        return logits.flatten(2).softmax(-1) @ cell_centers(*logits.shape[2:], like=logits), logits
+        height, width = merged.shape[2:]
+        neck = merged.relu().flatten(2)  # [N, 64, h w]: this product makes whole maps, one after the other in memory
+        logits = self.maps.weight @ neck + self.maps.bias[:, None]
+        with torch.autocast(logits.device.type, enabled=False):  # positions are to be finer than bfloat16's 1/256
+            return point_maps(logits.float().unflatten(-1, (height, width)))
+
+
+def point_maps(logits: torch.Tensor) -> PointMaps:
+    """Mean position and normalizer of maps [N, P, h, w], float32 or float64; differentiable once."""
+    height, width = logits.shape[2:]
+    centers = cell_centers(height, width, like=logits)
+    positions, log_normalizer = _MapMoments.apply(logits.flatten(2), centers)
+    return PointMaps(positions, log_normalizer, logits)
+
+
+class _MapMoments(torch.autograd.Function):
+    """Mean position [N, P, 2] under softmax(logits [N, P, L]), and log sum exp [N, P].
+
+    With p the probabilities and m their mean: dm/dlogits_l = p_l (center_l - m), dlse/dlogits_l = p_l. Written out
+    because the maps are the largest tensors of the encoder: this passes over them half as often as autograd would.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, centers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        largest = logits.amax(-1, keepdim=True)
+        probability = (logits - largest).exp_()
+        total = probability.sum(-1, keepdim=True)
+        probability /= total
+        positions = probability @ centers
+        ctx.save_for_backward(probability, positions, centers)
+        return positions, (largest + total.log())[..., 0]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        gradient, normalizer_gradient = gradients
+        probability, positions, centers = ctx.saved_tensors
+        constant = normalizer_gradient - (gradient * positions).sum(-1)
+        return (gradient @ centers.T).add_(constant[..., None]).mul_(probability), None
 
 
 def cell_centers(height: int, width: int, *, like: torch.Tensor) -> torch.Tensor:
@@ -63,21 +120,19 @@ def cell_centers(height: int, width: int, *, like: torch.Tensor) -> torch.Tensor
     return torch.stack((x.expand(height, width), y[:, None].expand(height, width)), -1).view(-1, 2)
 
 
-def surface_point_loss(
-    positions: torch.Tensor, logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None = None
-) -> torch.Tensor:
+def surface_point_loss(points: PointMaps, target: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
     """Cross-entropy of the maps plus POSITION_WEIGHT times the absolute error of the positions, a scalar.
 
     A target is spread over the four cells around it by its bilinear weights, so that their mean position is the
     target; targets outside the picture are moved to its border.
 
     Args:
-        positions, logits: of SurfacePoints, [N, P, 2] and [N, P, h, w].
+        points: of N pictures.
         target: NDC, [N, P, 2].
         weight: [N, P], 0 = unknown: such a point never matters, even where it is NaN. None = all 1. The mean is over
             all N P points.
     """
-    height, width = logits.shape[2:]
+    height, width = points.logits.shape[2:]
     if weight is not None:
         target = torch.where(weight[..., None] > 0, target, 0.0)
     column = ((target[..., 0] + 1) * (width / 2) - 0.5).clamp(0, width - 1)
@@ -95,6 +150,6 @@ def surface_point_loss(
         ),
         -1,
     )
-    entropy = -(logits.flatten(2).log_softmax(-1).gather(2, cells) * share).sum(-1)
-    error = entropy + POSITION_WEIGHT * (positions - target).abs().mean(-1)
+    entropy = points.log_normalizer - (points.logits.flatten(2).gather(2, cells) * share).sum(-1)
+    error = entropy + POSITION_WEIGHT * (points.positions - target).abs().mean(-1)
     return (error if weight is None else error * weight).mean()

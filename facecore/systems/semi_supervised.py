@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from facecore.mesh import laplacian
-from facecore.nn import MeshDecoder, MeshDiscriminator, ResNetEncoder, SurfacePoints
+from facecore.nn import MeshDecoder, MeshDiscriminator, PointMaps, ResNetEncoder, SurfacePoints
 from facecore.render import Renderer, Rendering, WeakPerspectiveCamera, sh_from_prediction
 from facecore.structures import SparseMatrix
 from facecore.systems.assets import FaceAssets
@@ -38,17 +38,6 @@ class Codes:
     def sh_coefficients(self) -> torch.Tensor:
         """Effective light [N, 9, 3], the ambient offset included (METHODS 1.5)."""
         return sh_from_prediction(self.light)
-
-
-@dataclasses.dataclass
-class PointMaps:
-    """Where the encoder sees points of the face: positions [N, P, 2] in NDC, logits of their maps [N, P, h, w]."""
-
-    positions: torch.Tensor
-    logits: torch.Tensor
-
-    def __getitem__(self, index: slice) -> PointMaps:
-        return PointMaps(self.positions[index], self.logits[index])
 
 
 @dataclasses.dataclass
@@ -149,7 +138,7 @@ class SemiSupervised(nn.Module):
         with torch.autocast(images.device.type, torch.bfloat16, enabled=mixed):
             maps = self.encoder.features(images)
             if self.point_maps is not None:
-                points = PointMaps(*self.point_maps(maps))
+                points = self.point_maps(maps)
         features = maps.pooled.float()
         if points is not None:
             offset = (points.positions - self.mean_positions) * POINT_SCALE

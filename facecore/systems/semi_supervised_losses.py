@@ -11,10 +11,10 @@ from torch.nn import functional
 from facecore import losses
 from facecore.data import LabelledBatch, PhotoBatch, five_points
 from facecore.morphable import MorphableModel
-from facecore.nn import surface_point_loss
+from facecore.nn import PointMaps, surface_point_loss
 from facecore.ops import sh_shading
 from facecore.render import pixel_to_ndc
-from facecore.systems.semi_supervised import Codes, Estimate, PointMaps, SemiSupervised
+from facecore.systems.semi_supervised import Codes, Estimate, SemiSupervised
 from facecore.systems.semi_supervised_config import LossWeights
 
 Terms = dict[str, torch.Tensor]
@@ -118,10 +118,10 @@ def surface_point_term(
     if isinstance(batch, LabelledBatch):
         vertices = model.shape(batch.identity, batch.expression)[:, system.point_vertices]
         target = system.camera(batch.pose).ndc(vertices)
-        return surface_point_loss(points.positions, points.logits, target)
+        return surface_point_loss(points, target)
     count = batch.landmarks.shape[1]
     target = pixel_to_ndc(batch.landmarks, size, size)
-    return surface_point_loss(points.positions[:, :count], points.logits[:, :count], target, batch.landmark_weight)
+    return surface_point_loss(points.select(slice(None), slice(0, count)), target, batch.landmark_weight)
 
 
 def picture_terms(

@@ -11,8 +11,9 @@ from facecore import losses
 from facecore.data import LabelledBatch, LabelledRenders, PhotoBatch, PhotoFolder, sample_generator
 from facecore.evaluation.held_out import Baseline, evaluate_held_out
 from facecore.morphable import MorphableModel
+from facecore.nn import PointMaps
 from facecore.systems.assets import FaceAssets
-from facecore.systems.semi_supervised import PointMaps, SemiSupervised
+from facecore.systems.semi_supervised import SemiSupervised
 from facecore.systems.semi_supervised_config import SemiSupervisedConfig
 from facecore.systems.semi_supervised_losses import (
     IdentityLoss,
@@ -170,12 +171,12 @@ class SemiSupervisedTrainer:
         """The term of the surface points, if the encoder has them: the renders' first, then the photographs'."""
         if points is None:
             return {}
-        n = len(batch.image)
-        term = surface_point_term(self.system, points[:n], batch, self.morphable) * n
-        if photos is not None:
-            photo_term = surface_point_term(self.system, points[n:], photos, self.morphable)
-            term = term + photo_term * len(photos.image)
-        return {"surface_points": term / len(points.positions)}
+        if photos is None:
+            return {"surface_points": surface_point_term(self.system, points, batch, self.morphable)}
+        n, m = len(batch.image), len(photos.image)
+        term = surface_point_term(self.system, points.select(slice(0, n)), batch, self.morphable)
+        photo_term = surface_point_term(self.system, points.select(slice(n, None)), photos, self.morphable)
+        return {"surface_points": (term * n + photo_term * m) / (n + m)}
 
     def _critic_steps(self, fake: torch.Tensor, iteration: int) -> None:
         """RMSprop steps of the discriminator on shapes of the model's prior against decoded ones (WGAN-div)."""
