@@ -120,3 +120,16 @@ def test_empty_batch_and_bad_inputs(generator):
         landmark_loss(predicted, target, torch.ones(2, 68, dtype=torch.float64, requires_grad=True))
     with pytest.raises(ValueError, match=r"predicted must have shape \[N, 68, 2\]"):
         landmark_structure_loss(predicted[:, :5], target[:, :5])
+
+
+def test_structure_gradient_repeats_to_the_bit(generator):
+    """More than 32,768 gradient values on several threads, where a parallel sum could change its order."""
+    predicted = torch.randn(32, 68, 2, generator=generator, requires_grad=True)
+    target = torch.randn(32, 68, 2, generator=generator)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        gradients = [torch.autograd.grad(landmark_structure_loss(predicted, target), predicted)[0] for _ in range(5)]
+    finally:
+        torch.set_num_threads(threads)
+    assert all(gradient.equal(gradients[0]) for gradient in gradients[1:])

@@ -70,6 +70,8 @@ class _Parser(argparse.ArgumentParser):
 
 def run(config: SemiSupervisedConfig) -> int:
     check(config)
+    import torch
+
     from facecore.systems.semi_supervised_training import SemiSupervisedTrainer
     from facecore.training.loop import LAST, train
 
@@ -86,10 +88,17 @@ def run(config: SemiSupervisedConfig) -> int:
     out.mkdir(parents=True, exist_ok=True)
     if not config.run.resume:  # a refused resumption must not overwrite the settings of the run
         write_yaml(out / "config.yaml", config)
-    facts = {"config_hash": config_hash(config), "seed": config.run.seed, "morphable": morphable.name}
+    facts = {
+        "config_hash": config_hash(config),
+        "seed": config.run.seed,
+        "morphable": morphable.name,
+        "threads": torch.get_num_threads(),
+        "encoder_precision": str(trainer.system.encoder_precision).removeprefix("torch."),
+    }
     print(
         f"configuration {facts['config_hash']}, seed {config.run.seed}, {morphable.name} "
-        f"({morphable.num_vertices} vertices), {len(photos) if photos else 0} photographs, {trainer.device}"
+        f"({morphable.num_vertices} vertices), {len(photos) if photos else 0} photographs, {trainer.device}, "
+        f"encoder in {facts['encoder_precision']}"
     )
     try:
         validation = train(trainer, config.run, facts)

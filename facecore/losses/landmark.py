@@ -59,10 +59,13 @@ def landmark_structure_loss(
     weight = _check_points(predicted, target, weight, 68)
     first, second, pair_weight = _pairs(predicted.device, predicted.dtype)
     weights = pair_weight * weight[:, first] * weight[:, second]
-    lengths = [
-        _length(torch.where(weights[..., None] > 0, p[:, first] - p[:, second], 0.0)) for p in (predicted, target)
-    ]
-    error = weights * (lengths[0] - lengths[1]).abs()
+
+    def lengths_of(points: torch.Tensor) -> torch.Tensor:
+        # index_select, not indexing: torch promises a fixed order of sums for its gradient on the CPU only.
+        vectors = points.index_select(1, first) - points.index_select(1, second)
+        return _length(torch.where(weights[..., None] > 0, vectors, 0.0))
+
+    error = weights * (lengths_of(predicted) - lengths_of(target)).abs()
     return batch_mean(error.sum(-1) / weights.sum(-1).clamp_min(1.0))
 
 
