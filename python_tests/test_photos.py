@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -256,3 +257,19 @@ def test_persons_of_the_real_identity_folders(data_dir):
     assert photos.num_identities == 5 and len(photos) >= 50
     index = photos.sample(sample_generator(0), 10, 2)
     assert len(photos.identity[index].unique()) == 5
+
+
+def test_digest_sees_what_was_found_and_not_where(folder, tmp_path):
+    digest = opened(folder).digest
+    assert len(digest) == 12 and opened(folder).digest == digest
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(folder, copy)
+    assert opened(copy).digest == digest
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    Image.fromarray(np.full((120, 100), 255, np.uint8)).save(masks / "alone.png")
+    others = [opened(folder, identities="none"), opened(folder, masks=masks), opened(folder, assume_cropped=True)]
+    (copy / "b" / "1.png").rename(copy / "b" / "9.png")
+    (copy / "b" / "1.txt").rename(copy / "b" / "9.txt")
+    others.append(opened(copy))
+    assert len({digest, *(photos.digest for photos in others)}) == 5

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import hashlib
+import json
 import os
 import pathlib
 from collections import Counter
@@ -119,6 +122,23 @@ class PhotoFolder:
     def crop(self, index: int) -> FaceCrop:
         """The map between a sample without augmentation and its picture."""
         return self._faces[index].crop
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits over what was found: relative paths, persons, landmark kinds, masks given or not.
+
+        Equal for the same files in another place; the pixels are not looked at.
+        """
+        found = [
+            (
+                face.path.relative_to(self.root).as_posix(),
+                None if person < 0 else self.identity_names[person],
+                None if face.landmarks is None else face.landmarks.kind,
+                self._mask_path(face.path) is not None,
+            )
+            for face, person in zip(self._faces, self.identity.tolist())
+        ]
+        return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:12]
 
     def batch(self, index: torch.Tensor, key: SupportsIndex | None = None) -> PhotoBatch:
         """The samples `index`, int64 [B], on the CPU.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,7 +57,7 @@ class FaceAssets:
             morphable_hash=model.content_hash(),
         )
 
-    def to_tensors(self) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
+    def to_tensors(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Tensors and plain values, from which from_tensors makes the same assets."""
         tensors = {
             name: getattr(self, name) for name in ("template", "albedo_mean", "triangles", "landmarks68", "mirror_map")
@@ -68,7 +69,7 @@ class FaceAssets:
             tensors[f"levels.{level}.vertices"] = mesh.vertices
             tensors[f"levels.{level}.triangles"] = mesh.triangles
             tensors[f"levels.{level}.kept"] = self.hierarchy.kept[level - 1]
-        plain = {
+        plain: dict[str, Any] = {
             "shape_scale": self.shape_scale,
             "num_levels": len(self.hierarchy.levels),
             "morphable_name": self.morphable_name,
@@ -77,8 +78,8 @@ class FaceAssets:
         return tensors, plain
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, torch.Tensor], plain: dict[str, object]) -> FaceAssets:
-        num_levels = int(plain["num_levels"])  # type: ignore[call-overload]
+    def from_tensors(cls, tensors: dict[str, torch.Tensor], plain: dict[str, Any]) -> FaceAssets:
+        num_levels = int(plain["num_levels"])
         levels = [Mesh(tensors["template"], tensors["triangles"])]
         levels += [
             Mesh(tensors[f"levels.{i}.vertices"], tensors[f"levels.{i}.triangles"]) for i in range(1, num_levels)
@@ -94,7 +95,7 @@ class FaceAssets:
         return cls(
             **{n: tensors[n] for n in ("template", "albedo_mean", "triangles", "landmarks68", "mirror_map")},
             hierarchy=hierarchy,
-            shape_scale=float(plain["shape_scale"]),  # type: ignore[arg-type]
+            shape_scale=float(plain["shape_scale"]),
             morphable_name=str(plain["morphable_name"]),
             morphable_hash=str(plain["morphable_hash"]),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -30,6 +31,7 @@ from facecore.systems.semi_supervised_warmup import CodeEmbedding, decoder_terms
 from facecore.training.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors
 from facecore.training.config import config_hash, to_plain
 from facecore.training.loop import check_finite
+from facecore.training.resume import check_same_run
 
 NAME = "semi-supervised"
 STAGES = ("decoder", "encoder", "warmup", "hybrid")  # in this order, each StageConfig.<stage>_iterations long
@@ -247,30 +249,25 @@ class SemiSupervisedTrainer:
         if resumable:
             tensors["optimizer"] = optimizer_tensors(self.optimizer)
             tensors["critic_optimizer"] = optimizer_tensors(self.critic_optimizer)
-        plain = {
+        return Checkpoint(tensors, self._plain(plain_assets) | {"iteration": iteration})
+
+    def _plain(self, assets: dict[str, Any]) -> dict[str, Any]:
+        """What tells this run from others, beside its iteration."""
+        return {
             "system": NAME,
             "config": to_plain(self.config),
             "config_hash": config_hash(self.config),
-            "iteration": iteration,
-            "assets": plain_assets,
+            "encoder_precision": str(self.system.encoder_precision).removeprefix("torch."),
+            "photos": None if self.photos is None else self.photos.digest,
+            "assets": assets,
         }
-        return Checkpoint(tensors, plain)
 
     def restore(self, checkpoint: Checkpoint) -> int:
-        """Raises ValueError when the checkpoint is of another configuration, model or set of persons."""
-        mine, theirs = config_hash(self.config), checkpoint.plain.get("config_hash")
-        if mine != theirs:
-            raise ValueError(
-                f"the checkpoint was made with configuration {theirs}, this run has {mine}; "
-                "resume with the settings saved in config.yaml"
-            )
-        if checkpoint.plain["assets"]["morphable_hash"] != self.system.assets.morphable_hash:
-            raise ValueError("the checkpoint was trained on another morphable model; give the same --model.morphable")
+        """Raises ValueError when the checkpoint is of another run: one that would not go on to the same weights."""
+        check_same_run(checkpoint.plain, self._plain(self.system.assets.to_tensors()[1]))
         if "optimizer" not in checkpoint.tensors:
             raise ValueError("this checkpoint holds no optimiser state; resume from last.safetensors")
         self.system.load_state_dict(checkpoint.tensors["model"])
-        if (self.identity_loss is not None) != ("identity_loss" in checkpoint.tensors):
-            raise ValueError("the checkpoint was trained with other photographs; give the same --data.photos")
         if self.identity_loss is not None:
             self.identity_loss.load_state_dict(checkpoint.tensors["identity_loss"])
         load_optimizer_tensors(self.optimizer, checkpoint.tensors["optimizer"])

@@ -79,7 +79,11 @@ def to_plain(config: Any) -> Any:
 
 
 def config_hash(config: Any) -> str:
-    """Twelve hexadecimal digits over every setting that changes what a run learns; paths and the seed are left out."""
+    """Twelve hexadecimal digits over the settings, less UNHASHED: the section `run`, so the seed too, and paths.
+
+    Two runs of one hash learn the same only from the same seed, morphable model, photographs and encoder precision;
+    a checkpoint holds these beside the hash.
+    """
     plain = to_plain(config)
     kept = {
         key: {k: v for k, v in value.items() if f"{key}.{k}" not in UNHASHED} if isinstance(value, dict) else value
