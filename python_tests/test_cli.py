@@ -7,6 +7,7 @@ import io
 import pathlib
 import resource
 import shutil
+import types
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -462,6 +463,15 @@ def test_a_refused_resumption_keeps_the_settings_of_the_run(run, shared):
     code, _, errors = run(*base, "--stages.hybrid-iterations", 5)
     assert code == 1 and "resume with the settings saved in config.yaml" in errors
     assert (folder / "config.yaml").read_bytes() == before
+
+
+def test_a_gpu_without_kernels_is_left_unused(run, shared, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("facecore.training.device._C", types.SimpleNamespace(built_with_cuda=False))
+    code, out, errors = run("train", "--config", shared.settings, "--run.out", tmp_path / "run")
+    assert code == 0 and "0 photographs, cpu" in out
+    (line,) = [line for line in out.splitlines() if "a GPU is left unused" in line]
+    assert "FACECORE_CUDA=ON" in line
 
 
 def test_training_writes_what_it_says(shared):

@@ -94,6 +94,7 @@ class Demo:
         from facecore.systems.semi_supervised_config import PRESETS
         from facecore.systems.semi_supervised_training import SemiSupervisedTrainer
         from facecore.training.config import config_hash
+        from facecore.training.device import unused_gpu
         from facecore.training.loop import FINAL, train
 
         self.out.mkdir(parents=True, exist_ok=True)
@@ -101,6 +102,8 @@ class Demo:
         with tempfile.TemporaryDirectory(prefix=".training-", dir=self.out) as folder:
             run = dataclasses.replace(quick.run, out=pathlib.Path(folder), seed=self.seed)
             config = dataclasses.replace(quick, run=run)
+            if unused_gpu():
+                print(unused_gpu())
             print(f"training the quick preset (configuration {config_hash(config)}, seed {self.seed})")
             trainer = SemiSupervisedTrainer(config, load_morphable(config), None)
             validation = train(trainer, run, {"config_hash": config_hash(config), "seed": self.seed})

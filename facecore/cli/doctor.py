@@ -18,6 +18,7 @@ import torch
 import facecore
 from facecore import _C
 from facecore.cli.parsing import parse_options
+from facecore.training.device import REMEDY
 
 DESCRIPTION = """Says what was found on this machine: torch, CUDA, kernels, threads, optional packages, folders.
 
@@ -130,8 +131,7 @@ def cuda() -> Iterator[Finding]:
     _, reason = _C.cuda_device_count()
     there = torch.cuda.is_available()
     if there and not _C.built_with_cuda:
-        remedy = "put nvcc on PATH, then FACECORE_CUDA=ON pip install --force-reinstall --no-deps ."
-        yield Finding("problem", "CUDA", f"torch sees {_device_names()}, but facecore was built without CUDA", remedy)
+        yield Finding("problem", "CUDA", f"torch sees {_device_names()}, but facecore was built without CUDA", REMEDY)
     elif there:
         yield Finding("ok", "CUDA", _device_names())
     elif not _C.built_with_cuda:

@@ -73,8 +73,13 @@ def run(config: SemiSupervisedConfig) -> int:
     import torch
 
     from facecore.systems.semi_supervised_training import SemiSupervisedTrainer
+    from facecore.training.device import choose_device, unused_gpu
     from facecore.training.loop import LAST, train
 
+    try:
+        choose_device(config.run.device)
+    except ValueError as error:
+        raise UsageError(f"--run.device: {error}") from error
     out = config.run.out
     if config.run.resume and not (out / LAST).is_file():
         raise UsageError(f"--run.resume: there is no checkpoint {out / LAST}")
@@ -85,6 +90,8 @@ def run(config: SemiSupervisedConfig) -> int:
     morphable = load_morphable(config)
     photos = load_photos(config)
     trainer = SemiSupervisedTrainer(config, morphable, photos)
+    if config.run.device == "auto" and unused_gpu():
+        print(unused_gpu())
     out.mkdir(parents=True, exist_ok=True)
     if not config.run.resume:  # a refused resumption must not overwrite the settings of the run
         write_yaml(out / "config.yaml", config)

@@ -30,6 +30,7 @@ from facecore.systems.semi_supervised_losses import (
 from facecore.systems.semi_supervised_warmup import CodeEmbedding, decoder_terms, encoder_terms
 from facecore.training.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors
 from facecore.training.config import config_hash, to_plain
+from facecore.training.device import choose_device
 from facecore.training.loop import check_finite
 from facecore.training.resume import check_same_run
 
@@ -45,7 +46,7 @@ class SemiSupervisedTrainer:
 
     def __init__(self, config: SemiSupervisedConfig, morphable: MorphableModel, photos: PhotoFolder | None) -> None:
         self.config, self.photos = config, photos
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = choose_device(config.run.device)
         self.morphable = morphable.to(self.device)
         size, seed = config.model.image_size, config.run.seed
         torch.manual_seed(seed)

@@ -8,7 +8,7 @@ import json
 import pathlib
 import types
 import typing
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
 
@@ -49,6 +49,8 @@ class RunConfig:
     """Folder of the run; must be new, unless --resume."""
     seed: int = 0
     """Seed of the weights, the renders and the augmentation."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: the GPU if torch sees one and facecore was built for it, else the CPU."""
     log_every: int = 10
     """Iterations between TensorBoard scalars."""
     validate_every: int = 500
