@@ -18,13 +18,7 @@ from facecore.training.config import overlay
 
 SIZE = 32
 HYBRID = 0  # the first iteration: the other stages are off
-DETECTED = {
-    "left_eye": range(36, 42),
-    "right_eye": range(42, 48),
-    "nose": [30],
-    "left_mouth": [48],
-    "right_mouth": [54],
-}
+FIVE = (range(36, 42), range(42, 48), [30], [48], [54])  # eyes (their mean), nose tip, mouth corners
 
 
 @pytest.fixture(scope="module")
