@@ -64,6 +64,17 @@ def test_table_of_points(tmp_path, indices):
     assert read_landmarks(tmp_path / "t.csv", image="c.jpg") == []
 
 
+def test_a_table_without_rows_has_no_faces(tmp_path):
+    (tmp_path / "t.csv").write_text("image," + ",".join(f"x{i},y{i}" for i in range(5)) + "\n")
+    assert read_landmarks(tmp_path / "t.csv") == [] and read_landmarks(tmp_path / "t.csv", image="a.jpg") == []
+
+
+def test_an_unreadable_table_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_text("image," + "1" * (csv.field_size_limit() + 1))
+    with pytest.raises(ValueError, match=r"t\.csv is not a readable CSV \(field larger than"):
+        read_landmarks(tmp_path / "t.csv")
+
+
 def test_an_xml_of_several_pictures_needs_to_know_which(tmp_path, indices):
     (tmp_path / "a.xml").write_text(xml({"x/a.jpg": [indices, indices + 1], "y/a.jpg": [indices + 2], "c.jpg": []}))
     with pytest.raises(ValueError, match="3 pictures; say which one by `image`"):
@@ -160,6 +171,19 @@ class TestSource:
         (tmp_path / "a.txt").write_text(lines(indices))
         assert len(LandmarkSource(tmp_path).find(tmp_path / "a.jpg")) == 1
 
+    @pytest.mark.parametrize(
+        "content", [b"", b"\n \n", b"\xff\xfe\x00i", b"a\0b,c\n1,2\n", b"image,x0,y0,x1,y1\na.jpg,1,2,3,4\n", b'"a\n']
+    )
+    def test_a_foreign_index_does_not_stop_anything(self, tmp_path, indices, content):
+        (tmp_path / "index.csv").write_bytes(content)
+        (tmp_path / "a.txt").write_text(lines(indices))
+        assert len(LandmarkSource(tmp_path).find(tmp_path / "a.jpg")) == 1
+
+    def test_what_is_wrong_with_landmarks_csv_is_said(self, tmp_path):
+        (tmp_path / "landmarks.csv").write_text("image,x0,y0,x1,y1\na.jpg,1,2,3,4\n")
+        with pytest.raises(ValueError, match=r"landmarks\.csv must have the columns x0,y0,x1"):
+            LandmarkSource(tmp_path)
+
     def test_folder_and_file(self, tmp_path, indices):
         (tmp_path / "points" / "s").mkdir(parents=True)
         (tmp_path / "points" / "s" / "a.txt").write_text(lines(indices))
@@ -169,6 +193,11 @@ class TestSource:
         assert len(source.find(tmp_path / "pictures" / "s" / "b.jpg")) == 1
         (tmp_path / "all.xml").write_text(xml({"a.jpg": [indices]}))
         assert len(LandmarkSource(tmp_path, tmp_path / "all.xml").find("a.jpg")) == 1
+
+    def test_one_picture_s_file_serves_one_picture(self, tmp_path, indices):
+        (tmp_path / "points.txt").write_text(lines(indices))
+        source = LandmarkSource(tmp_path, tmp_path / "points.txt", one_picture=True)
+        assert len(source.find(tmp_path / "a.jpg")) == 1
 
     def test_one_picture_s_file_is_not_spread_over_a_folder(self, tmp_path, indices):
         (tmp_path / "a.txt").write_text(lines(indices))

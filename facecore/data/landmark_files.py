@@ -36,7 +36,10 @@ def read_landmark_file(path: pathlib.Path) -> Faces:
 
 def read_table(path: pathlib.Path) -> tuple[list[str], list[list[str]]]:
     """The header (lower case, stripped) and the rows of a CSV; blank rows dropped, short rows filled with ''."""
-    rows = [row for row in csv.reader(_text(path).splitlines()) if any(cell.strip() for cell in row)]
+    try:
+        rows = [row for row in csv.reader(_text(path).splitlines()) if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise ValueError(f"{path} is not a readable CSV ({error}); export it again as text") from None
     if not rows:
         raise ValueError(f"{path} is empty")
     header = [cell.strip().lower() for cell in rows[0]]
@@ -142,22 +145,33 @@ def _read_csv(path: pathlib.Path) -> Faces:
     return {ANY_PICTURE: [_points(path, _rows(path, [",".join(row) for row in rows]), offset)]}
 
 
-def _read_point_table(path: pathlib.Path, header: list[str], rows: list[list[str]]) -> Faces:
-    """One face a row: the picture and x0,y0,x1,... (`x_0` also) or u0,v0,..."""
+def point_columns(header: Sequence[str]) -> tuple[list[int], float] | None:
+    """The columns x0,y0,x1,... (`x_0` also) or u0,v0,... of 5 or 68 points, and what makes them continuous pixels.
+
+    None for a header without them.
+    """
     names = [name.replace("_", "") for name in header]
     letters, offset = (("u", "v"), _CONTINUOUS) if "u0" in names else (("x", "y"), _ZERO_BASED)
     count = sum(re.fullmatch(letters[0] + r"\d+", name) is not None for name in names)
     wanted = [f"{letter}{i}" for i in range(count) for letter in letters]
     if count not in (5, 68) or not set(wanted) <= set(names):
+        return None
+    return [names.index(name) for name in wanted], offset
+
+
+def _read_point_table(path: pathlib.Path, header: list[str], rows: list[list[str]]) -> Faces:
+    """One face a row: the picture and its `point_columns`."""
+    found = point_columns(header)
+    if found is None:
         raise ValueError(f"{path} must have the columns x0,y0,x1,... (or u0,v0,...) of 5 or 68 points, counted from 0")
-    columns = [names.index(name) for name in wanted]
+    columns, offset = found
     faces: Faces = {}
     for number, row in enumerate(rows, start=2):
         try:
             values = [float(row[column]) for column in columns]
         except ValueError:
             raise ValueError(f"{path}, row {number}: every point column must hold a number") from None
-        faces.setdefault(row[names.index("image")], []).append(_points(path, np.array(values).reshape(-1, 2), offset))
+        faces.setdefault(row[header.index("image")], []).append(_points(path, np.array(values).reshape(-1, 2), offset))
     return faces
 
 

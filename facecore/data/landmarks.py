@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 import torch
 
-from facecore.data.landmark_files import ANY_PICTURE, LANDMARK_SUFFIXES, read_landmark_file, read_table
+from facecore.data.landmark_files import ANY_PICTURE, LANDMARK_SUFFIXES, point_columns, read_landmark_file, read_table
 
 # The index of the landmark that takes each place when the picture is mirrored; iBUG order (METHODS 1.10).
 MIRROR_68 = (
@@ -23,6 +23,8 @@ MIRROR_68 = (
     *(64, 63, 62, 61, 60, 67, 66, 65),  # inner lips
 )
 MIRROR_5 = (1, 0, 2, 4, 3)
+
+INDEX = "index.csv"
 
 Entry = TypeVar("Entry")
 
@@ -89,7 +91,7 @@ def read_landmarks(
     file = LandmarkFile(path)
     if image is None and len(file.pictures) > 1:
         raise ValueError(f"{path} describes {len(file.pictures)} pictures; say which one by `image`")
-    faces = file.pictures[0] if image is None else file.of(image)
+    faces = file.of(image) if image is not None else [face for picture in file.pictures for face in picture]
     for face in faces:
         _check_inside(file.path, face.points, image_size)
     return faces
@@ -145,15 +147,24 @@ class LandmarkSource:
       the pictures or all in one;
     - None: the manifest `landmarks.csv` or `index.csv` of the folder if there is one, and for pictures that it does
       not list, a side-car of the same stem beside the picture or in a folder `detections` beside it.
+
+    With `one_picture`, when a single picture is asked for, it may also be a file of one picture (.pts, .txt, .mat).
     """
 
-    def __init__(self, root: str | os.PathLike[str], landmarks: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        landmarks: str | os.PathLike[str] | None = None,
+        *,
+        one_picture: bool = False,
+    ) -> None:
         self.root = pathlib.Path(root)
+        self._one_picture = one_picture
         self._files: dict[pathlib.Path, LandmarkFile] = {}
         self._table: NameIndex[pathlib.Path | None] | LandmarkFile | None = None
         self._folder: pathlib.Path | None = None
         if landmarks is None:
-            manifests = [self.root / name for name in ("landmarks.csv", "index.csv")]
+            manifests = [self.root / name for name in ("landmarks.csv", INDEX)]
             self._table = next((self._open(path) for path in manifests if _names_pictures(path)), None)
         else:
             self._folder = pathlib.Path(landmarks)
@@ -184,7 +195,7 @@ class LandmarkSource:
                 entries = {row[image]: path.parent / row[file] if row[file] else None for row in rows}
                 return NameIndex(entries)
         file_ = LandmarkFile(path)
-        if file_.holds_one_picture:
+        if file_.holds_one_picture and not self._one_picture:
             raise ValueError(f"{path} has the landmarks of one picture; give a folder of such files, a table or an XML")
         return file_
 
@@ -208,10 +219,21 @@ class LandmarkSource:
 
 
 def _names_pictures(path: pathlib.Path) -> bool:
-    """Whether a CSV tells about the landmarks of pictures; an index.csv of something else is not ours."""
+    """Whether a CSV tells about the landmarks of pictures.
+
+    Many an index.csv is of something else, or not even a table: such a one is not ours. One named landmarks.csv is
+    meant for us, so that what is wrong with it must be said.
+    """
     if not path.is_file():
         return False
-    header, _ = read_table(path)
+    try:
+        header, _ = read_table(path)
+    except ValueError:
+        if path.name == INDEX:
+            return False
+        raise
+    if path.name == INDEX:
+        return "image" in header and ("landmark_file" in header or point_columns(header) is not None)
     return "image" in header and bool({"landmark_file", "x0", "x_0", "u0", "u_0"} & set(header))
 
 
