@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import pickle
 import statistics
 
 import pytest
@@ -15,7 +16,14 @@ from facecore.morphable import MorphableModel
 from facecore.morphable import load as load_model
 from facecore.render import Renderer, Rendering, WeakPerspectiveCamera
 from facecore.systems.assets import FaceAssets
-from facecore.systems.inference import FaceInput, find_faces, observe, reconstruct_faces, start_from_mean_face
+from facecore.systems.inference import (
+    FaceInput,
+    FoundFace,
+    find_faces,
+    observe,
+    reconstruct_faces,
+    start_from_mean_face,
+)
 from facecore.systems.parameterization import CodeParameters, CoefficientParameters
 from facecore.systems.refinement import Diverged, Observation, photometric_error, refine, typical_light
 from facecore.systems.semi_supervised import SemiSupervised
@@ -290,15 +298,37 @@ def test_find_faces(tmp_path):
     assert found.landmarks is not None and found.landmarks.kind == "5"
     masks = tmp_path / "masks"
     masks.mkdir()
-    with pytest.raises(ValueError, match=r"a\.png: no mask .*masks/a\.png; write one, or leave --masks out"):
+    with pytest.raises(ValueError, match=r"a\.png: no mask a\.png in .*masks; write one, or leave --masks out"):
         find_faces(picture, LandmarkSource(tmp_path), 32, masks=masks, assume_cropped=False)
     write_png(masks / "a.png", torch.ones(40, 49))
     with pytest.raises(ValueError, match="has 49 x 40 pixels, its picture 50 x 40"):
         find_faces(picture, LandmarkSource(tmp_path), 32, masks=masks, assume_cropped=False)
     write_png(masks / "a.png", torch.ones(40, 50))
     (found,) = find_faces(picture, LandmarkSource(tmp_path), 32, masks=masks, assume_cropped=False)
-    assert found.mask is not None and bool((found.mask == 1).all())
-    assert torch.equal(found.image, read_image(picture))
+    face = found.read()
+    assert face.mask is not None and bool((face.mask == 1).all())
+    assert torch.equal(face.image, read_image(picture))
+    (masks / "deep").mkdir()
+    write_png(masks / "deep" / "a.png", torch.zeros(40, 50))
+    (tmp_path / "deep").mkdir()
+    deep = picture.rename(tmp_path / "deep" / "a.png")
+    (found,) = find_faces(deep, LandmarkSource(tmp_path), 32, masks=masks, assume_cropped=True, root=tmp_path)
+    assert found.mask == masks / "deep" / "a.png"
+    (tmp_path / "deep" / "a.txt").write_text("15 12\n" * 5)
+    with pytest.raises(ValueError, match=r"deep/a\.png: the landmarks must be finite and not all at one place"):
+        find_faces(deep, LandmarkSource(tmp_path), 32, masks=None, assume_cropped=False)
+
+
+def test_found_faces_hold_no_pixels(tmp_path):
+    """A folder of any size fits: 50 faces that are found take less memory than one of their pictures."""
+    picture = tmp_path / "a.png"
+    write_png(picture, torch.zeros(3, 400, 400))
+    found = [
+        face
+        for _ in range(50)
+        for face in find_faces(picture, LandmarkSource(tmp_path), 32, masks=None, assume_cropped=True)
+    ]
+    assert len(pickle.dumps(found)) < 400 * 400
 
 
 def test_reconstructs_by_a_system_and_by_a_model(tmp_path, model, system, scene):
@@ -318,7 +348,7 @@ def test_real_photographs(data_dir):
     """
     root, size = data_dir / "photos", 160
     source = LandmarkSource(root)
-    faces: list[FaceInput] = []
+    faces: list[FoundFace] = []
     for path in sorted(path for path in root.rglob("*") if is_image_file(path)):
         try:
             faces += find_faces(path, source, size, masks=None, assume_cropped=False)
@@ -331,9 +361,9 @@ def test_real_photographs(data_dir):
     held_out = torch.arange(17, 68)[::4]
     errors, falls = [], []
     for face in [face for face in faces if face.landmarks is not None and face.landmarks.kind == "68"][::3]:
-        observation = observe([face], size)
+        observation = observe([face.read()], size)
         observation.landmark_weight[:, held_out] = 0
-        refined = reconstruct_faces([face], ict, size=size, iterations=150, observation=observation)
+        refined = reconstruct_faces([face.read()], ict, size=size, iterations=150, observation=observation)
         given = observation.landmarks[0]
         box = float((given.amax(0) - given.amin(0)).prod().sqrt())
         distance = (refined.reconstruction.landmarks_2d[0] - given)[held_out].norm(dim=-1).mean()

@@ -17,7 +17,7 @@ from facecore.cli.parsing import parse_options
 if TYPE_CHECKING:
     from facecore.evaluation.report import Report
     from facecore.morphable import MorphableModel
-    from facecore.systems.inference import FaceInput
+    from facecore.systems.inference import FaceInput, FoundFace
     from facecore.systems.refinement import Refined
     from facecore.systems.semi_supervised import SemiSupervised
 
@@ -40,14 +40,16 @@ class Reconstruct:
     """Folder for the results."""
     checkpoint: pathlib.Path | None = None
     """model.safetensors of 'facecore train'."""
-    model: str = "procedural"
-    """Morphable model to start from when there is no checkpoint: 'procedural', a file or a folder."""
+    model: str | None = None
+    """Morphable model to start from when there is no checkpoint: 'procedural' (the default), a file or a folder."""
     refine: int = 0
     """Steps of analysis by synthesis over pose, light and codes; 200 give a good overlay."""
     landmarks: pathlib.Path | None = None
-    """Landmarks: a folder, a table of several pictures, or a CSV manifest `image,landmark_file`."""
+    """Landmarks: a folder, a table of several pictures, a CSV manifest `image,landmark_file`, or, for one picture, its
+    file."""
     masks: pathlib.Path | None = None
-    """Folder of PNG masks with the pictures' stems (white = visible face); default: skin probability."""
+    """Folder of PNG masks (white = visible face) with the pictures' paths in their folder, or their stems; default:
+    skin probability."""
     assume_cropped: bool = False
     """Take a picture without landmarks as a face that fills it, instead of refusing it."""
     size: int = 160
@@ -62,17 +64,21 @@ class Reconstruct:
 
         source = self.load_source()
         faces, refused = self.find_faces()
-        report = Report("facecore reconstruct", self.summary())
+        report = Report("facecore reconstruct", self.summary(source))
         written = 0
-        for name, face in zip(output_names([face.path for face in faces]), faces):
+        for name, found in zip(output_names([face.path for face in faces]), faces):
             try:
+                face = found.read()
                 result = reconstruct_with_progress(face, source, self.size, self.refine)
-            except Diverged as error:
-                refused.append(f"{face.path}: {error}")
+                self.out.mkdir(parents=True, exist_ok=True)
+                write_face(self.out, name, face, result, report)
+            except (Diverged, ValueError) as error:
+                reason = str(error)
+                refused.append(reason if str(found.path) in reason else f"{found.path}: {reason}")
                 continue
-            self.out.mkdir(parents=True, exist_ok=True)
-            write_face(self.out, name, face, result, report)
             written += 1
+        if written and self.checkpoint is None and self.refine == 0:
+            print("every shape is the mean face, posed by the landmarks; add --refine 200 or --checkpoint to fit it")
         if written:
             report.write(self.out / "index.html")
             print(f"{written} faces: {self.out / 'index.html'}")
@@ -86,6 +92,8 @@ class Reconstruct:
         for path in (*self.images, self.checkpoint, self.landmarks, self.masks):
             if path is not None and not path.exists():
                 raise UsageError(f"{path}: no such file or folder")
+        if self.model is not None and self.checkpoint is not None:
+            raise UsageError("--model and --checkpoint: a checkpoint carries its own model; leave --model out")
         if self.masks is not None and not self.masks.is_dir():
             raise UsageError(f"--masks {self.masks} is not a folder")
         if self.refine < 0:
@@ -95,20 +103,21 @@ class Reconstruct:
         if self.out.exists() and not self.out.is_dir():
             raise UsageError(f"--out {self.out} is a file; give a folder")
 
-    def find_faces(self) -> tuple[list[FaceInput], list[str]]:
+    def find_faces(self) -> tuple[list[FoundFace], list[str]]:
         """Every face of every picture, and why pictures were refused."""
         from facecore.data import LandmarkSource
         from facecore.systems.inference import find_faces
 
-        faces: list[FaceInput] = []
+        faces: list[FoundFace] = []
         refused: list[str] = []
         sources: dict[pathlib.Path, LandmarkSource] = {}
-        for path, root in self.pictures().items():
+        pictures = self.pictures()
+        for path, root in pictures.items():
             if root not in sources:
-                sources[root] = LandmarkSource(root, self.landmarks)
+                sources[root] = LandmarkSource(root, self.landmarks, one_picture=len(pictures) == 1)
             try:
                 faces += find_faces(
-                    path, sources[root], self.size, masks=self.masks, assume_cropped=self.assume_cropped
+                    path, sources[root], self.size, masks=self.masks, assume_cropped=self.assume_cropped, root=root
                 )
             except ValueError as error:
                 refused.append(str(error))
@@ -116,11 +125,11 @@ class Reconstruct:
 
     def pictures(self) -> dict[pathlib.Path, pathlib.Path]:
         """The pictures in a fixed order, each once, with the folder whose manifest may name its landmarks."""
-        from facecore.data.images import is_image_file
+        from facecore.data.search import find_pictures
 
         found: dict[pathlib.Path, pathlib.Path] = {}
         for path in self.images:
-            inside = sorted(p for p in path.rglob("*") if is_image_file(p)) if path.is_dir() else [path]
+            inside = find_pictures(path, [self.masks, self.out]) if path.is_dir() else [path]
             root = path if path.is_dir() else path.parent
             found |= {picture: root for picture in inside if picture not in found}
         if not found:
@@ -132,16 +141,23 @@ class Reconstruct:
             from facecore.systems import load
 
             return load(self.checkpoint)
-        if self.model != "procedural" and not pathlib.Path(self.model).exists():
-            raise UsageError(f"--model {self.model}: no such file or folder; give 'procedural' or a morphable model")
+        name = self.model or "procedural"
+        if name != "procedural" and not pathlib.Path(name).exists():
+            raise UsageError(f"--model {name}: no such file or folder; give 'procedural' or a morphable model")
         from facecore.morphable import load as load_model
 
-        model = load_model(self.model)
+        model = load_model(name)
         _ = model.mesh  # warns of a topology that is not as it should be
         return model
 
-    def summary(self) -> str:
-        start = f"the mean face of {self.model}" if self.checkpoint is None else self.checkpoint.name
+    def summary(self, source: SemiSupervised | MorphableModel) -> str:
+        from facecore.systems.semi_supervised import SemiSupervised
+
+        if isinstance(source, SemiSupervised):
+            assert self.checkpoint is not None
+            start = f"{self.checkpoint.name} (configuration {source.config_hash})"
+        else:
+            start = f"the mean face of {self.model or 'procedural'}"
         return f"Started from {start}; {self.refine} refinement steps on {self.size} x {self.size} pixels."
 
 

@@ -18,9 +18,10 @@ from facecore.data.augmentation import NO_AUGMENTATION, Augmentation, padded, wa
 from facecore.data.batches import PhotoBatch
 from facecore.data.crop import BOX_FACTOR, FaceCrop
 from facecore.data.identities import IdentitySampler, folder_identities, number, table_identities
-from facecore.data.images import is_grey, is_image_file, read_image
+from facecore.data.images import is_grey, read_image
 from facecore.data.landmarks import Landmarks, LandmarkSource
 from facecore.data.random import sample_generator
+from facecore.data.search import find_mask, find_pictures
 from facecore.losses import skin_probability
 
 SKIN_THRESHOLD = 0.5  # METHODS 2.3
@@ -218,24 +219,10 @@ class PhotoFolder:
         return mask, "file"
 
     def _mask_path(self, path: pathlib.Path) -> pathlib.Path | None:
-        if self.masks is None:
-            return None
-        choices = (self.masks / path.relative_to(self.root).with_suffix(".png"), self.masks / f"{path.stem}.png")
-        return next((choice for choice in choices if choice.is_file()), None)
-
-    def _image_files(self) -> list[pathlib.Path]:
-        masks = None if self.masks is None else self.masks.resolve()
-        paths = [
-            path
-            for path in self.root.rglob("*")
-            if is_image_file(path)
-            and not any(part.startswith(".") for part in path.relative_to(self.root).parts)
-            and (masks is None or masks == self.root.resolve() or masks not in path.resolve().parents)
-        ]
-        return sorted(paths)
+        return None if self.masks is None else find_mask(self.masks, path, self.root)
 
     def _load(self, source: LandmarkSource, assume_cropped: bool, cache_bytes: int) -> None:
-        paths = self._image_files()
+        paths = find_pictures(self.root, [self.masks])
         for path in tqdm(paths, desc="photographs", unit="picture", disable=len(paths) < 500):
             try:
                 image = read_image(path)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 
 import torch
 
 from facecore.data import FaceCrop, Landmarks, LandmarkSource, five_points, read_image
 from facecore.data.images import is_grey
+from facecore.data.search import find_mask
 from facecore.losses import skin_probability
 from facecore.morphable import MorphableModel
 from facecore.render import fit_weak_perspective, pixel_to_ndc
@@ -37,26 +39,65 @@ class FaceInput:
         return self.crop.resized(size, size).crop(self.image).clamp(0, 1)
 
 
+@dataclasses.dataclass(frozen=True)
+class FoundFace:
+    """Where a face is in which picture. The pixels are read when they are needed: a folder may hold any number."""
+
+    path: pathlib.Path
+    crop: FaceCrop
+    landmarks: Landmarks | None
+    mask: pathlib.Path | None = None
+
+    def read(self) -> FaceInput:
+        """Reads the picture and its mask. Raises ValueError naming the file."""
+        image = read_image(self.path)
+        mask = None if self.mask is None else _read_mask(self.mask, image.shape[1:])
+        return FaceInput(self.path, image, self.crop, self.landmarks, mask)
+
+
 def find_faces(
-    path: pathlib.Path, source: LandmarkSource, size: int, *, masks: pathlib.Path | None, assume_cropped: bool
-) -> list[FaceInput]:
+    path: pathlib.Path,
+    source: LandmarkSource,
+    size: int,
+    *,
+    masks: pathlib.Path | None,
+    assume_cropped: bool,
+    root: pathlib.Path | None = None,
+) -> list[FoundFace]:
     """The faces of a picture that have landmarks; with assume_cropped, a picture without is one face as a whole.
 
-    Raises ValueError naming the file: unreadable, not a picture, no landmarks, no mask of its name.
+    root: the folder that was searched (default: the picture's own); masks have the paths relative to it (`find_mask`).
+    The picture is decoded once here, so that a damaged one shows now, and let go. Raises ValueError naming the file:
+    unreadable, not a picture, no landmarks, landmarks that make no crop, no mask of its name.
     """
-    image = read_image(path)
-    height, width = image.shape[1:]
+    image_size = read_image(path).shape[1:]
+    height, width = image_size
     found = source.find(path, (height, width))
-    mask = None if masks is None else _read_mask(masks, path, (height, width))
+    mask = None
+    if masks is not None:
+        mask = find_mask(masks, path, path.parent if root is None else root)
+        if mask is None:
+            raise ValueError(
+                f"{path}: no mask {path.stem}.png in {masks}; write one, or leave --masks out for the "
+                "skin-probability mask"
+            )
+        _read_mask(mask, image_size)
     if found:
-        crops = [FaceCrop.from_landmarks(landmarks, size, size) for landmarks in found]
-        return [FaceInput(path, image, crop, landmarks, mask) for crop, landmarks in zip(crops, found)]
+        return [FoundFace(path, crop_around(path, landmarks, size), landmarks, mask) for landmarks in found]
     if not assume_cropped:
         raise ValueError(
             f"{path}: no landmarks; put {path.stem}.pts (68 or 5 points) beside it, give --landmarks, or "
             "--assume-cropped if the picture shows the face alone"
         )
-    return [FaceInput(path, image, FaceCrop.whole(height, width, size, size), None, mask)]
+    return [FoundFace(path, FaceCrop.whole(height, width, size, size), None, mask)]
+
+
+def crop_around(path: pathlib.Path, landmarks: Landmarks, size: int) -> FaceCrop:
+    """`FaceCrop.from_landmarks` whose ValueError names the picture."""
+    try:
+        return FaceCrop.from_landmarks(landmarks, size, size)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def observe(faces: list[FaceInput], size: int) -> Observation:
@@ -127,11 +168,9 @@ def reconstruct_faces(
     return refine(parameters, observation, iterations, progress=progress)
 
 
-def _read_mask(folder: pathlib.Path, picture: pathlib.Path, size: tuple[int, int]) -> torch.Tensor:
-    path = folder / f"{picture.stem}.png"
-    if not path.is_file():
-        raise ValueError(f"{picture}: no mask {path}; write one, or leave --masks out for the skin-probability mask")
+def _read_mask(path: pathlib.Path, size: Sequence[int]) -> torch.Tensor:
+    """[H, W] of a picture of that size (height, width)."""
     mask = read_image(path).mean(0)
-    if tuple(mask.shape) != size:
+    if tuple(mask.shape) != tuple(size):
         raise ValueError(f"{path} has {mask.shape[1]} x {mask.shape[0]} pixels, its picture {size[1]} x {size[0]}")
     return mask

@@ -30,6 +30,7 @@ def load(path: str | pathlib.Path, device: torch.device | str = "cpu") -> SemiSu
             config, FaceAssets.from_tensors(checkpoint.tensors["assets"], checkpoint.plain["assets"])
         )
         system.load_state_dict(checkpoint.tensors["model"])
+        system.config_hash = str(checkpoint.plain["config_hash"])
     except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"the checkpoint {path} is damaged or of another version: {reason}") from error

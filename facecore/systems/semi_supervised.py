@@ -73,6 +73,7 @@ class SemiSupervised(nn.Module):
     def __init__(self, config: ModelConfig, assets: FaceAssets) -> None:
         super().__init__()
         self.config, self.assets = config, assets
+        self.config_hash = ""  # of the training's whole configuration; set by whoever trains or loads
         self.register_buffer("template", assets.template.clone(), persistent=False)
         self.register_buffer("triangles", assets.triangles.clone(), persistent=False)
         self.register_buffer("landmarks68", assets.landmarks68.clone(), persistent=False)

@@ -52,6 +52,7 @@ class SemiSupervisedTrainer:
         torch.manual_seed(seed)
         assets = FaceAssets.from_morphable(morphable, config.model.factors)
         self.system = SemiSupervised(config.model, assets).to(self.device)
+        self.system.config_hash = config_hash(config)
         self.system.encoder_precision = _encoder_precision(config.stages.encoder_precision, self.device)
         if config.stages.decoder_iterations:  # code 0 is then the mean face: the encoder starts there
             for head in (self.system.identity_head, self.system.expression_head):
@@ -257,7 +258,7 @@ class SemiSupervisedTrainer:
         return {
             "system": NAME,
             "config": to_plain(self.config),
-            "config_hash": config_hash(self.config),
+            "config_hash": self.system.config_hash,
             "encoder_precision": str(self.system.encoder_precision).removeprefix("torch."),
             "photos": None if self.photos is None else self.photos.digest,
             "assets": assets,
