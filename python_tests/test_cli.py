@@ -20,11 +20,12 @@ from facecore.cli import demo, main
 from facecore.cli.main import COMMANDS
 from facecore.cli.parsing import parse_options
 from facecore.cli.reconstruct import Reconstruct
-from facecore.data import LabelledRenders, read_landmarks, write_png
+from facecore.data import LabelledRenders, read_image, read_landmarks, write_png
 from facecore.morphable import load
 from facecore.systems.semi_supervised_config import PRESETS, StageConfig
 from facecore.training.checkpoint import Checkpoint
 from facecore.training.config import overlay
+from facecore.training.loop import Interrupted, NotFinite
 
 VERTICES = 2500
 SETTINGS = {
@@ -199,9 +200,12 @@ def test_reconstruct(run, shared, tmp_path, source):
     # four steps: the face lies on its landmarks, roughly; the untrained network starts anywhere near the middle
     allowed = {"model": 0.1, "checkpoint": 0.4}[source]
     assert np.linalg.norm(arrays["landmarks_2d"] - given, axis=1).mean() < allowed * box
-    assert f"facecore reconstruct</h1><p>Started from {'the mean face' if source == 'model' else 'model.safe'}" in (
-        out / "index.html"
-    ).read_text(encoding="utf-8")
+    if source == "model":
+        start = f"the mean face of {shared.model}"
+    else:
+        start = f"model.safetensors (configuration {Checkpoint.load(shared.checkpoint).plain['config_hash']})"
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert f"facecore reconstruct</h1><p>Started from {start}; 4 refinement steps" in page
 
 
 def test_one_refused_picture_does_not_stop_the_others(run, shared, tmp_path):
@@ -237,6 +241,47 @@ def test_a_face_that_diverges_does_not_stop_the_others(run, shared, tmp_path, mo
     code, _, errors = run("reconstruct", *good, "--model", shared.model, "--size", 48, "--out", tmp_path / "out")
     assert (code, errors) == (1, f"facecore reconstruct: refused {good[0]}: the refinement diverged")
     assert "b.glb" in everything_below(tmp_path / "out") and "a.glb" not in everything_below(tmp_path / "out")
+
+
+def test_a_face_that_cannot_be_exported_does_not_stop_the_others(run, shared, tmp_path, monkeypatch):
+    from facecore.systems import export
+
+    plain = export.export_face
+
+    def refuse_a(folder, name, *rest):
+        if name == "a":
+            raise ValueError("a: the reconstruction has NaN")
+        return plain(folder, name, *rest)
+
+    monkeypatch.setattr(export, "export_face", refuse_a)
+    good = pictures(tmp_path, shared, "a", "b")
+    code, out, errors = run("reconstruct", *good, "--model", shared.model, "--size", 48, "--out", tmp_path / "out")
+    assert (code, errors) == (1, f"facecore reconstruct: refused {good[0]}: a: the reconstruction has NaN")
+    assert "1 faces" in out and {"b.glb", "index.html"} <= set(everything_below(tmp_path / "out"))
+
+
+def test_landmarks_of_one_picture_serve_one_picture(run, shared, tmp_path):
+    (picture,) = pictures(tmp_path, shared, "a")
+    points = picture.with_suffix(".pts").rename(tmp_path / "points.pts")
+    options = ["--model", shared.model, "--size", 48, "--out", tmp_path / "out"]
+    code, out, errors = run("reconstruct", picture, "--landmarks", points, *options)
+    assert (code, errors) == (0, "") and "every shape is the mean face" in out
+    assert "every shape" not in run("reconstruct", picture, "--landmarks", points, *options, "--refine", 1)[1]
+
+
+def test_hidden_pictures_masks_and_results_are_not_faces(run, shared, tmp_path):
+    """As in training (PhotoFolder); masks are found by the pictures' paths in their folder."""
+    root = tmp_path / "in"
+    for name in (".hidden", "masks/deep", "deep", "masks", "faces"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    for name in (".hidden", "deep", "faces"):
+        pictures(root / name, shared, "a")
+    size = read_image(shared.picture).shape[1:]
+    write_png(root / "masks" / "deep" / "a.png", torch.ones(size))
+    write_png(root / "masks" / "a.png", torch.ones(3, 3))
+    options = ["--model", shared.model, "--size", 48, "--masks", root / "masks", "--out", root / "faces"]
+    code, out, errors = run("reconstruct", root, *options)
+    assert (code, errors) == (0, "") and "1 faces" in out
 
 
 def test_a_folder_is_searched_and_its_manifest_read(run, shared, tmp_path):
@@ -298,7 +343,16 @@ BAD_RECONSTRUCTIONS = {
     "out is a file": (["{picture}", "--out", "{picture}"], 2, "--out {picture} is a file; give a folder"),
     "masks are a file": (["{picture}", "--masks", "{picture}"], 2, "--masks {picture} is not a folder"),
     "no such model": (["{picture}", "--model", "flame"], 2, "--model flame: no such file or folder; give 'procedural'"),
-    "landmarks of one face": (["{picture}", "--landmarks", "{points}"], 1, "{points} has the landmarks of one picture"),
+    "landmarks of one face": (
+        ["{picture}", "{second}", "--landmarks", "{points}"],
+        1,
+        "{points} has the landmarks of one picture",
+    ),
+    "two sources": (
+        ["{picture}", "--model", "procedural", "--checkpoint", "{points}"],
+        2,
+        "--model and --checkpoint: a",
+    ),
     "no such checkpoint": (["{picture}", "--checkpoint", "none.safetensors"], 2, "none.safetensors: no such file"),
 }
 
@@ -309,6 +363,7 @@ def test_bad_reconstructions_write_nothing(run, shared, tmp_path, monkeypatch, c
     (tmp_path / "empty").mkdir()
     names = {"folder": tmp_path, "empty": tmp_path / "empty", "picture": shared.picture}
     names["points"] = shared.picture.with_suffix(".pts")
+    names["second"] = shutil.copy(shared.picture, shared.folder / "second.png")
     arguments, code, message = BAD_RECONSTRUCTIONS[case]
     result = run("reconstruct", *(argument.format(**names) for argument in arguments))
     assert result[:2] == (code, "") and result[2].count("\n") == 0
@@ -468,7 +523,7 @@ def test_a_refused_resumption_keeps_the_settings_of_the_run(run, shared):
 def test_a_gpu_without_kernels_is_left_unused(run, shared, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr("facecore.training.device._C", types.SimpleNamespace(built_with_cuda=False))
-    code, out, errors = run("train", "--config", shared.settings, "--run.out", tmp_path / "run")
+    code, out, _ = run("train", "--config", shared.settings, "--run.out", tmp_path / "run")
     assert code == 0 and "0 photographs, cpu" in out
     (line,) = [line for line in out.splitlines() if "a GPU is left unused" in line]
     assert "FACECORE_CUDA=ON" in line
@@ -516,6 +571,7 @@ def test_demo(run, shared, tmp_path, quick_demo):
     assert everything_below(out) == kept, "the training folder is gone"
     page = (out / "index.html").read_text(encoding="utf-8")
     assert "held-out render 4" in page and "mean face" in page
+    assert f"Configuration {Checkpoint.load(out / 'model.safetensors').plain['config_hash']}, seed 0." in page
     again = ["reconstruct", shared.picture, "--checkpoint", out / "model.safetensors", "--size", 48]
     assert run(*again, "--out", tmp_path / "again")[0] == 0
 
@@ -527,6 +583,34 @@ def test_demo_has_a_portrait_of_its_own(run, tmp_path, quick_demo):
     assert "Eileen Collins" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            Interrupted("stopped by SIGINT after 3 iterations", "go on with --run.resume"),
+            "after 3 iterations; the demo",
+        ),
+        (NotFinite("the loss 'total' is nan", "lower the rate"), "the loss 'total' is nan; run the demo again with"),
+        (OSError(28, "No space left on device", "events.out"), "cannot write to {out}: No space left on device; make"),
+    ],
+)
+def test_a_demo_that_stops_names_remedies_of_its_own(run, shared, tmp_path, quick_demo, monkeypatch, error, message):
+    def stop(*_):
+        raise error
+
+    monkeypatch.setattr("facecore.training.loop.train", stop)
+    code, _, errors = run("demo", "--out", tmp_path / "out", "--picture", shared.picture)
+    assert code == 1 and message.format(out=tmp_path / "out") in errors and "--run" not in errors
+    assert everything_below(tmp_path / "out") == []
+
+
+def test_a_demo_on_a_full_disk_names_its_folder(run, shared, tmp_path, quick_demo, full_disk):
+    full_disk(1_000_000)
+    code, _, errors = run("demo", "--out", tmp_path / "out", "--picture", shared.picture)
+    assert code == 1 and f"the demo cannot write to {tmp_path / 'out'}: " in errors and "--run" not in errors
+    assert "choose another folder by --out" in errors and everything_below(tmp_path / "out") == []
+
+
 BAD_DEMOS = {
     "no such picture": (["--picture", "none.png"], 2, "none.png: no such file"),
     "landmarks alone": (["--landmarks", "{points}"], 2, "--landmarks belong to --picture; give both"),
@@ -534,6 +618,7 @@ BAD_DEMOS = {
     "no landmarks": (["--picture", "{lonely}"], 1, "{lonely}: no landmarks; put lonely.pts beside it or give"),
     "not landmarks": (["--picture", "{lonely}", "--landmarks", "{lonely}"], 1, "{lonely} is not a landmark file"),
     "not a picture": (["--picture", "{points}"], 1, "{points} is not a picture"),
+    "points at one place": (["--picture", "{lonely}", "--landmarks", "{same}"], 1, "{lonely}: the landmarks must be"),
 }
 
 
@@ -541,6 +626,8 @@ BAD_DEMOS = {
 def test_bad_demos_train_and_write_nothing(run, shared, tmp_path, monkeypatch, case):
     monkeypatch.chdir(tmp_path)
     names = {"points": shared.picture.with_suffix(".pts"), "lonely": tmp_path / "lonely.png"}
+    names["same"] = shared.folder / "same.txt"
+    names["same"].write_text("9 9\n" * 5)
     shutil.copy(shared.picture, names["lonely"])
     arguments, code, message = BAD_DEMOS[case]
     result = run("demo", *(argument.format(**names) for argument in arguments))

@@ -127,6 +127,13 @@ def test_numbers():
     assert "colour difference" not in describe_face(face, picture, outside)
 
 
+def test_landmarks_and_face_of_another_device(device, picture):
+    """As a run on a GPU has them: everything comes to the CPU to be drawn."""
+    face = make_face().to(device)
+    landmarks = Landmarks(own_landmarks(make_face()).points.to(device))
+    assert describe_face(face, picture.to(device), CROP, landmarks)["landmark distance"] == "0.0 % of the box"
+
+
 def test_bad_arguments(picture):
     with pytest.raises(ValueError, match="of one face, got 2"):
         Report("x").add_face("x", make_face(2), picture, CROP)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
 import tempfile
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -55,12 +57,13 @@ class Demo:
         trainer, validation = self.train()
         from facecore.evaluation.report import Report
 
+        system = trainer.system.cpu().eval()  # the photograph and what is written are on the CPU
         report = Report(
             "facecore demo",
             "A face system trained from nothing on synthetic faces in this run, on renders it did not see and on a "
-            "photograph. The photograph is refined by analysis by synthesis.",
+            "photograph. The photograph is refined by analysis by synthesis. "
+            f"Configuration {system.config_hash}, seed {self.seed}.",
         )
-        system = trainer.system.eval()
         result = reconstruct_with_progress(photograph, system, SIZE, REFINEMENT_STEPS)
         write_face(self.out, photograph.path.stem, photograph, result, report, credit)
         add_held_out(report, trainer, system)
@@ -72,7 +75,7 @@ class Demo:
     def photograph(self) -> tuple[FaceInput, str]:
         from facecore.data import FaceCrop, LandmarkSource, read_image, read_landmarks
         from facecore.data.portrait import load_portrait
-        from facecore.systems.inference import FaceInput
+        from facecore.systems.inference import FaceInput, crop_around
 
         if self.picture is None:
             portrait = load_portrait()
@@ -86,7 +89,7 @@ class Demo:
             faces = LandmarkSource(self.picture.parent).find(self.picture, size)
         if not faces:
             raise ValueError(f"{self.picture}: no landmarks; put {self.picture.stem}.pts beside it or give --landmarks")
-        return FaceInput(self.picture, image, FaceCrop.from_landmarks(faces[0], SIZE, SIZE), faces[0]), ""
+        return FaceInput(self.picture, image, crop_around(self.picture, faces[0], SIZE), faces[0]), ""
 
     def train(self) -> tuple[SemiSupervisedTrainer, dict[str, float]]:
         """The quick preset, in a temporary folder; the trained model is kept as model.safetensors."""
@@ -106,16 +109,35 @@ class Demo:
                 print(unused_gpu())
             print(f"training the quick preset (configuration {config_hash(config)}, seed {self.seed})")
             trainer = SemiSupervisedTrainer(config, load_morphable(config), None)
-            validation = train(trainer, run, {"config_hash": config_hash(config), "seed": self.seed})
+            with self.remedies():
+                validation = train(trainer, run, {"config_hash": config_hash(config), "seed": self.seed})
             (pathlib.Path(folder) / FINAL).replace(self.out / FINAL)
         return trainer, validation
+
+    @contextlib.contextmanager
+    def remedies(self) -> Iterator[None]:
+        """What training says to do speaks of options of `facecore train`: the demo's own in their place."""
+        from facecore.training.loop import Interrupted, NotFinite
+
+        try:
+            yield
+        except Interrupted as error:
+            raise Interrupted(error.reason, "the demo starts anew each time: run it again") from error
+        except NotFinite as error:
+            raise NotFinite(error.reason, "run the demo again with another --seed, and report this") from error
+        except OSError as error:
+            cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+            reason = getattr(cause, "strerror", None) or str(cause)
+            raise OSError(
+                f"the demo cannot write to {self.out}: {reason}; make room or choose another folder by --out"
+            ) from error
 
 
 def add_held_out(report: Report, trainer: SemiSupervisedTrainer, system: SemiSupervised) -> None:
     """The network's own answer for renders of faces that training did not draw."""
     from facecore.data import FaceCrop, Landmarks
 
-    batch = trainer.held_out.batch(torch.arange(NUM_RENDERS))
+    batch = trainer.held_out.batch(torch.arange(NUM_RENDERS)).to("cpu")
     result = system.reconstruct(batch.image)
     size = system.config.image_size
     for i in range(NUM_RENDERS):

@@ -150,7 +150,7 @@ def describe_face(
     if bool(covered.any()):
         values["colour difference"] = f"{100 * float(difference[covered].mean()):.1f} %"
     if landmarks is not None and landmarks.kind == "68":
-        given = seen.to_crop(landmarks.points).float()
+        given = seen.to_crop(landmarks.points).float().cpu()
         own = wider_camera(face.camera, 1.0, size).project(face.landmarks_3d)[0].cpu()
         box = (given.amax(0) - given.amin(0)).prod().sqrt()
         values["landmark distance"] = f"{100 * float((own - given).norm(dim=1).mean() / box):.1f} % of the box"

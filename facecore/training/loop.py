@@ -45,12 +45,18 @@ class Trainer(Protocol):
         """Takes over a resumable checkpoint's state; returns the number of steps done."""
 
 
-class NotFinite(RuntimeError):
-    """A loss or a gradient became NaN or infinite."""
+class _Stopped(RuntimeError):
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(f"{reason}; {remedy}")
+        self.reason = reason
 
 
-class Interrupted(RuntimeError):
-    """SIGTERM or Ctrl-C came; the state was saved."""
+class NotFinite(_Stopped):
+    """A loss or a gradient became NaN or infinite. `reason`: the message without what to do."""
+
+
+class Interrupted(_Stopped):
+    """SIGTERM or Ctrl-C came; the state was saved. `reason`: the message without what to do."""
 
 
 def train(trainer: Trainer, run: RunConfig, facts: dict[str, Any]) -> dict[str, float]:
@@ -89,7 +95,7 @@ def train(trainer: Trainer, run: RunConfig, facts: dict[str, Any]) -> dict[str, 
             if done % run.checkpoint_every == 0 or last or stop.requested:
                 trainer.checkpoint(done, resumable=True).save(folder / LAST)
             if stop.requested and not last:
-                raise Interrupted(f"stopped by {stop.requested} after {done} iterations; go on with --run.resume")
+                raise Interrupted(f"stopped by {stop.requested} after {done} iterations", "go on with --run.resume")
     trainer.checkpoint(trainer.total_iterations, resumable=False).save(folder / FINAL)
     return validation
 
@@ -100,8 +106,8 @@ def check_finite(terms: dict[str, torch.Tensor], iteration: int) -> None:
         number = float(value.detach())
         if not math.isfinite(number):
             raise NotFinite(
-                f"the loss '{name}' is {number} at iteration {iteration}; lower the learning rate or "
-                "its weight, and go on from the last checkpoint with --run.resume"
+                f"the loss '{name}' is {number} at iteration {iteration}",
+                "lower the learning rate or its weight, and train again",
             )
 
 
