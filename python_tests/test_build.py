@@ -113,3 +113,50 @@ def test_a_wrong_cuda_setting_is_refused_at_once(tmp_path):
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode != 0
     assert "FACECORE_CUDA must be AUTO, ON or OFF, got 'MAYBE'" in " ".join(result.stderr.split())
+
+
+@pytest.fixture
+def broken_nvcc(tmp_path, monkeypatch):
+    """An nvcc that compiles nothing, found before any other."""
+    nvcc = tmp_path / "toolkit" / "bin" / "nvcc"
+    nvcc.parent.mkdir(parents=True)
+    nvcc.write_text("#!/bin/sh\necho 'nvcc fatal: unsupported host compiler' >&2\nexit 1\n")
+    nvcc.chmod(0o755)
+    monkeypatch.setenv("CUDA_HOME", str(nvcc.parent.parent))
+    monkeypatch.delenv("CUDACXX", raising=False)
+    return nvcc
+
+
+@pytest.mark.skipif(not shutil.which("cmake"), reason="cmake is not installed")
+@pytest.mark.parametrize("setting", ["AUTO", "ON"])
+def test_an_nvcc_that_does_not_work_is_passed_over_or_named(broken_nvcc, tmp_path, setting):
+    """Configuring goes on (to what only a build environment has, such as pybind11) under AUTO, and stops under ON."""
+    command = ["cmake", "-S", str(REPOSITORY), "-B", str(tmp_path / "build"), f"-DFACECORE_CUDA={setting}"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    output = " ".join((result.stdout + result.stderr).split())
+    reason = f"{broken_nvcc} does not compile a trial program with this host compiler"
+    if setting == "ON":
+        assert result.returncode != 0
+        assert f"FACECORE_CUDA=ON, but {reason}. Put a working nvcc on PATH" in output
+    else:
+        assert f"CUDA kernels are not built, because {reason}" in output
+        assert "Found Python" in output
+
+
+@pytest.mark.skipif(not shutil.which("cmake"), reason="cmake is not installed")
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        ("11.7", "[] nvcc 11.7 is older than 11.8"),
+        ("12.4.99", "[75-real;80-real;86-real;89-real;90]"),
+        ("13.0.88", "[75-real;80-real;86-real;89-real;90-real;100-real;120]"),
+    ],
+)
+def test_architectures_are_those_that_nvcc_knows(tmp_path, version, expected):
+    script = tmp_path / "archs.cmake"
+    script.write_text(
+        f"include({REPOSITORY}/csrc/cuda.cmake)\nfacecore_cuda_archs({version} archs reason)\n"
+        'message("[${archs}] ${reason}")\n'
+    )
+    result = subprocess.run(["cmake", "-P", str(script)], capture_output=True, text=True, check=True)
+    assert result.stderr.strip() == expected
