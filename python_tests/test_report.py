@@ -51,7 +51,7 @@ def own_landmarks(face):
 def test_page(tmp_path, picture):
     report = Report("A <title>", "Some & more")
     face = make_face(seed=1)
-    links = {"GLB": "a%20b.glb"}
+    links = {"GLB": "a #1? 100%.glb"}
     report.add_face("name <b>", face, picture, CROP, landmarks=own_landmarks(face), links=links, credit="by & of")
     report.add_face("second", make_face(seed=2), picture, CROP, numbers={"time": "3 s", "count": 1234567})
     report.add_table("Errors", ["what", "value"], [["shape <mm>", 1.23456789], ["n", 3]], text="lower is better")
@@ -63,7 +63,13 @@ def test_page(tmp_path, picture):
     assert checker.open == []
     for escaped in ("A &lt;title&gt;", "Some &amp; more", "name &lt;b&gt;", "by &amp; of", "shape &lt;mm&gt;"):
         assert escaped in text
-    for shown in ("1.235", "1,234,567", 'href="a%20b.glb"', "prefers-color-scheme: dark", "lower is better"):
+    for shown in (
+        "1.235",
+        "1,234,567",
+        'href="a%20%231%3F%20100%25.glb"',
+        "prefers-color-scheme: dark",
+        "lower is better",
+    ):
         assert shown in text
     assert [image["alt"] for image in checker.images] == 2 * CAPTIONS
     for image in checker.images:

@@ -7,6 +7,7 @@ import html
 import io
 import math
 import os
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -76,7 +77,7 @@ class Report:
         Args:
             name: heading. face: a reconstruction of one face. image: the whole picture, [3, H, W] in [0, 1].
             crop: which part of it the system saw. landmarks: those that were given, in pixels of the picture.
-            numbers: more of them. links: text to address, relative to the page. credit: of the photograph.
+            numbers: more of them. links: text to the path of a file, relative to the page. credit: of the photograph.
         """
         if len(face) != 1:
             raise ValueError(f"face must be a reconstruction of one face, got {len(face)}; take one by face[i : i + 1]")
@@ -86,7 +87,8 @@ class Report:
         parts = [f"<h2>{html.escape(name)}</h2>", f'<div class="panels">{figures}</div>', _list(values)]
         if links:
             joined = " · ".join(
-                f'<a href="{html.escape(address)}">{html.escape(text)}</a>' for text, address in links.items()
+                f'<a href="{html.escape(urllib.parse.quote(address))}">{html.escape(text)}</a>'
+                for text, address in links.items()
             )
             parts.append(f"<p>{joined}</p>")
         if credit:
