@@ -10,42 +10,42 @@ import torch
 from facecore.render import WeakPerspectiveCamera, fit_weak_perspective
 
 
-def faces(n: int, points: int) -> tuple[torch.Tensor, torch.Tensor]:
+def faces(n: int, points: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     shape = 60 * torch.randn(n, points, 3, generator=generator, dtype=torch.float64)
     pose = 0.4 * (2 * torch.rand(n, 6, generator=generator, dtype=torch.float64) - 1)
-    return shape, pose
+    return shape.to(device), pose.to(device)
 
 
-def test_recovers_exact_poses():
-    shape, pose = faces(5, 20)
+def test_recovers_exact_poses(device):
+    shape, pose = faces(5, 20, device)
     ndc = WeakPerspectiveCamera.from_pose(pose, 100, 100).ndc(shape)
     # exact correspondences: only rounding and the tiny ridge remain
     torch.testing.assert_close(fit_weak_perspective(shape, ndc), pose, rtol=0, atol=1e-6)
 
 
-def test_points_of_weight_zero_take_no_part():
-    shape, pose = faces(3, 20)
+def test_points_of_weight_zero_take_no_part(device):
+    shape, pose = faces(3, 20, device)
     ndc = WeakPerspectiveCamera.from_pose(pose, 100, 100).ndc(shape)
     ndc[:, 10:] = 77.0
-    weight = torch.zeros(3, 20, dtype=torch.float64)
+    weight = torch.zeros(3, 20, dtype=torch.float64, device=device)
     weight[:, :10] = 1
     torch.testing.assert_close(fit_weak_perspective(shape, ndc, weight), pose, rtol=0, atol=1e-6)
 
 
-def test_few_points_give_a_frontal_pose():
-    shape, pose = faces(2, 5)
+def test_few_points_give_a_frontal_pose(device):
+    shape, pose = faces(2, 5, device)
     pose[:, :2] = 0
     ndc = WeakPerspectiveCamera.from_pose(pose, 100, 100).ndc(shape)
     torch.testing.assert_close(fit_weak_perspective(shape, ndc), pose, rtol=0, atol=1e-6)
 
 
-def test_in_plane_turn_by_hand():
+def test_in_plane_turn_by_hand(device):
     """A square turned by 90 degrees counter-clockwise: roll +90 degrees."""
     shape = torch.tensor([[[100.0, 0, 0], [0, 100, 0], [-100, 0, 0], [0, -100, 0]]])
     ndc = torch.tensor([[[0.0, 0.8], [-0.8, 0], [0, -0.8], [0.8, 0]]])
-    expected = torch.tensor([[0, 0, math.pi / 2, 0, 0, 0]])
-    torch.testing.assert_close(fit_weak_perspective(shape, ndc), expected, rtol=0, atol=1e-6)
+    expected = torch.tensor([[0, 0, math.pi / 2, 0, 0, 0]], device=device)
+    torch.testing.assert_close(fit_weak_perspective(shape.to(device), ndc.to(device)), expected, rtol=0, atol=1e-6)
 
 
 def test_rejects_too_few_points():

@@ -41,13 +41,14 @@ def _fit_one(points: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -
     if int((weight > 0).sum()) >= MIN_AFFINE_POINTS:
         normal = x.T @ (share * x)
         affine = torch.linalg.solve(
-            normal + _RIDGE * normal.diagonal().sum() * torch.eye(3).double(), x.T @ (share * q)
+            normal + _RIDGE * normal.diagonal().sum() * torch.eye(3).to(normal), x.T @ (share * q)
         )
         rows = affine.T  # [2, 3]
         scale = rows.norm(dim=1).mean()
         first, second = (row / row.norm().clamp_min(1e-12) for row in rows)
         u, _, vt = torch.linalg.svd(torch.stack([first, second, torch.linalg.cross(first, second)]))
-        rotation = u @ torch.diag(torch.tensor([1.0, 1.0, torch.det(u @ vt)], dtype=torch.float64)) @ vt
+        one = torch.ones_like(scale)
+        rotation = u @ torch.diag(torch.stack([one, one, torch.det(u @ vt)])) @ vt
     else:  # complex ratio of the two planar patterns
         z, w = torch.complex(x[:, 0], x[:, 1]), torch.complex(q[:, 0], q[:, 1])
         ratio = (share[:, 0] * w * z.conj()).sum() / (share[:, 0] * z.abs().square()).sum().clamp_min(1e-12)
