@@ -38,7 +38,11 @@ class FaceAssets:
 
     @classmethod
     def from_morphable(cls, model: MorphableModel, factors: tuple[int, ...]) -> FaceAssets:
-        """Measures the scale and builds the hierarchy (cached). Raises ValueError when the model lacks a part."""
+        """Measures the scale and builds the hierarchy (cached), on the CPU, whatever the model's device.
+
+        Raises ValueError when the model lacks a part.
+        """
+        model = model.to("cpu")
         template = model.mean_neutral()
         generator = torch.Generator().manual_seed(0)
         squared = torch.zeros((), dtype=torch.float64)
@@ -79,6 +83,7 @@ class FaceAssets:
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, torch.Tensor], plain: dict[str, Any]) -> FaceAssets:
+        """The assets that to_tensors took apart. Raises ValueError or KeyError for what cannot be assets."""
         num_levels = int(plain["num_levels"])
         levels = [Mesh(tensors["template"], tensors["triangles"])]
         levels += [
@@ -86,6 +91,12 @@ class FaceAssets:
         ]
         sizes = [mesh.num_vertices for mesh in levels]
         pairs = list(itertools.pairwise(sizes))
+        for name, shape in (("landmarks68", (68,)), ("mirror_map", (sizes[0],))):
+            _check_index(name, tensors[name], shape, sizes[0])
+        for i, (fine, coarse) in enumerate(pairs, start=1):
+            _check_index(f"levels.{i}.kept", tensors[f"levels.{i}.kept"], (coarse,), fine)
+        if tensors["albedo_mean"].shape != (sizes[0], 3) or not bool(tensors["albedo_mean"].isfinite().all()):
+            raise ValueError(f"albedo_mean must be finite [{sizes[0]}, 3], got {list(tensors['albedo_mean'].shape)}")
         hierarchy = Hierarchy(
             levels=levels,
             up=[_matrix(tensors, f"up.{i}", (fine, coarse)) for i, (fine, coarse) in enumerate(pairs)],
@@ -105,4 +116,11 @@ def _matrix(tensors: dict[str, torch.Tensor], prefix: str, shape: tuple[int, int
     import scipy.sparse
 
     crow, col, values = (np.asarray(tensors[f"{prefix}.{part}"]) for part in _CSR)
-    return SparseMatrix.from_scipy(scipy.sparse.csr_matrix((values, col, crow), shape=shape))
+    matrix = scipy.sparse.csr_matrix((values, col, crow), shape=shape)
+    matrix.check_format(full_check=True)  # the constructor leaves the range of the column indices unchecked
+    return SparseMatrix.from_scipy(matrix)
+
+
+def _check_index(name: str, index: torch.Tensor, shape: tuple[int, ...], count: int) -> None:
+    if index.dtype != torch.int64 or index.shape != shape or bool(((index < 0) | (index >= count)).any()):
+        raise ValueError(f"{name} must be int64 {list(shape)} with values 0 to {count - 1}")
