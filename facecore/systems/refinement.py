@@ -166,7 +166,7 @@ def _descend(
     total: int,
     done: int,
 ) -> None:
-    """`steps` steps of Adam; the learning rate falls to a tenth along a cosine."""
+    """`steps` steps of Adam; the learning rate falls to 0 along a cosine."""
     if steps == 0:
         return
     parameters = face.parameters()
