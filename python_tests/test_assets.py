@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from facecore import systems
 from facecore.morphable import load as load_model

@@ -475,7 +475,10 @@ BAD_TRAININGS = {
     "odd labelled half": (["--data.labelled-batch", "3"], 2, "--data.labelled-batch must be even"),
     "no logging": (["--run.log-every", "0"], 2, "--run.log-every must be at least 1, got 0"),
     "tiny pictures": (["--model.image-size", "8"], 2, "--model.image-size must be at least 32, got 8"),
-    "rate": (["--stages.learning-rate", "nan"], 2, "--stages.learning-rate must be at least 0.0, got nan"),
+    "rate": (["--stages.learning-rate", "nan"], 2, "--stages.learning-rate must be positive and finite, got nan"),
+    "no rate": (["--stages.critic-learning-rate", "0"], 2, "--stages.critic-learning-rate must be positive and finite"),
+    "infinite norm": (["--stages.clip-norm", "inf"], 2, "--stages.clip-norm must be positive and finite, got inf"),
+    "one render": (["--stages.encoder-batch", "1"], 2, "--stages.encoder-batch must be at least 2, got 1"),
     "nothing to do": (
         ["--stages.warmup-iterations", "0", "--stages.hybrid-iterations", "0"],
         2,
@@ -488,7 +491,7 @@ BAD_TRAININGS = {
     "no such photographs": (["--data.photos", "none"], 2, "--data.photos none: no such file or folder"),
     "no usable photographs": (["--data.photos", "{folder}"], 1, "{folder} has no usable photograph of 0 pictures"),
     "out is a file": (["--run.out", "{bad}"], 2, "--run.out {bad} is a file; give a folder"),
-    "out is not empty": (["--run.out", "{folder}"], 2, "--run.out {folder} is not empty; choose another folder"),
+    "out is not empty": (["--run.out", "{folder}"], 2, "--run.out {folder} is not empty and has no checkpoint"),
     "nothing to resume": (["--run.resume"], 2, "--run.resume: there is no checkpoint"),
 }
 
@@ -509,6 +512,24 @@ def test_bad_trainings_write_nothing(run, shared, tmp_path, monkeypatch, case):
     assert result[:2] == (code, "") and result[2].count("\n") == 0
     assert result[2].startswith("facecore train: ") and message.format(**names) in result[2]
     assert everything_below(tmp_path) == before
+
+
+def test_a_run_that_failed_early_says_how_to_start_again(run, shared, tmp_path):
+    """Weights that leave a stage without a term are found out in its first step, when the folder is there."""
+    out = tmp_path / "run"
+    zero = [f"--weights.{name.replace('_', '-')}=0" for name in vars(PRESETS["quick"].weights)]
+    base = ["train", "--config", shared.settings, "--run.out", out]
+    code, _, errors = run(*base, *zero)
+    assert code == 1 and "every term of this stage has weight 0 (shape, " in errors and "by --weights" in errors
+    for arguments, message in (
+        ([], f"--run.out {out} is not empty and has no checkpoint to go on from; delete it or choose another"),
+        (["--run.resume"], f"--run.resume: there is no checkpoint in {out}; leave --run.resume out for a new folder"),
+    ):
+        code, _, errors = run(*base, *arguments)
+        assert code == 2 and message in errors
+    folder = shared.checkpoint.parent
+    code, _, errors = run("train", "--config", shared.settings, "--run.out", folder)
+    assert code == 2 and f"--run.out {folder} is not empty; choose another folder, or add --run.resume" in errors
 
 
 def test_a_refused_resumption_keeps_the_settings_of_the_run(run, shared):

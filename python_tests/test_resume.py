@@ -11,7 +11,7 @@ import torch
 from facecore.data import PhotoFolder, write_png
 from facecore.morphable import load as load_model
 from facecore.systems.semi_supervised_config import PRESETS, SemiSupervisedConfig
-from facecore.systems.semi_supervised_training import SemiSupervisedTrainer
+from facecore.systems.semi_supervised_training import SemiSupervisedTrainer, _encoder_precision
 from facecore.training.checkpoint import Checkpoint
 from facecore.training.config import overlay
 
@@ -107,3 +107,10 @@ def test_a_checkpoint_without_its_facts_is_refused(morphable, tmp_path, name):
     del checkpoint.plain[name]
     with pytest.raises(ValueError, match=f"the checkpoint lacks {name}: another version of facecore wrote it"):
         trainer.restore(checkpoint)
+
+
+@pytest.mark.parametrize("supported", [False, True])
+def test_auto_is_bfloat16_on_a_gpu_that_multiplies_it(monkeypatch, supported):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported)
+    chosen = _encoder_precision("auto", torch.device("cuda"))
+    assert chosen == (torch.bfloat16 if supported else torch.float32)

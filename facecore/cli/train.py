@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import pathlib
 import sys
 from typing import TYPE_CHECKING, NoReturn
@@ -35,9 +36,10 @@ LEAST = {
     "run.validate_every": 1,
     "run.validation_size": 1,
     "run.checkpoint_every": 1,
+    "stages.encoder_batch": 2,
     "stages.critic_steps": 1,
-    "stages.learning_rate": 0.0,
 }
+POSITIVE = ("learning_rate", "decoder_learning_rate", "encoder_learning_rate", "critic_learning_rate", "clip_norm")
 
 
 def main(argv: list[str]) -> int:
@@ -81,12 +83,7 @@ def run(config: SemiSupervisedConfig) -> int:
     except ValueError as error:
         raise UsageError(f"--run.device: {error}") from error
     out = config.run.out
-    if config.run.resume and not (out / LAST).is_file():
-        raise UsageError(f"--run.resume: there is no checkpoint {out / LAST}")
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--run.out {out} is a file; give a folder")
-    if not config.run.resume and out.exists() and any(out.iterdir()):
-        raise UsageError(f"--run.out {out} is not empty; choose another folder, or add --run.resume")
+    check_folder(out, config.run.resume, (out / LAST).is_file())
     morphable = load_morphable(config)
     photos = load_photos(config)
     trainer = SemiSupervisedTrainer(config, morphable, photos)
@@ -128,6 +125,10 @@ def check(config: SemiSupervisedConfig) -> None:
         value = getattr(getattr(config, section), setting)
         if not value >= least:
             raise UsageError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
+    for name in POSITIVE:
+        value = getattr(config.stages, name)
+        if not 0 < value < math.inf:
+            raise UsageError(f"--stages.{name.replace('_', '-')} must be positive and finite, got {value}")
     stages = {name: value for name, value in vars(config.stages).items() if name.endswith("_iterations")}
     if min(stages.values()) < 0 or sum(stages.values()) < 1:
         raise UsageError(f"--stages: iterations must be at least 0 and not all 0, got {stages}")
@@ -147,6 +148,20 @@ def check(config: SemiSupervisedConfig) -> None:
         value = getattr(config.data, name)
         if value not in (None, "none") and not pathlib.Path(value).exists():
             raise UsageError(f"--data.{name} {value}: no such file or folder")
+
+
+def check_folder(out: pathlib.Path, resume: bool, has_checkpoint: bool) -> None:
+    """Refuses a folder that a run cannot start in, or go on in."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--run.out {out} is a file; give a folder")
+    if resume and not has_checkpoint:
+        raise UsageError(f"--run.resume: there is no checkpoint in {out}; leave --run.resume out for a new folder")
+    if not resume and out.exists() and any(out.iterdir()):
+        if has_checkpoint:
+            raise UsageError(f"--run.out {out} is not empty; choose another folder, or add --run.resume")
+        raise UsageError(
+            f"--run.out {out} is not empty and has no checkpoint to go on from; delete it or choose another folder"
+        )
 
 
 def load_morphable(config: SemiSupervisedConfig) -> MorphableModel:

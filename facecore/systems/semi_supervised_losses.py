@@ -141,8 +141,16 @@ def picture_terms(
 
 
 def weighted_total(terms: Terms, weights: LossWeights) -> torch.Tensor:
-    """Sum of weight * term; a term whose weight is 0 takes no part, so that it cannot spoil the sum."""
+    """Sum of weight * term; a term whose weight is 0 is left out (0 * NaN is NaN) and costs no backward pass.
+
+    Raises ValueError if no term is left.
+    """
     used = [getattr(weights, name) * value for name, value in terms.items() if getattr(weights, name) != 0]
+    if not used:
+        raise ValueError(
+            f"every term of this stage has weight 0 ({', '.join(terms)}); set one of them by --weights, or the stage's "
+            "iterations to 0"
+        )
     return torch.stack([term.float() for term in used]).sum()
 
 

@@ -201,7 +201,8 @@ class SemiSupervisedTrainer:
         config = self.config
         stride = max(config.data.labelled_batch, config.stages.encoder_batch)
         first = iteration * stride
-        return self.renders.batch(torch.arange(first, first + (count or config.data.labelled_batch)))
+        count = config.data.labelled_batch if count is None else count
+        return self.renders.batch(torch.arange(first, first + count))
 
     def _photos(self, iteration: int) -> PhotoBatch | None:
         if self.photos is None:
@@ -278,9 +279,13 @@ class SemiSupervisedTrainer:
 
 
 def _encoder_precision(name: str, device: torch.device) -> torch.dtype:
-    """auto: bfloat16 where the hardware multiplies it (METHODS leaves precision open)."""
+    """auto: bfloat16 where the hardware multiplies it: GPUs that torch says do, CPUs with AMX; float32 elsewhere."""
     if name == "auto":
-        fast = device.type == "cuda" or torch.cpu._is_amx_tile_supported()
+        fast = (
+            torch.cuda.is_bf16_supported(including_emulation=False)
+            if device.type == "cuda"
+            else torch.cpu._is_amx_tile_supported()
+        )
         name = "bfloat16" if fast else "float32"
     return getattr(torch, name)
 
