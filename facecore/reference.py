@@ -21,11 +21,12 @@ def interpolate(
     n = attributes.shape[0]
     if triangles.shape[0] == 0 or triangle_id.numel() == 0:
         return attributes.new_zeros(*triangle_id.shape, attributes.shape[2])
-    corners = triangles.long()[triangle_id.clamp_min(0).long()]  # [N, H, W, 3]
+    covered = (triangle_id >= 0) & (triangle_id < triangles.shape[0])
+    corners = triangles.long()[torch.where(covered, triangle_id, 0).long()]  # [N, H, W, 3]
     image = torch.arange(n, device=attributes.device).view(n, 1, 1, 1)
     values = attributes[image, corners]  # [N, H, W, 3, C]
     color = (barycentric.unsqueeze(-1) * values).sum(-2)
-    return torch.where((triangle_id >= 0).unsqueeze(-1), color, color.new_zeros(()))
+    return torch.where(covered.unsqueeze(-1), color, color.new_zeros(()))
 
 
 def sparse_matmul(matrix: SparseMatrix, x: torch.Tensor) -> torch.Tensor:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import pathlib
+from collections.abc import Iterator
 
 import pytest
 import torch
+
+from facecore import ops
 
 # Processes that tests start must import the installed package, not the source tree in the current folder, which has no
 # compiled module when it was installed as a wheel.
@@ -19,6 +22,14 @@ def device(request: pytest.FixtureRequest) -> torch.device:
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     return torch.device(request.param)
+
+
+@pytest.fixture
+def debug() -> Iterator[None]:
+    """The operators' per-call checks of indices."""
+    before = ops.set_debug(True)
+    yield
+    ops.set_debug(before)
 
 
 @pytest.fixture

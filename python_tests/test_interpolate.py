@@ -68,6 +68,42 @@ def test_is_registered_correctly(device):
     torch.library.opcheck(torch.ops.facecore.interpolate_backward.default, (grad, *(x.detach() for x in inputs)))
 
 
+@pytest.mark.parametrize("bad", [-2, -(2**31), 5, 2**31 - 1])
+def test_a_triangle_of_another_mesh_covers_nothing(device, bad):
+    attributes, triangles, triangle_id, barycentric = make_inputs(device, torch.float64, *SHAPES["odd"])
+    triangle_id[:, 1] = bad
+    uncovered = torch.where(triangle_id == bad, -1, triangle_id)
+    out = ops.interpolate(attributes, triangles, triangle_id, barycentric)
+    assert (out[:, 1] == 0).all()
+    assert torch.equal(out, ops.interpolate(attributes, triangles, uncovered, barycentric))
+    torch.testing.assert_close(
+        out, reference.interpolate(attributes, triangles, triangle_id, barycentric), rtol=1e-12, atol=1e-12
+    )
+    got = torch.autograd.grad(out.square().sum(), (attributes, barycentric))
+    want = torch.autograd.grad(
+        reference.interpolate(attributes, triangles, uncovered, barycentric).square().sum(), (attributes, barycentric)
+    )
+    torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
+
+
+def test_debug_mode_refuses_indices_out_of_range(device, debug):
+    attributes, triangles, triangle_id, barycentric = (
+        x.detach() for x in make_inputs(device, torch.float64, *SHAPES["odd"])
+    )
+    ops.interpolate(attributes, triangles, triangle_id, barycentric)  # -1 is allowed
+    grad = torch.ones(3, 3, 5, 2, dtype=torch.float64, device=device)
+    for bad_triangle, bad_id, message in (
+        (7, 0, r"triangles must index 7 vertices, 0 to 6, got values from \d to 7"),
+        (0, 5, r"triangle_id must index 5 triangles, 0 to 4 or -1, got values from -1 to 5"),
+        (0, -2, r"triangle_id must index 5 triangles, 0 to 4 or -1, got values from -2 to \d"),
+    ):
+        triangles[0, 0], triangle_id[0, 0, 0] = bad_triangle, bad_id
+        with pytest.raises(ValueError, match=message):
+            ops.interpolate(attributes, triangles, triangle_id, barycentric)
+        with pytest.raises(ValueError, match=message):
+            torch.ops.facecore.interpolate_backward(grad, attributes, triangles, triangle_id, barycentric)
+
+
 @pytest.mark.parametrize(
     ("position", "value", "message"),
     [

@@ -172,6 +172,18 @@ def test_is_registered_correctly(device):
     torch.library.opcheck(torch.ops.facecore.vertex_corners.default, (triangles, 7))
 
 
+def test_debug_mode_refuses_indices_out_of_range(device, debug):
+    vertices, triangles = make_inputs(device, torch.float32, *SHAPES["odd"])
+    corners = torch.ops.facecore.vertex_corners(triangles, 7)
+    triangles[1, 1] = 7
+    with pytest.raises(ValueError, match=r"triangles must (index 7 vertices, 0|hold vertex indices from 0) to 6, got"):
+        ops.vertex_normals(vertices, triangles)
+    with pytest.raises(ValueError, match="triangles must index 7 vertices, 0 to 6, got values from 0 to 7"):
+        torch.ops.facecore.vertex_normals(vertices.detach(), triangles, *corners)
+    with pytest.raises(ValueError, match="triangles must index 7 vertices, 0 to 6, got values from 0 to 7"):
+        torch.ops.facecore.vertex_normals_backward(vertices.detach(), vertices.detach(), triangles, *corners)
+
+
 def test_corners_are_listed_in_order(device):
     triangles = torch.tensor([[2, 0, 1], [2, 1, 3]], dtype=torch.int32, device=device)
     corner_start, corners = torch.ops.facecore.vertex_corners(triangles, 5)

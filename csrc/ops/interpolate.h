@@ -4,19 +4,22 @@
 
 namespace facecore {
 
-template <class T> struct Interpolate {  // t < 0: uncovered, the output and its gradients are 0
-  int64_t num_pixels, num_vertices, num_channels;
+// A t outside [0, T) is uncovered: the output and its gradients are 0.
+template <class T> struct Interpolate {
+  int64_t num_pixels, num_vertices, num_triangles, num_channels;
   const T* attributes;         // [N, V, C]
   const int32_t* triangles;    // [T, 3]
   const int32_t* triangle_id;  // [N, P]
   const T* barycentric;        // [N, P, 3]
   T* out;                      // [N, P, C]
 
+  FACECORE_HD bool covers(int64_t id) const { return id >= 0 && id < num_triangles; }
+
   FACECORE_HD void operator()(int64_t image, int64_t pixel) const {
     const int64_t p = image * num_pixels + pixel;
     T* result = out + p * num_channels;
     const int64_t id = triangle_id[p];
-    if (id < 0) {
+    if (!covers(id)) {
       for (int64_t c = 0; c < num_channels; ++c) result[c] = T(0);
       return;
     }
@@ -40,7 +43,7 @@ template <class T> struct InterpolateBackward {
     const T* grad = grad_out + p * channels;
     for (int k = 0; k < 3; ++k) {
       T dot = T(0);
-      if (id >= 0) {
+      if (forward.covers(id)) {
         const int64_t offset = (image * forward.num_vertices + forward.triangles[3 * id + k]) * channels;
         const T weight = forward.barycentric[3 * p + k];
         for (int64_t c = 0; c < channels; ++c) {

@@ -10,20 +10,24 @@ _enabled = os.environ.get("FACECORE_DEBUG", "0") not in ("", "0")
 
 
 def set_debug(enabled: bool) -> bool:
-    """Turns per-call validation of vertex indices on or off and returns the setting before.
+    """Turns per-call validation of indices on or off and returns the setting before.
 
-    The environment variable FACECORE_DEBUG=1 turns it on at import. Off, an index out of range is never read: its
-    triangle is skipped. On, it raises ValueError.
+    The environment variable FACECORE_DEBUG=1 turns it on at import. On, a vertex index out of range in rasterize,
+    interpolate or vertex_normals, and a triangle_id out of range in interpolate, raises ValueError. Off, rasterize does
+    not draw such a triangle, interpolate takes such a triangle_id for an uncovered pixel, and vertex_normals raises all
+    the same on the CPU; but interpolate, and vertex_normals on CUDA, trust the vertex indices and would read outside of
+    the vertices. Mesh checks its triangles once and for all.
     """
     global _enabled
     before, _enabled = _enabled, bool(enabled)
     return before
 
 
-def check_indices(name: str, indices: torch.Tensor, size: int) -> None:
-    """In debug mode, raises ValueError when `indices` leave [0, size)."""
+def check_indices(name: str, indices: torch.Tensor, size: int, items: str = "vertices", *, lowest: int = 0) -> None:
+    """In debug mode, raises ValueError when `indices` leave [lowest, size); a lowest of -1 stands for no item."""
     if not _enabled or indices.numel() == 0:
         return
     low, high = (int(x) for x in torch.aminmax(indices))
-    if low < 0 or high >= size:
-        raise ValueError(f"{name} must index {size} vertices, 0 to {size - 1}, got values from {low} to {high}")
+    if low < lowest or high >= size:
+        none = " or -1" if lowest < 0 else ""
+        raise ValueError(f"{name} must index {size} {items}, 0 to {size - 1}{none}, got values from {low} to {high}")

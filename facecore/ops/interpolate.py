@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from facecore.ops._debug import check_indices
 from facecore.ops._library import FLOATS, INT32, alert_not_deterministic, call, check_tensor, make_op
 
 
@@ -16,8 +17,9 @@ def interpolate(
 
     Args:
         attributes: per-vertex values, float32 or float64 [N, V, C].
-        triangles: vertex indices, int32 [T, 3]; validated once by Mesh, not here.
-        triangle_id: rasterizer output, int32 [N, H, W]; -1 marks an uncovered pixel.
+        triangles: vertex indices, int32 [T, 3]; validated once by Mesh, not here (facecore.ops.set_debug checks them).
+        triangle_id: rasterizer output, int32 [N, H, W]; -1 marks an uncovered pixel, and so does any value that is not
+            a triangle, of another mesh say (an error with facecore.ops.set_debug).
         barycentric: rasterizer output, dtype of attributes, [N, H, W, 3], in the order of `triangles`.
 
     Twice differentiable in attributes and barycentric. Deterministic on the CPU; on CUDA the gradient of the
@@ -47,13 +49,20 @@ def _kernel(
     attributes: torch.Tensor, triangles: torch.Tensor, triangle_id: torch.Tensor, barycentric: torch.Tensor
 ) -> torch.Tensor:
     out = _fake(attributes, triangles, triangle_id, barycentric)
-    call("interpolate", attributes, _sizes(attributes, out), (attributes, triangles, triangle_id, barycentric), (out,))
+    _check_indices(attributes, triangles, triangle_id)
+    sizes = _sizes(attributes, triangles, out)
+    call("interpolate", attributes, sizes, (attributes, triangles, triangle_id, barycentric), (out,))
     return out
 
 
-def _sizes(attributes: torch.Tensor, grad_out: torch.Tensor) -> tuple[int, int, int, int]:
+def _check_indices(attributes: torch.Tensor, triangles: torch.Tensor, triangle_id: torch.Tensor) -> None:
+    check_indices("triangles", triangles, attributes.shape[1])
+    check_indices("triangle_id", triangle_id, triangles.shape[0], "triangles", lowest=-1)
+
+
+def _sizes(attributes: torch.Tensor, triangles: torch.Tensor, grad_out: torch.Tensor) -> tuple[int, ...]:
     n, h, w, c = grad_out.shape
-    return n, h * w, attributes.shape[1], c
+    return n, h * w, attributes.shape[1], triangles.shape[0], c
 
 
 def _setup(ctx: Any, inputs: Any, output: Any) -> None:
@@ -89,11 +98,12 @@ def _backward_kernel(
     if attributes.is_cuda:
         alert_not_deterministic("facecore::interpolate_backward")
     grad_attributes, grad_barycentric = _backward_fake(grad_out, attributes, triangles, triangle_id, barycentric)
+    _check_indices(attributes, triangles, triangle_id)
     grad_attributes.zero_()
     call(
         "interpolate_backward",
         attributes,
-        _sizes(attributes, grad_out),
+        _sizes(attributes, triangles, grad_out),
         (grad_out, attributes, triangles, triangle_id, barycentric),
         (grad_attributes, grad_barycentric),
     )

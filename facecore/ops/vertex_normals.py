@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from facecore import _C
+from facecore.ops._debug import check_indices
 from facecore.ops._library import FLOATS, INT32, call, check_tensor, make_op
 
 
@@ -22,8 +23,8 @@ def vertex_normals(vertices: torch.Tensor, triangles: torch.Tensor) -> torch.Ten
     no triangle touches.
 
     Twice differentiable (and further) in vertices. Deterministic on every device and for every number of threads: sums
-    are gathered in the order of the triangles. Raises ValueError for a wrong shape, dtype or device, and on the CPU
-    for an index that is not a vertex. METHODS 1.5.
+    are gathered in the order of the triangles. Raises ValueError for a wrong shape, dtype or device, and for an index
+    that is not a vertex: on the CPU always, on CUDA with facecore.ops.set_debug. METHODS 1.5.
     """
     sizes = _check_mesh(vertices, triangles)
     corner_start, corners = _vertex_corners(triangles, sizes["V"])
@@ -44,6 +45,7 @@ def _corners_kernel(triangles: torch.Tensor, num_vertices: int) -> tuple[torch.T
     """The corners (3 * triangle + place) of each vertex in ascending order, as a CSR list."""
     corner_start, corners = _corners_fake(triangles, num_vertices)
     if triangles.is_cuda:
+        check_indices("triangles", triangles, num_vertices)  # on the CPU the kernel always checks
         vertex, order = torch.sort(triangles.flatten(), stable=True)
         bounds = torch.arange(num_vertices + 1, dtype=torch.int32, device=triangles.device)
         corner_start.copy_(torch.searchsorted(vertex, bounds))
@@ -74,6 +76,7 @@ def _kernel(
 ) -> torch.Tensor:
     out = _fake(vertices, triangles, corner_start, corners)
     n, v, t = vertices.shape[0], vertices.shape[1], triangles.shape[0]
+    check_indices("triangles", triangles, v)
     unit = vertices.new_empty(n, t, 4)
     call("vertex_normals", vertices, (n, v, t), (vertices, triangles, corner_start, corners), (unit, out))
     return out
@@ -108,6 +111,7 @@ def _backward_kernel(
 ) -> torch.Tensor:
     grad_vertices = _backward_fake(grad_out, vertices, triangles, corner_start, corners)
     n, v, t = vertices.shape[0], vertices.shape[1], triangles.shape[0]
+    check_indices("triangles", triangles, v)
     unit, grad_sum = vertices.new_empty(n, t, 4), vertices.new_empty(n, v, 3)
     inputs = (grad_out, vertices, triangles, corner_start, corners)
     call("vertex_normals_backward", vertices, (n, v, t), inputs, (unit, grad_sum, grad_vertices))
