@@ -326,6 +326,19 @@ def test_the_number_of_threads_changes_nothing(thread_count, n):
         assert all(torch.equal(a, b) for a, b in zip(results[0], other))
 
 
+def test_the_number_of_threads_changes_no_second_derivative(thread_count):
+    vertices, triangles = dense_surface()
+    results = []
+    for threads in (1, 4, 4, 4):
+        thread_count(threads)
+        leaf = vertices.clone().requires_grad_()
+        barycentric = ops.rasterize(leaf, triangles, 150, 170).barycentric
+        (grad,) = torch.autograd.grad((barycentric * torch.linspace(0, 1, 3)).square().sum(), leaf, create_graph=True)
+        results.append(torch.autograd.grad(grad.square().sum(), leaf)[0])
+    assert results[0].abs().max() > 0
+    assert all(torch.equal(result, results[0]) for result in results[1:])
+
+
 @pytest.mark.parametrize("kind", ["affine", "perspective", "any_w"])
 def test_both_dtypes_and_devices_decide_alike(device, kind):
     vertices, triangles = soup(2, torch.float32, kind=kind)

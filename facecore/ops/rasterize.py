@@ -8,6 +8,7 @@ import torch
 
 from facecore.ops._debug import check_indices
 from facecore.ops._library import FLOATS, INT32, call, check_tensor, make_op
+from facecore.ops._pixels import corners_at_pixels, sum_at
 from facecore.structures import Fragments
 
 MAX_SIZE = 16384  # pixels a side: keeps the snapped coordinates of csrc/core/triangle.h in range
@@ -40,8 +41,9 @@ def rasterize(
 
     barycentric is twice differentiable in vertices_clip, with triangle_id held fixed (zero where a triangle is thinner
     than the snapping, none through occlusion); triangle_id and z_ndc are not differentiable. triangle_id and z_ndc are
-    bit-equal on every device and for any number of threads. The gradient is deterministic on the CPU; on CUDA it is
-    added with atomics, and in a fixed order (slower) under torch.use_deterministic_algorithms(True).
+    bit-equal on every device and for any number of threads. The gradient is deterministic on the CPU, for any number of
+    threads; on CUDA it is added with atomics, and in a fixed order (slower) under
+    torch.use_deterministic_algorithms(True). Its own derivatives are deterministic on every device.
     Raises ValueError for a wrong shape, dtype, device or size. METHODS 1.8.
     """
     for name, size in (("height", height), ("width", width)):
@@ -161,7 +163,7 @@ def _backward_kernel(
 def _backward_by_index(
     grad_barycentric: torch.Tensor, vertices_clip: torch.Tensor, triangles: torch.Tensor, triangle_id: torch.Tensor
 ) -> torch.Tensor:
-    """rasterize_backward in torch operations, whose index_put adds in a fixed order on CUDA when asked to."""
+    """rasterize_backward in torch operations, which add in a fixed order on CUDA too."""
     if _is_empty(vertices_clip, triangles, triangle_id):
         return torch.zeros_like(vertices_clip, memory_format=torch.contiguous_format)
     pixels = _PixelTriangles(vertices_clip, triangles, triangle_id)
@@ -189,12 +191,7 @@ class _PixelTriangles:
         x = (2 * column + 1 - width).to(vertices_clip.dtype) / width
         y = (height - 2 * row - 1).to(vertices_clip.dtype) / height
         self.center = torch.stack((x, y), -1).unsqueeze(1)  # [P, 1, 2]
-        triangle = triangle_id.reshape(-1, 1).long()
-        covered = triangle >= 0
-        corners = triangles.long()[triangle.squeeze(-1).clamp_min(0)]
-        spread = (pixel % self.shape[1]).unsqueeze(-1)  # uncovered pixels add zeros: not all of them to one vertex
-        vertex = torch.where(covered, corners, spread)
-        self.index = (pixel // (height * width)).unsqueeze(-1) * self.shape[1] + vertex  # [P, 3] of [N * V]
+        covered, self.index = corners_at_pixels(triangles, triangle_id, self.shape[1])
         position = vertices_clip.reshape(-1, 4)[self.index]  # [P, 3, 4]
         q, w = self._move(position), position[..., 3]
         next_q, last_q, next_w, last_w = q[:, [1, 2, 0]], q[:, [2, 0, 1]], w[:, [1, 2, 0]], w[:, [2, 0, 1]]
@@ -215,11 +212,10 @@ class _PixelTriangles:
         return self._move(vertices.reshape(-1, 4)[self.index])
 
     def scatter(self, grad_q: torch.Tensor) -> torch.Tensor:
-        """The transpose of gather: [P, 3, 2] to [N, V, 4], in a fixed order under deterministic algorithms."""
+        """The transpose of gather: [P, 3, 2] to [N, V, 4], added in a fixed order."""
         along_w = -(self.center * grad_q).sum(-1, keepdim=True)
         grad_corners = torch.cat((grad_q, torch.zeros_like(along_w), along_w), -1)
-        flat = grad_q.new_zeros(self.shape[0] * self.shape[1], 4)
-        return flat.index_put((self.index,), grad_corners, accumulate=True).view(self.shape)
+        return sum_at(self.index.flatten(), grad_corners.flatten(0, 1), self.shape[0] * self.shape[1]).view(self.shape)
 
     def _move(self, position: torch.Tensor) -> torch.Tensor:
         return position[..., :2] - self.center * position[..., 3:]
