@@ -43,7 +43,7 @@ def rasterize(
     than the snapping, none through occlusion); triangle_id and z_ndc are not differentiable. triangle_id and z_ndc are
     bit-equal on every device and for any number of threads. The gradient is deterministic on the CPU, for any number of
     threads; on CUDA it is added with atomics, and in a fixed order (slower) under
-    torch.use_deterministic_algorithms(True). Its own derivatives are deterministic on every device.
+    torch.use_deterministic_algorithms(True). The second derivative is deterministic on every device.
     Raises ValueError for a wrong shape, dtype, device or size. METHODS 1.8.
     """
     for name, size in (("height", height), ("width", width)):
@@ -167,8 +167,7 @@ def _backward_by_index(
     if _is_empty(vertices_clip, triangles, triangle_id):
         return torch.zeros_like(vertices_clip, memory_format=torch.contiguous_format)
     pixels = _PixelTriangles(vertices_clip, triangles, triangle_id)
-    gradient = (grad_barycentric.reshape(-1, 3, 1) * pixels.c).sum(1, keepdim=True)  # G
-    return pixels.scatter(-pixels.b * gradient)
+    return pixels.scatter(-pixels.b * pixels.gradient(grad_barycentric))
 
 
 def _is_empty(vertices_clip: torch.Tensor, triangles: torch.Tensor, triangle_id: torch.Tensor) -> bool:
@@ -180,7 +179,9 @@ class _PixelTriangles:
 
     db_i = -sum_j b_j (c_i . dq_j),  dc_i = -sum_j (c_i . dq_j) c_j  for dq_j = (dx_j - px dw_j, dy_j - py dw_j):
     b and c are closed under differentiation, so every derivative of the barycentrics is made of the two. Both are 0
-    where there is no gradient: at uncovered pixels and for triangles thinner than the snapping.
+    where there is no gradient (not `regular`): at uncovered pixels and for triangles thinner than the snapping. What is
+    multiplied by them is set to 0 there too: a NaN at such a pixel or at the vertex that stands in for its corners goes
+    nowhere, as in the kernel.
     """
 
     def __init__(self, vertices_clip: torch.Tensor, triangles: torch.Tensor, triangle_id: torch.Tensor) -> None:
@@ -200,6 +201,7 @@ class _PixelTriangles:
         b = edge / torch.where(total == 0, 1.0, total)
         regular = covered & (total.abs() >= _SMALLEST_S * determinant.abs()) & (determinant != 0)
         regular = (regular & ((b - 0.5).abs() <= _FARTHEST_FROM_HALF).all(-1, keepdim=True)).unsqueeze(-1)
+        self.regular = regular  # [P, 1, 1]
         rows = torch.stack(
             (next_q[..., 1] * last_w - last_q[..., 1] * next_w, last_q[..., 0] * next_w - next_q[..., 0] * last_w), -1
         )
@@ -209,7 +211,12 @@ class _PixelTriangles:
 
     def gather(self, vertices: torch.Tensor) -> torch.Tensor:
         """dq of [N, V, 4]: [P, 3, 2]."""
-        return self._move(vertices.reshape(-1, 4)[self.index])
+        return torch.where(self.regular, self._move(vertices.reshape(-1, 4)[self.index]), 0.0)
+
+    def gradient(self, grad_barycentric: torch.Tensor) -> torch.Tensor:
+        """G = sum_i grad_b_i c_i, [P, 1, 2]."""
+        grad = torch.where(self.regular, grad_barycentric.reshape(-1, 3, 1), 0.0)
+        return (grad * self.c).sum(1, keepdim=True)
 
     def scatter(self, grad_q: torch.Tensor) -> torch.Tensor:
         """The transpose of gather: [P, 3, 2] to [N, V, 4], added in a fixed order."""
@@ -235,7 +242,7 @@ def _backward_backward(ctx: Any, grad_grad_vertices: torch.Tensor) -> tuple[torc
         return torch.zeros_like(grad_barycentric), torch.zeros_like(vertices_clip), None, None
     pixels = _PixelTriangles(vertices_clip, triangles, triangle_id)
     b, c, gq = pixels.b, pixels.c, pixels.gather(grad_grad_vertices)
-    gradient = (grad_barycentric.reshape(-1, 3, 1) * c).sum(1, keepdim=True)
+    gradient = pixels.gradient(grad_barycentric)
     along_u = (c * (b * gq).sum(1, keepdim=True)).sum(-1, keepdim=True)
     to_q = along_u * gradient + b * ((gradient * gq).sum(-1, keepdim=True) * c).sum(1, keepdim=True)
     return -along_u.reshape(grad_barycentric.shape), pixels.scatter(to_q), None, None
