@@ -7,6 +7,7 @@ import torch
 from checks import check_matches_reference, check_registration
 
 from facecore import ops, reference
+from facecore.ops.interpolate import _attributes_gradient_by_index
 
 SHAPES = {  # images, vertices, triangles, height, width, channels
     "typical": (2, 50, 90, 24, 20, 3),
@@ -60,6 +61,19 @@ def test_gradients_are_exact(device):
     nondet_tol = 1e-12 if device.type == "cuda" else 0.0  # atomics add in any order: 1e-16 of values of order 1
     assert torch.autograd.gradcheck(ops.interpolate, inputs, nondet_tol=nondet_tol)
     assert torch.autograd.gradgradcheck(ops.interpolate, inputs, nondet_tol=nondet_tol)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_gradient_by_index_is_the_same_gradient(device, shape):
+    """The form that CUDA takes under torch.use_deterministic_algorithms(True)."""
+    attributes, triangles, triangle_id, barycentric = (x.detach() for x in make_inputs(device, torch.float64, *shape))
+    triangle_id[:, :1] = triangles.shape[0]  # of another mesh
+    out = ops.interpolate(attributes, triangles, triangle_id, barycentric)
+    grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(device)
+    want, _ = torch.ops.facecore.interpolate_backward(grad, attributes, triangles, triangle_id, barycentric)
+    with_nan = torch.where((triangle_id == triangles.shape[0]).unsqueeze(-1), float("nan"), grad)
+    got = _attributes_gradient_by_index(with_nan, attributes, triangles, triangle_id, barycentric)
+    torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
 
 
 def test_is_registered_correctly(device):

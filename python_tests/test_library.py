@@ -6,14 +6,13 @@ import pathlib
 import re
 import subprocess
 import sys
-import warnings
 
 import pytest
 import torch
 
 import facecore
 from facecore.ops import _library
-from facecore.ops._library import alert_not_deterministic, check_tensor, make_op
+from facecore.ops._library import check_tensor, make_op
 
 PACKAGE = pathlib.Path(facecore.__file__).parent
 ONLY_IN_CUDA_BUILDS = {"_cuda_getCurrentRawStream"}
@@ -129,27 +128,6 @@ def test_check_tensor_binds_letters():
 def test_outputs_must_be_contiguous():
     with pytest.raises(RuntimeError, match="an output of interpolate is not contiguous"):
         _library.call("interpolate", torch.zeros(1), (), (), (torch.zeros(3, 2).T,))
-
-
-@pytest.fixture
-def deterministic():
-    """Restores torch's global switch."""
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    yield torch.use_deterministic_algorithms
-    torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-
-
-def test_nondeterminism_obeys_torch(deterministic):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        deterministic(False)
-        alert_not_deterministic("facecore::x")
-    deterministic(True)
-    with pytest.raises(RuntimeError, match="facecore::x has no deterministic implementation"):
-        alert_not_deterministic("facecore::x")
-    deterministic(True, warn_only=True)
-    with pytest.warns(UserWarning, match="facecore::x has no deterministic implementation"):
-        alert_not_deterministic("facecore::x")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

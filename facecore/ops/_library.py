@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -75,22 +74,6 @@ def call(
     index = like.device.index
     with torch.cuda.device(index):
         function((index, torch._C._cuda_getCurrentRawStream(index)), *sizes, *addresses)
-
-
-def alert_not_deterministic(kernel: str) -> None:
-    """For a kernel whose result varies from run to run: raises, or only warns, as the user asked torch to.
-
-    torch.use_deterministic_algorithms(True) asks for an error, with warn_only=True for a warning.
-    """
-    if not torch.are_deterministic_algorithms_enabled():
-        return
-    message = (
-        f"{kernel} has no deterministic implementation on this device; call torch.use_deterministic_algorithms(False), "
-        "or (True, warn_only=True)"
-    )
-    if not torch.is_deterministic_algorithms_warn_only_enabled():
-        raise RuntimeError(message)
-    warnings.warn(message, stacklevel=2)
 
 
 def make_op(

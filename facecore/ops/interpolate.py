@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from facecore.ops._debug import check_indices
-from facecore.ops._library import FLOATS, INT32, alert_not_deterministic, call, check_tensor, make_op
+from facecore.ops._library import FLOATS, INT32, call, check_tensor, make_op
+from facecore.ops._pixels import corners_at_pixels, sum_at
 
 
 def interpolate(
@@ -22,8 +23,9 @@ def interpolate(
             a triangle, of another mesh say (an error with facecore.ops.set_debug).
         barycentric: rasterizer output, dtype of attributes, [N, H, W, 3], in the order of `triangles`.
 
-    Twice differentiable in attributes and barycentric. Deterministic on the CPU; on CUDA the gradient of the
-    attributes is added with atomics, so it is refused under torch.use_deterministic_algorithms(True).
+    Twice differentiable in attributes and barycentric. Deterministic on the CPU, for any number of threads; on CUDA
+    the gradient of the attributes is added with atomics, and in a fixed order (slower, with memory for three times the
+    picture) under torch.use_deterministic_algorithms(True).
     Raises ValueError for a wrong shape, dtype or device. METHODS 1.8.
     """
     return _interpolate(attributes, triangles, triangle_id, barycentric)
@@ -95,19 +97,38 @@ def _backward_kernel(
     triangle_id: torch.Tensor,
     barycentric: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    if attributes.is_cuda:
-        alert_not_deterministic("facecore::interpolate_backward")
+    by_index = attributes.is_cuda and torch.are_deterministic_algorithms_enabled()
     grad_attributes, grad_barycentric = _backward_fake(grad_out, attributes, triangles, triangle_id, barycentric)
     _check_indices(attributes, triangles, triangle_id)
-    grad_attributes.zero_()
+    if by_index:
+        grad_attributes = _attributes_gradient_by_index(grad_out, attributes, triangles, triangle_id, barycentric)
+    else:
+        grad_attributes.zero_()
     call(
         "interpolate_backward",
         attributes,
         _sizes(attributes, triangles, grad_out),
         (grad_out, attributes, triangles, triangle_id, barycentric),
-        (grad_attributes, grad_barycentric),
+        (None if by_index else grad_attributes, grad_barycentric),
     )
     return grad_attributes, grad_barycentric
+
+
+def _attributes_gradient_by_index(
+    grad_out: torch.Tensor,
+    attributes: torch.Tensor,
+    triangles: torch.Tensor,
+    triangle_id: torch.Tensor,
+    barycentric: torch.Tensor,
+) -> torch.Tensor:
+    """grad_attributes of interpolate_backward in torch operations, which add in a fixed order on CUDA too."""
+    n, v, c = attributes.shape
+    if triangle_id.numel() == 0 or triangles.shape[0] == 0 or attributes.numel() == 0:
+        return torch.zeros_like(attributes, memory_format=torch.contiguous_format)
+    covered, index = corners_at_pixels(triangles, triangle_id, v)
+    at_corners = barycentric.reshape(-1, 3, 1) * grad_out.reshape(-1, 1, c)
+    at_corners = torch.where(covered.unsqueeze(-1), at_corners, 0.0)
+    return sum_at(index.flatten(), at_corners.flatten(0, 1), n * v).view(n, v, c)
 
 
 def _backward_backward(
