@@ -9,6 +9,7 @@ import torch
 from facecore import _C
 from facecore.ops._debug import check_indices
 from facecore.ops._library import FLOATS, INT32, call, check_tensor, make_op
+from facecore.ops._pixels import sum_at
 
 
 def vertex_normals(vertices: torch.Tensor, triangles: torch.Tensor) -> torch.Tensor:
@@ -22,9 +23,10 @@ def vertex_normals(vertices: torch.Tensor, triangles: torch.Tensor) -> torch.Ten
     natural scale: a triangle whose sine at its first corner is that small, a vertex whose unit normals cancel or that
     no triangle touches.
 
-    Twice differentiable (and further) in vertices. Deterministic on every device and for every number of threads: sums
-    are gathered in the order of the triangles. Raises ValueError for a wrong shape, dtype or device, and for an index
-    that is not a vertex: on the CPU always, on CUDA with facecore.ops.set_debug. METHODS 1.5.
+    Twice differentiable (and further) in vertices. Values, gradient and second derivative are deterministic on every
+    device and for every number of threads: sums are added in the order of the triangles. Raises ValueError for a wrong
+    shape, dtype or device, and for an index that is not a vertex: on the CPU always, on CUDA with
+    facecore.ops.set_debug. METHODS 1.5.
     """
     sizes = _check_mesh(vertices, triangles)
     corner_start, corners = _vertex_corners(triangles, sizes["V"])
@@ -131,8 +133,8 @@ def _backward_backward(ctx: Any, direction: torch.Tensor) -> tuple[torch.Tensor 
     normal_along = _cross_along(edges, edges_along)
     scale = edges[0].square().sum(-1, keepdim=True) * edges[1].square().sum(-1, keepdim=True)
     unit, inverse = _normalize(normal, scale)
-    total = _sum_at_vertices(unit, index, vertices)
-    total_along = _sum_at_vertices(_project(unit, inverse, normal_along), index, vertices)
+    total = _sum_at_vertices(unit.unsqueeze(2), index, vertices)
+    total_along = _sum_at_vertices(_project(unit, inverse, normal_along).unsqueeze(2), index, vertices)
     unit_total, inverse_total = _normalize(total, torch.ones_like(total[..., :1]))
     for_grad_out = _project(unit_total, inverse_total, total_along)
 
@@ -142,8 +144,7 @@ def _backward_backward(ctx: Any, direction: torch.Tensor) -> tuple[torch.Tensor 
     bar_normal = _project(unit, inverse, bar_unit) + _project_backward(unit, inverse, bar_along, normal_along)
     bar_normal_along = _project(unit, inverse, bar_along)
     at_corners = _cross_backward(edges, bar_normal) + _cross_backward(edges_along, bar_normal_along)
-    for_vertices = torch.zeros_like(vertices).index_add(1, index.flatten(), at_corners.flatten(1, 2))
-    return for_grad_out, for_vertices, None, None, None
+    return for_grad_out, _sum_at_vertices(at_corners, index, vertices), None, None, None
 
 
 _Edges = tuple[torch.Tensor, torch.Tensor]  # b - a and c - a of the triangles (a, b, c), [N, T, 3]
@@ -164,9 +165,12 @@ def _cross_backward(edges: _Edges, grad: torch.Tensor) -> torch.Tensor:
     return torch.stack([-at_b - at_c, at_b, at_c], dim=2)
 
 
-def _sum_at_vertices(values: torch.Tensor, index: torch.Tensor, vertices: torch.Tensor) -> torch.Tensor:
-    at_corners = values.unsqueeze(2).expand(-1, -1, 3, -1).flatten(1, 2)
-    return torch.zeros_like(vertices).index_add(1, index.flatten(), at_corners)
+def _sum_at_vertices(at_corners: torch.Tensor, index: torch.Tensor, vertices: torch.Tensor) -> torch.Tensor:
+    """[N, V, 3] from values at the corners of the triangles, [N, T, 3, 3], or of the triangles, [N, T, 1, 3]."""
+    n, v, _ = vertices.shape
+    image = torch.arange(n, device=index.device).view(n, 1, 1)
+    at_corners = at_corners.expand(-1, -1, 3, -1).reshape(-1, 3)
+    return sum_at((index + v * image).flatten(), at_corners, n * v).view(n, v, 3)
 
 
 def _normalize(vector: torch.Tensor, squared_scale: torch.Tensor) -> _Edges:
