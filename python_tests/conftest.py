@@ -15,6 +15,9 @@ from facecore import ops
 # compiled module when it was installed as a wheel.
 os.environ["PYTHONSAFEPATH"] = "1"
 
+# torch asks for this before it multiplies matrices on CUDA under torch.use_deterministic_algorithms(True).
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
 def device(request: pytest.FixtureRequest) -> torch.device:
@@ -30,6 +33,15 @@ def debug() -> Iterator[None]:
     before = ops.set_debug(True)
     yield
     ops.set_debug(before)
+
+
+@pytest.fixture
+def deterministic() -> Iterator[None]:
+    """torch.use_deterministic_algorithms(True)."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 @pytest.fixture
