@@ -8,11 +8,14 @@ import subprocess
 import sys
 
 import pytest
+import scipy.sparse
 import torch
 
 import facecore
+from facecore import ops
 from facecore.ops import _library
 from facecore.ops._library import check_tensor, make_op
+from facecore.structures import SparseMatrix
 
 PACKAGE = pathlib.Path(facecore.__file__).parent
 ONLY_IN_CUDA_BUILDS = {"_cuda_getCurrentRawStream"}
@@ -70,6 +73,56 @@ def test_every_route_agrees():
     }
     for name, got in routes.items():
         torch.testing.assert_close(got, expected, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_autocast_takes_half_precision_as_float32(device, dtype, compiled):
+    torch._dynamo.reset()
+    function = torch.compile(cubed, fullgraph=True, backend="aot_eager") if compiled else cubed
+    x = torch.tensor([1.0, 2.0, -3.0], dtype=dtype, device=device).requires_grad_()
+    with torch.autocast(device.type, dtype=dtype):
+        out = function(x)
+    assert out.dtype == torch.float32
+    (grad,) = torch.autograd.grad(out.sum(), x)
+    assert grad.dtype == dtype
+    assert grad.tolist() == [3, 12, 27]
+    with torch.autocast(device.type, dtype=dtype):  # double precision was asked for by name: it is kept
+        assert cubed(x.detach().double()).dtype == torch.float64
+    with pytest.raises(ValueError, match=f"x must have dtype float32 or float64, got {str(dtype)[6:]}"):
+        cubed(x)
+
+
+def test_autocast_of_another_device_changes_nothing():
+    with (
+        torch.autocast("cuda", dtype=torch.bfloat16, enabled=torch.cuda.is_available()),
+        pytest.raises(ValueError, match="x must have dtype float32 or float64, got bfloat16"),
+    ):
+        cubed(torch.ones(2, dtype=torch.bfloat16))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_operators_follow_layers_under_autocast(device, dtype):
+    """A layer under autocast gives half precision; the operators after it compute in float32."""
+    linear = torch.nn.Linear(4, 4).to(device)
+    laplacian = SparseMatrix.from_scipy(scipy.sparse.eye(5)).to(device)
+    weight = torch.ones(3, 4, 2, device=device, requires_grad=True)
+    triangles = torch.tensor([[0, 1, 2]], dtype=torch.int32, device=device)
+    triangle_id = torch.zeros(1, 2, 2, dtype=torch.int32, device=device)
+    barycentric = torch.full((1, 2, 2, 3), 1 / 3, device=device)
+    features = torch.randn(1, 5, 4, generator=torch.Generator().manual_seed(1)).to(device)
+    with torch.autocast(device.type, dtype=dtype):
+        half = linear(features)
+        convolved = ops.chebyshev_conv(half, laplacian, weight)
+        pixels = ops.interpolate(half, triangles, triangle_id, barycentric)
+        full = half.detach().float()
+        assert torch.equal(convolved, ops.chebyshev_conv(full, laplacian, weight))
+        assert torch.equal(pixels, ops.interpolate(full, triangles, triangle_id, barycentric))
+    assert half.dtype == dtype
+    assert convolved.dtype == pixels.dtype == torch.float32
+    grads = torch.autograd.grad(convolved.sum() + pixels.sum(), (half, weight, linear.weight))
+    assert [grad.dtype for grad in grads] == [dtype, torch.float32, torch.float32]
+    assert all(grad.abs().max() > 0 for grad in grads)
 
 
 @pytest.mark.parametrize("function", [constant, constant.op], ids=["eager", "registered"])

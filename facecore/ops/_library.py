@@ -13,6 +13,7 @@ _LIBRARY = torch.library.Library("facecore", "DEF")
 
 FLOATS = (torch.float32, torch.float64)
 INT32 = (torch.int32,)
+_HALF_PRECISION = (torch.bfloat16, torch.float16)
 
 
 def check_tensor(
@@ -31,8 +32,7 @@ def check_tensor(
     and what came.
     """
     sizes = {} if sizes is None else sizes
-    if not isinstance(tensor, torch.Tensor):
-        raise ValueError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
+    check_tensors(**{name: tensor})
     expected = [sizes.get(s, s) if isinstance(s, str) else s for s in shape]
     got = tensor.shape
     if len(got) != len(expected) or any(not isinstance(e, str) and e != g for e, g in zip(expected, got)):
@@ -50,6 +50,13 @@ def check_tensor(
         if isinstance(letter, str):
             sizes[letter] = size
     return sizes
+
+
+def check_tensors(**arguments: Any) -> None:
+    """Raises ValueError naming the first argument that is not a tensor: torch's own errors would not."""
+    for name, argument in arguments.items():
+        if not isinstance(argument, torch.Tensor):
+            raise ValueError(f"{name} must be a torch.Tensor, got {type(argument).__name__}")
 
 
 def call(
@@ -94,6 +101,8 @@ def make_op(
     backward(ctx, *grads) needs; backward is made of other make_op functions or differentiable torch code, so that
     second derivatives compose. An op without a backward raises when it is differentiated: never a silent zero.
 
+    Under torch.autocast half-precision arguments are taken as float32; their gradients come back in their own dtype.
+
     The returned function takes the fastest route of three: a plain autograd.Function in eager mode, a functorch
     style one under torch.func transforms, the registered operator under torch.compile and export.
     """
@@ -135,6 +144,7 @@ def make_op(
         Functorch.vmap = staticmethod(vmap)  # type: ignore[method-assign]
 
     def call_op(*args: Any) -> Any:
+        args = tuple(_in_full_precision(argument) for argument in args)
         if torch.compiler.is_compiling():
             return op(*args)
         if torch._C._are_functorch_transforms_active():
@@ -144,6 +154,17 @@ def make_op(
     call_op.__name__ = name
     call_op.op = op  # type: ignore[attr-defined]
     return call_op
+
+
+def _in_full_precision(argument: Any) -> Any:
+    """Under torch.autocast, a half-precision tensor as float32; anything else as it is."""
+    if (
+        isinstance(argument, torch.Tensor)
+        and argument.dtype in _HALF_PRECISION
+        and torch.is_autocast_enabled(argument.device.type)
+    ):
+        return argument.float()
+    return argument
 
 
 def _no_setup(ctx: Any, inputs: Any, output: Any) -> None:
