@@ -11,7 +11,7 @@ import yaml
 from facecore.cli.errors import UsageError
 from facecore.cli.train import check, parse
 from facecore.systems.semi_supervised_config import PRESETS, SemiSupervisedConfig
-from facecore.training.config import config_hash, overlay, read_yaml, to_plain, write_yaml
+from facecore.training.config import UNHASHED, config_hash, overlay, read_yaml, to_plain, write_yaml
 
 
 def test_command_line_over_yaml_over_preset(tmp_path):
@@ -51,9 +51,24 @@ def test_paper_preset_states_the_papers_sizes():
     assert all(paper["weights"][f"labelled_{name}"] == 0 for name in ("albedo", "light", "pose"))
 
 
+@pytest.mark.parametrize(("text", "value"), [("1e-3", 1e-3), ("2E4", 2e4), ("1.5e+2", 150.0), (".5e-1", 0.05)])
+def test_numbers_with_an_exponent_that_yaml_takes_for_text(tmp_path, text, value):
+    (tmp_path / "settings.yaml").write_text(f"stages: {{learning_rate: {text}}}\n")
+    assert overlay(SemiSupervisedConfig(), read_yaml(tmp_path / "settings.yaml")).stages.learning_rate == value
+
+
+def test_every_unhashed_name_is_a_setting():
+    plain = to_plain(SemiSupervisedConfig())
+    for name in UNHASHED:
+        section, *rest = name.split(".")
+        assert section in plain and all(setting in plain[section] for setting in rest), name
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        ({"stages": {"learning_rate": "fast"}}, "setting 'stages.learning_rate' must be float, got 'fast'"),
+        ({"stages": {"warmup_iterations": "1e3"}}, "must be int, got '1e3'"),
         ({"stages": {"warmup": 3}}, "unknown setting 'stages.warmup'; known here: "),
         ({"stages": {"warmup_iterations": "many"}}, "setting 'stages.warmup_iterations' must be int, got 'many'"),
         ({"stages": {"warmup_iterations": 2.5}}, "must be int, got 2.5"),

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import re
 import types
 import typing
 from typing import Any, Literal, TypeVar
@@ -15,6 +16,9 @@ import yaml
 from facecore.files import write_atomically
 
 T = TypeVar("T")
+
+# `1e-3` is a string to YAML 1.1, which PyYAML reads: its numbers have a point and a signed exponent.
+_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,9 +68,7 @@ class RunConfig:
 
 
 # Settings that say where a run reads and writes, or how often it reports: they don't change what it learns.
-UNHASHED = frozenset(
-    {"run", "preset", "config", "data.photos", "data.landmarks", "data.identities", "data.masks", "model.morphable"}
-)
+UNHASHED = frozenset({"run", "data.photos", "data.landmarks", "data.identities", "data.masks", "model.morphable"})
 
 
 def to_plain(config: Any) -> Any:
@@ -128,6 +130,8 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
         elif origin is pathlib.Path and isinstance(value, str):
             return pathlib.Path(value)
         elif origin is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+        elif origin is float and isinstance(value, str) and _EXPONENT.fullmatch(value):
             return float(value)
         elif origin is bool and isinstance(value, bool):
             return value
