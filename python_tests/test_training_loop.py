@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -94,6 +96,18 @@ def test_resuming_forgets_rows_of_iterations_that_come_again(tmp_path):
     train(Line(40), run_config(tmp_path, resume=True), {})
     iterations = [json.loads(line)["iteration"] for line in (tmp_path / METRICS).read_text().splitlines()]
     assert iterations == [10, 20, 30, 40]
+
+
+def test_resuming_removes_what_a_killed_run_left_half_written(tmp_path):
+    train(Line(20), run_config(tmp_path), {})
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    gone = [f".{LAST}.{dead.pid}.tmp", f".{FINAL}.{dead.pid}.tmp", f".{LAST}.{os.getpid()}.tmp"]
+    kept = [f".{LAST}.{os.getppid()}.tmp", f".other.{dead.pid}.tmp", f".{LAST}.mine.tmp"]
+    for name in gone + kept:
+        (tmp_path / name).write_bytes(b"half")
+    train(Line(30), run_config(tmp_path, resume=True), {})
+    assert sorted(path.name for path in tmp_path.glob(".*")) == sorted(kept)
 
 
 def test_nan_is_named():

@@ -33,7 +33,7 @@ class Checkpoint:
             for group, tensors in self.tensors.items()
             for name, tensor in tensors.items()
         }
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # see remove_stale
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             save_file(flat, str(temporary), metadata={"format": FORMAT, "plain": json.dumps(self.plain)})
@@ -68,6 +68,27 @@ class Checkpoint:
                 f"the checkpoint {path} is damaged ({error}); use an earlier one or train again"
             ) from error
         return cls(tensors, plain)
+
+
+def remove_stale(path: pathlib.Path) -> None:
+    """Deletes half-written copies of the checkpoint `path` that runs left which were killed in `save`.
+
+    Those of a process that is alive are left alone, except this one's own number, which another process had before.
+    """
+    for temporary in path.parent.glob(f".{path.name}.*.tmp"):
+        number = temporary.name.split(".")[-2]
+        if number.isdigit() and (int(number) == os.getpid() or not _alive(int(number))):
+            temporary.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # signal 0 asks alone
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

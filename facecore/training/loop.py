@@ -15,7 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from facecore.files import write_atomically
-from facecore.training.checkpoint import Checkpoint
+from facecore.training.checkpoint import Checkpoint, remove_stale
 from facecore.training.config import RunConfig
 
 LAST, FINAL, METRICS = "last.safetensors", "model.safetensors", "metrics.jsonl"
@@ -67,6 +67,9 @@ def train(trainer: Trainer, run: RunConfig, facts: dict[str, Any]) -> dict[str, 
     """
     folder = run.out
     start = trainer.restore(Checkpoint.load(folder / LAST)) if run.resume else 0
+    if run.resume:
+        for name in (LAST, FINAL):
+            remove_stale(folder / name)
     _forget_rows_after(folder / METRICS, start)
     writer = SummaryWriter(str(folder), purge_step=start)
     stop = _StopRequest()
