@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import resource
 
 import pytest
 
@@ -55,6 +56,20 @@ def test_errors_are_one_line(arguments: list[str], code: int, message: str, caps
     assert main(["model", *arguments]) == code
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.count("\n") == 1 and message in captured.err
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+    try:
+        code = main(["model", "convert", "procedural", str(tmp_path / "mine.npz"), "--num-vertices", "2500"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    errors = capsys.readouterr().err
+    assert code == 1 and errors.count("\n") == 1
+    assert f"cannot write the model {tmp_path / 'mine.npz'}: " in errors
+    assert "make room or choose another folder" in errors
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("command", [[], ["list"], ["show"], ["convert"]])

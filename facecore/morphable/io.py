@@ -54,7 +54,10 @@ def model_arrays(model: MorphableModel) -> dict[str, np.ndarray]:
 
 
 def save_model(model: MorphableModel, path: str | os.PathLike[str]) -> None:
-    """Writes the facecore npz atomically (temporary name in the same folder, then rename)."""
+    """Writes the facecore npz atomically (temporary name in the same folder, then rename).
+
+    Raises ValueError for another ending, OSError with the file's name when it cannot be written.
+    """
     target = pathlib.Path(path)
     if target.suffix != ".npz":
         raise ValueError(f"the file name must end in .npz, got {target.name}")
@@ -66,16 +69,21 @@ def save_model(model: MorphableModel, path: str | os.PathLike[str]) -> None:
         "source": model.source,
         "content_hash": model.content_hash(),
     }
-    target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            np.savez(file, header=np.array(json.dumps(header)), **model_arrays(model))  # type: ignore[arg-type]
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                np.savez(file, header=np.array(json.dumps(header)), **model_arrays(model))  # type: ignore[arg-type]
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, target)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        # numpy's own message on a full disk ("12 requested and 4 written") has neither a number nor a name
+        reason = error.strerror or f"the disk is full or the file too large ({error})"
+        raise OSError(f"cannot write the model {target}: {reason}; make room or choose another folder") from error
 
 
 @contextlib.contextmanager
