@@ -30,8 +30,6 @@ OLDEST_TORCH = (2, 9)
 SIMD_LEVELS = ("base", "AVX2", "AVX-512")
 EXTRAS = {
     "scikit-image": ("the demo's portrait", "pip install 'facecore[demo]'"),
-    "triton": ("fused losses on CUDA", "pip install 'facecore[triton]'"),
-    "h5py": ("morphable models in .h5 files", "pip install h5py"),
 }
 MARKS = {"ok": " ok ", "note": "note", "problem": "FAIL"}
 
