@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from facecore.data import FaceCrop, LabelledRenders, labelled_index, pair_partners, write_png
+from facecore.data import FaceCrop, LabelledRenders, write_png
 from facecore.data.backgrounds import NUM_UNIFORM as NUM_BACKGROUND
 from facecore.data.backgrounds import draw_backgrounds, load_backgrounds
 from facecore.data.occluders import KINDS, covered, draw_occluders
@@ -275,13 +275,6 @@ def test_bad_arguments(model):
 
 def _without_albedo(model: MorphableModel):
     return dataclasses.replace(model.prior, albedo_mean=torch.zeros(0), albedo_std=torch.zeros(0))
-
-
-def test_batches_move_and_pair():
-    assert labelled_index(3, 4).tolist() == [12, 13, 14, 15]
-    assert pair_partners(6).tolist() == [1, 0, 3, 2, 5, 4]
-    with pytest.raises(ValueError, match="even"):
-        pair_partners(5)
 
 
 @pytest.mark.cuda

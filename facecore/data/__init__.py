@@ -1,7 +1,7 @@
 """Pictures, landmarks and batches: photographs of people and rendered faces with known parameters."""
 
 from facecore.data.augmentation import Augmentation
-from facecore.data.batches import LabelledBatch, PhotoBatch, labelled_index, pair_partners
+from facecore.data.batches import LabelledBatch, PhotoBatch
 from facecore.data.crop import FaceCrop, landmark_boxes
 from facecore.data.images import read_image, write_png
 from facecore.data.landmarks import MIRROR_5, MIRROR_68, Landmarks, LandmarkSource, five_points, read_landmarks
@@ -22,9 +22,7 @@ __all__ = [
     "PhotoFolder",
     "PhotoReport",
     "five_points",
-    "labelled_index",
     "landmark_boxes",
-    "pair_partners",
     "read_image",
     "read_landmarks",
     "sample_generator",

@@ -1,4 +1,4 @@
-"""What a training step sees: labelled renders, photographs, and which samples form pairs (METHODS 2.3)."""
+"""What a training step sees: labelled renders and photographs (METHODS 2.3)."""
 
 from __future__ import annotations
 
@@ -67,20 +67,3 @@ class PhotoBatch(_Batch):
     five_points: torch.Tensor
     five_point_weight: torch.Tensor
     identity: torch.Tensor
-
-
-def labelled_index(iteration: int, batch: int) -> torch.Tensor:
-    """Which renders form the labelled half of an iteration, int64 [batch]: consecutive, so none is seen twice."""
-    if iteration < 0 or batch < 0:
-        raise ValueError(f"iteration and batch must not be negative, got {iteration} and {batch}")
-    return torch.arange(iteration * batch, (iteration + 1) * batch)
-
-
-def pair_partners(batch: int, device: torch.device | str | None = None) -> torch.Tensor:
-    """The partner of each sample, int64 [batch]: 2k and 2k + 1 are a pair. Renders are independent: pairs are random.
-
-    Raises ValueError for an odd batch.
-    """
-    if batch % 2:
-        raise ValueError(f"the labelled half must be even to form pairs, got {batch} samples")
-    return torch.arange(batch, device=device) ^ 1
