@@ -100,6 +100,16 @@ def test_gradients() -> None:
     assert torch.autograd.gradcheck(model.albedo, (torch.rand(2, 2, dtype=torch.float64, requires_grad=True),))
 
 
+def test_autocast_does_not_lower_the_precision(generator: torch.Generator) -> None:
+    model = grid_model()
+    coefficients = model.sample(3, generator)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        shape = model.shape(coefficients.identity, coefficients.expression)
+        albedo = model.albedo(coefficients.albedo)
+    assert torch.equal(shape, model.shape(coefficients.identity, coefficients.expression))
+    assert torch.equal(albedo, model.albedo(coefficients.albedo))
+
+
 def test_mean_shapes() -> None:
     model = grid_model(torch.float64)
     torch.testing.assert_close(model.mean_neutral(), model.template, rtol=0, atol=1e-12)

@@ -96,6 +96,16 @@ def test_gradients_are_exact(device):
     assert torch.autograd.gradgradcheck(ops.sh_shading, inputs)
 
 
+def test_autocast_does_not_lower_the_precision_of_second_derivatives(device):
+    inputs = make_inputs(device, torch.float32, 2, 7)
+    results = []
+    for enabled in (False, True):
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled):
+            grads = torch.autograd.grad(ops.sh_shading(*inputs).pow(3).sum(), inputs, create_graph=True)
+            results.append(torch.autograd.grad(sum(g.pow(2).sum() for g in grads), inputs))
+    assert all(torch.equal(a, b) for a, b in zip(*results))
+
+
 def test_threads_give_the_same_bits():
     normals, sh_coefficients = make_inputs("cpu", torch.float32, 2, 61, 67)
     threads = torch.get_num_threads()

@@ -150,7 +150,7 @@ class MorphableModel:
                 )
             coefficients = torch.cat([identity, expression], dim=1)
         basis: torch.Tensor = self._flat_bases[: coefficients.shape[1]]  # type: ignore[attr-defined]
-        return torch.addmm(self.template.flatten(), coefficients, basis).view(-1, self.num_vertices, 3)
+        return _linear(self.template, coefficients, basis)
 
     def albedo(self, coefficients: torch.Tensor, *, clamp: bool = False) -> torch.Tensor:
         """Returns albedo per vertex, [N, V, 3], display sRGB; linear in the coefficients [N, Ka].
@@ -160,7 +160,7 @@ class MorphableModel:
         """
         mean, basis = self.require("albedo_mean"), self.require("albedo_basis")
         validation.check_coefficients("coefficients", coefficients, self.num_albedo, self.template)
-        result = torch.addmm(mean.flatten(), coefficients, basis.flatten(1)).view(-1, self.num_vertices, 3)
+        result = _linear(mean, coefficients, basis.flatten(1))
         return result.clamp(0, 1) if clamp else result
 
     def mean_shape(self) -> torch.Tensor:
@@ -266,3 +266,9 @@ class MorphableModel:
         from facecore.morphable.io import save_model
 
         save_model(self, path)
+
+
+def _linear(mean: torch.Tensor, coefficients: torch.Tensor, basis: torch.Tensor) -> torch.Tensor:
+    """mean [V, 3] + coefficients [N, K] @ basis [K, 3V], [N, V, 3], in the model's dtype under autocast too."""
+    with torch.autocast(mean.device.type, enabled=False):  # bfloat16 would move vertices by half a millimetre
+        return torch.addmm(mean.flatten(), coefficients, basis).view(-1, *mean.shape)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from facecore import _C
-from facecore.ops._library import FLOATS, call, check_tensor, make_op
+from facecore.ops._library import FLOATS, call, check_tensor, check_tensors, make_op
 
 # Points whose share of the coefficients' gradient is added up by one thread: fixed, so that the order of summation is.
 _CPU_BLOCK, _CUDA_BLOCK = 1024, 64
@@ -25,9 +25,10 @@ def sh_shading(normals: torch.Tensor, sh_coefficients: torch.Tensor) -> torch.Te
     Twice differentiable (and further) in both. Deterministic on every device and for every number of threads: the
     coefficients' gradient is added up over blocks of fixed size. Raises ValueError for a wrong shape, dtype or device.
     """
-    if isinstance(normals, torch.Tensor) and normals.dim() < 2:
-        raise ValueError(f"normals must have shape [N, ..., 3], got {list(normals.shape)}")
-    shape = normals.shape if isinstance(normals, torch.Tensor) else ()
+    check_tensors(normals=normals, sh_coefficients=sh_coefficients)
+    shape = normals.shape
+    if len(shape) < 2:
+        raise ValueError(f"normals must have shape [N, ..., 3], got {list(shape)}")
     points = normals.flatten(1, -2) if len(shape) > 3 else normals.unsqueeze(1) if len(shape) == 2 else normals
     return _sh_shading(points, sh_coefficients).view(shape)
 
@@ -88,9 +89,10 @@ def _backward_backward(
     """
     grad_out, normals, coefficients = ctx.saved_tensors
     differential = _basis_differential(normals, to_normals)  # [N, P, 9]
-    for_grad_out = differential @ coefficients + _sh_shading(normals, to_coefficients)
-    for_coefficients = differential.transpose(1, 2) @ grad_out
-    weight = grad_out @ coefficients.transpose(1, 2)  # [N, P, 9]
+    with torch.autocast(normals.device.type, enabled=False):  # it would take the products in half precision
+        for_grad_out = differential @ coefficients + _sh_shading(normals, to_coefficients)
+        for_coefficients = differential.transpose(1, 2) @ grad_out
+        weight = grad_out @ coefficients.transpose(1, 2)  # [N, P, 9]
     for_normals = _quadratic_gradient(to_normals, weight)
     for_normals = for_normals + _sh_shading_backward(grad_out, normals, to_coefficients)[0]
     return for_grad_out, for_normals, for_coefficients
