@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import scipy.sparse
 import torch
@@ -172,6 +173,38 @@ def test_every_route_checks_its_arguments(route):
 def test_check_tensor_names_the_argument(tensor, arguments, message):
     with pytest.raises(ValueError, match=message):
         check_tensor("x", tensor, **arguments)
+
+
+X, INDICES = torch.zeros(1, 3, 3), torch.zeros(1, 3, dtype=torch.int32)
+MATRIX = SparseMatrix.from_scipy(scipy.sparse.eye(3))
+
+
+@pytest.mark.parametrize("other", [np.zeros((1, 3, 3), np.float32), [[[0.0]]], None], ids=["array", "list", "None"])
+@pytest.mark.parametrize(
+    ("function", "arguments", "name"),
+    [
+        (ops.rasterize, {"triangles": INDICES, "height": 4, "width": 4}, "vertices_clip"),
+        (ops.rasterize, {"vertices_clip": torch.zeros(1, 3, 4), "height": 4, "width": 4}, "triangles"),
+        (ops.interpolate, {"triangles": INDICES, "triangle_id": INDICES[None], "barycentric": X[None]}, "attributes"),
+        (ops.interpolate, {"attributes": X, "triangle_id": INDICES[None], "barycentric": X[None]}, "triangles"),
+        (ops.interpolate, {"attributes": X, "triangles": INDICES, "barycentric": X[None]}, "triangle_id"),
+        (ops.interpolate, {"attributes": X, "triangles": INDICES, "triangle_id": INDICES[None]}, "barycentric"),
+        (ops.vertex_normals, {"triangles": INDICES}, "vertices"),
+        (ops.vertex_normals, {"vertices": X}, "triangles"),
+        (ops.sh_shading, {"sh_coefficients": torch.zeros(1, 9, 3)}, "normals"),
+        (ops.sh_shading, {"normals": X}, "sh_coefficients"),
+        (ops.sparse_matmul, {"matrix": MATRIX}, "x"),
+        (ops.chebyshev_conv, {"laplacian": MATRIX, "weight": X}, "x"),
+        (ops.chebyshev_conv, {"laplacian": MATRIX, "x": X}, "weight"),
+        (ops.chebyshev_conv, {"laplacian": MATRIX, "x": X, "weight": X}, "bias"),
+    ],
+)
+def test_operators_name_an_argument_that_is_no_tensor(function, arguments, name, other):
+    if name == "bias" and other is None:
+        assert function(**arguments, bias=None).shape == (1, 3, 3)
+        return
+    with pytest.raises(ValueError, match=f"^{name} must be a torch.Tensor, got (ndarray|list|NoneType)$"):
+        function(**arguments, **{name: other})
 
 
 def test_check_tensor_binds_letters():

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from facecore.ops._chebyshev import Graph, convolve, gradients
-from facecore.ops._library import FLOATS, check_tensor, make_op
+from facecore.ops._library import FLOATS, check_tensor, check_tensors, make_op
 from facecore.ops.sparse_matmul import check_columns, check_matrix, matrix_arguments, transposed_arguments
 from facecore.structures import SparseMatrix
 
@@ -44,6 +44,7 @@ def chebyshev_conv(
     do not depend on the number of threads; the dense products are torch's, whose last bits may. Raises ValueError for a
     wrong shape, dtype or device, and for a matrix that requires a gradient. METHODS 1.6.
     """
+    check_tensors(x=x, weight=weight, **({} if bias is None else {"bias": bias}))
     if not isinstance(laplacian, SparseMatrix):
         raise ValueError(
             f"laplacian must be a SparseMatrix (facecore.mesh.laplacian builds one), got {type(laplacian).__name__}"

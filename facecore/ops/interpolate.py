@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from facecore.ops._debug import check_indices
-from facecore.ops._library import FLOATS, INT32, call, check_tensor, make_op
+from facecore.ops._library import FLOATS, INT32, call, check_tensor, check_tensors, make_op
 from facecore.ops._pixels import corners_at_pixels, sum_at
 
 
@@ -28,6 +28,7 @@ def interpolate(
     picture) under torch.use_deterministic_algorithms(True).
     Raises ValueError for a wrong shape, dtype or device. METHODS 1.8.
     """
+    check_tensors(attributes=attributes, triangles=triangles, triangle_id=triangle_id, barycentric=barycentric)
     return _interpolate(attributes, triangles, triangle_id, barycentric)
 
 

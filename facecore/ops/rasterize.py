@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from facecore.ops._debug import check_indices
-from facecore.ops._library import FLOATS, INT32, call, check_tensor, make_op
+from facecore.ops._library import FLOATS, INT32, call, check_tensor, check_tensors, make_op
 from facecore.ops._pixels import corners_at_pixels, sum_at
 from facecore.structures import Fragments
 
@@ -49,9 +49,7 @@ def rasterize(
     for name, size in (("height", height), ("width", width)):
         if isinstance(size, bool) or not isinstance(size, (int, torch.SymInt)):
             raise ValueError(f"{name} must be an int, got {type(size).__name__}")
-    for name, tensor in (("vertices_clip", vertices_clip), ("triangles", triangles)):
-        if not isinstance(tensor, torch.Tensor):
-            raise ValueError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
+    check_tensors(vertices_clip=vertices_clip, triangles=triangles)
     barycentric, z_ndc, triangle_id = _rasterize(vertices_clip, triangles, height, width, bool(cull_backfaces))
     return Fragments(triangle_id, barycentric, z_ndc)
 

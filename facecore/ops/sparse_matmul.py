@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from facecore.ops._library import FLOATS, INT32, call, check_tensor, make_op
+from facecore.ops._library import FLOATS, INT32, call, check_tensor, check_tensors, make_op
 from facecore.structures import SparseMatrix
 
 
@@ -22,6 +22,7 @@ def sparse_matmul(matrix: SparseMatrix, x: torch.Tensor) -> torch.Tensor:
     trusted. Raises ValueError for a wrong shape, dtype or device, and for a matrix that requires a gradient.
     """
     arguments = matrix_arguments("matrix", matrix)
+    check_tensors(x=x)
     check_columns("x", x, "matrix", matrix)
     return _sparse_matmul(x, *arguments)
 
@@ -44,9 +45,9 @@ def matrix_arguments(name: str, matrix: Any) -> tuple[torch.Tensor, ...]:
     )
 
 
-def check_columns(x_name: str, x: Any, name: str, matrix: SparseMatrix) -> None:
+def check_columns(x_name: str, x: torch.Tensor, name: str, matrix: SparseMatrix) -> None:
     """Names the matrix in the error for a batch of another number of vertices; the rest is checked by the operator."""
-    if isinstance(x, torch.Tensor) and x.dim() == 3 and x.shape[1] != matrix.shape[1]:
+    if x.dim() == 3 and x.shape[1] != matrix.shape[1]:
         raise ValueError(
             f"{x_name} must have shape [N, {matrix.shape[1]}, F] for a {name} {list(matrix.shape)}, got {list(x.shape)}"
         )

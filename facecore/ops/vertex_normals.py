@@ -8,7 +8,7 @@ import torch
 
 from facecore import _C
 from facecore.ops._debug import check_indices
-from facecore.ops._library import FLOATS, INT32, call, check_tensor, make_op
+from facecore.ops._library import FLOATS, INT32, call, check_tensor, check_tensors, make_op
 from facecore.ops._pixels import sum_at
 
 
@@ -28,6 +28,7 @@ def vertex_normals(vertices: torch.Tensor, triangles: torch.Tensor) -> torch.Ten
     shape, dtype or device, and for an index that is not a vertex: on the CPU always, on CUDA with
     facecore.ops.set_debug. METHODS 1.5.
     """
+    check_tensors(vertices=vertices, triangles=triangles)
     sizes = _check_mesh(vertices, triangles)
     corner_start, corners = _vertex_corners(triangles, sizes["V"])
     return _vertex_normals(vertices, triangles, corner_start, corners)
