@@ -12,7 +12,7 @@ import torch
 from facecore import ops
 
 # Processes that tests start must import the installed package, not the source tree in the current folder, which has no
-# compiled module when it was installed as a wheel.
+# compiled module when it was installed as a wheel. Python 3.10 does not know this: they start in another folder, too.
 os.environ["PYTHONSAFEPATH"] = "1"
 
 # torch asks for this before it multiplies matrices on CUDA under torch.use_deterministic_algorithms(True).

@@ -229,8 +229,8 @@ maps = open("/proc/self/maps").read()
 print(sorted(set(re.findall(r"\\S*(?:libgomp|libomp|libiomp)[^/\\s]*$", maps, re.MULTILINE))))
 print(_C.max_threads())
 """
-    lines = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split(
-        "\n"
-    )
+    command = [sys.executable, "-c", script]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    lines = result.stdout.split("\n")
     assert len(re.findall(r"'", lines[0])) == 2, f"expected one OpenMP runtime, mapped are {lines[0]}"
     assert lines[1] == "1", "torch.set_num_threads does not bind facecore's threads"

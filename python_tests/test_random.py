@@ -34,9 +34,9 @@ def test_first_draws_are_uniform_over_consecutive_indices():
     assert abs(torch.corrcoef(torch.stack((values[1:], values[:-1])))[0, 1]) < 0.16  # five standard deviations
 
 
-def test_stream_does_not_depend_on_the_process():
+def test_stream_does_not_depend_on_the_process(tmp_path):
     code = "from facecore.data import sample_generator as s; print(s(5, 'x', 2).initial_seed())"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert int(result.stdout) == sample_generator(5, "x", 2).initial_seed()
 
 

@@ -77,10 +77,14 @@ def test_simd_limit_is_checked():
 
 
 @pytest.mark.parametrize("value", ["0", "1", "fast"])
-def test_environment_limits_the_simd_level(value):
+def test_environment_limits_the_simd_level(tmp_path, value):
     code = "import torch; from facecore import _C; print(_C.simd_level())"
     result = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, "FACECORE_ISA": value}, capture_output=True, text=True
+        [sys.executable, "-c", code],
+        env={**os.environ, "FACECORE_ISA": value},
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
     )
     if value == "fast":
         assert result.returncode != 0
