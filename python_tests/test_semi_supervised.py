@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,7 +19,7 @@ from facecore.morphable import load as load_model
 from facecore.systems.semi_supervised import Codes, spread_points
 from facecore.systems.semi_supervised_config import PRESETS, SemiSupervisedConfig
 from facecore.systems.semi_supervised_training import SemiSupervisedTrainer
-from facecore.systems.semi_supervised_warmup import SIMILARITY_SHARE, CodeEmbedding
+from facecore.systems.semi_supervised_warmup import HEAD_RIDGE, SIMILARITY_SHARE, CodeEmbedding, solve_code_heads
 from facecore.training.checkpoint import Checkpoint
 from facecore.training.config import overlay
 
@@ -132,6 +133,41 @@ def test_bfloat16_encoder_trains_and_infers_in_float32(morphable):
     single, mixed = reported["float32"]["surface_points"], reported["bfloat16"]["surface_points"]
     assert not single.equal(mixed)  # bfloat16 was used
     torch.testing.assert_close(single, mixed, rtol=0.05, atol=0)  # 8 bits of mantissa through twenty layers
+
+
+def test_solved_heads_are_the_least_squares_fit(trainer, morphable):
+    """Against numpy on the same renders: no other linear heads have a smaller error plus ridge; pose heads stay."""
+    system, embedding = trainer.system.eval(), trainer.embedding
+    batches = [trainer.renders.batch(torch.arange(i, i + 40)) for i in (0, 40)]
+    pose = system.pose_head.weight.clone()
+    solve_code_heads(system, embedding, batches)
+    with torch.no_grad():
+        features = torch.cat([system.head_features(batch.image) for batch in batches]).double().numpy()
+    codes = [torch.cat(embedding.codes(b.identity, b.expression, b.albedo), 1) for b in batches]
+    ones = np.ones((len(features), 1))
+    x, y = np.concatenate([features, ones], 1), torch.cat(codes).double().numpy()
+    shrink = np.eye(x.shape[1]) * HEAD_RIDGE * (x * x).sum(0).mean()
+    shrink[-1, -1] = 0
+    expected = np.linalg.solve(x.T @ x + shrink, x.T @ y)
+    weight = torch.cat([system.identity_head.weight, system.expression_head.weight]).detach().double().numpy()
+    np.testing.assert_allclose(weight.T, expected[:-1], rtol=0, atol=1e-5 * np.abs(expected).max())  # float32 weights
+    assert system.pose_head.weight.equal(pose)
+    with pytest.raises(ValueError, match=r"call \.eval\(\) first"):
+        solve_code_heads(system.train(), embedding, batches)
+
+
+def test_heads_are_solved_when_the_encoder_stage_ends(morphable):
+    config = overlay(tiny(), {"stages": {"encoder_iterations": 2, "head_renders": 10}})
+    trainer = SemiSupervisedTrainer(config, morphable, None)
+    head = trainer.system.identity_head.weight
+    largest = []
+    for iteration in range(4):
+        before = head.detach().clone()
+        trainer.step(iteration)
+        largest.append(float((head.detach() - before).abs().max()))
+        assert (head in trainer.optimizer.state) == (iteration in (1, 3))
+    rate = config.stages.encoder_learning_rate
+    assert largest[0] == 0 and largest[1] < 1.01 * rate < largest[2]  # Adam's step is its rate; the solution is not
 
 
 def test_code_embedding_keeps_every_coefficient(morphable):

@@ -37,6 +37,7 @@ LEAST = {
     "run.validation_size": 1,
     "run.checkpoint_every": 1,
     "stages.encoder_batch": 2,
+    "stages.head_renders": 0,
     "stages.critic_steps": 1,
 }
 POSITIVE = ("learning_rate", "decoder_learning_rate", "encoder_learning_rate", "critic_learning_rate", "clip_norm")

@@ -133,6 +133,15 @@ class SemiSupervised(nn.Module):
         size = self.config.image_size
         if images.ndim != 4 or tuple(images.shape[1:]) != (3, size, size):
             raise ValueError(f"images must have shape [N, 3, {size}, {size}], got {list(images.shape)}")
+        features, points = self._head_features(images)
+        heads = (self.identity_head, self.expression_head, self.pose_head, self.light_head)
+        return Codes(*(head(features) for head in heads)), points
+
+    def head_features(self, images: torch.Tensor) -> torch.Tensor:
+        """What the linear heads see of [N, 3, S, S] pictures: pooled features, then positions of the surface points."""
+        return self._head_features(images)[0]
+
+    def _head_features(self, images: torch.Tensor) -> tuple[torch.Tensor, PointMaps | None]:
         images = images.contiguous(memory_format=torch.channels_last)
         mixed = self.training and self.encoder_precision != torch.float32
         points = None
@@ -144,8 +153,7 @@ class SemiSupervised(nn.Module):
         if points is not None:
             offset = (points.positions - self.mean_positions) * POINT_SCALE
             features = torch.cat([features, offset.flatten(1)], 1)
-        heads = (self.identity_head, self.expression_head, self.pose_head, self.light_head)
-        return Codes(*(head(features) for head in heads)), points
+        return features, points
 
     def decode_displacement(self, identity: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
         """(s_hat - s_tmpl) / sigma_s, [N, V, 3]."""

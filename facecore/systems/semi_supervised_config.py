@@ -99,6 +99,9 @@ class StageConfig:
     """Renders in each of its batches."""
     encoder_learning_rate: float = 1e-3
     """Adam in that stage, falling along a cosine."""
+    head_renders: int = 0
+    """At the end of that stage the heads of both codes are solved by least squares on this many renders; 0 = they stay
+    as the optimiser left them."""
     warmup_iterations: int = 20_000
     """Stage A: the labelled half with L_shp, L_pair, L_lmk."""
     hybrid_iterations: int = 200_000
@@ -154,11 +157,12 @@ PRESETS: dict[str, SemiSupervisedConfig] = {
         ),
         weights=_SMALL_WEIGHTS,
         stages=StageConfig(
-            decoder_iterations=1000,
+            decoder_iterations=1800,
             encoder_iterations=3200,
             encoder_learning_rate=2e-3,
+            head_renders=8000,
             warmup_iterations=0,
-            hybrid_iterations=250,
+            hybrid_iterations=150,
             learning_rate=1e-4,
             schedule="cosine",
             encoder_precision="auto",

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from facecore import losses
 from facecore.data import LabelledBatch, LabelledRenders, PhotoBatch, PhotoFolder, sample_generator
@@ -27,7 +28,7 @@ from facecore.systems.semi_supervised_losses import (
     surface_point_term,
     weighted_total,
 )
-from facecore.systems.semi_supervised_warmup import CodeEmbedding, decoder_terms, encoder_terms
+from facecore.systems.semi_supervised_warmup import CodeEmbedding, decoder_terms, encoder_terms, solve_code_heads
 from facecore.training.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors
 from facecore.training.config import config_hash, to_plain
 from facecore.training.device import choose_device
@@ -74,6 +75,7 @@ class SemiSupervisedTrainer:
         self.critic_optimizer = torch.optim.RMSprop(self.critic_parameters, lr=stages.critic_learning_rate)
         self.embedding = CodeEmbedding(self.morphable, config.model.identity_size, config.model.expression_size, seed)
         self._critic_loss = torch.zeros((), device=self.device)  # of the last discriminator step, for the log
+        self._stride = max(config.data.labelled_batch, stages.encoder_batch)  # sample numbers of an iteration
         self.total_iterations = sum(self._iterations(stage) for stage in STAGES)
         self._paper_iterations = self._iterations("warmup") + self._iterations("hybrid")
 
@@ -84,6 +86,24 @@ class SemiSupervisedTrainer:
             if iteration < 0:
                 return stage
         raise ValueError(f"training ends after {self.total_iterations} iterations")
+
+    def _first(self, stage: str) -> int:
+        """The iteration with which a stage starts."""
+        return sum(self._iterations(earlier) for earlier in STAGES[: STAGES.index(stage)])
+
+    def _solve_code_heads(self) -> None:
+        """Ends the encoder's stage, on renders that no iteration sees; the optimiser forgets the heads' moments."""
+        count, size = self.config.stages.head_renders, self.config.stages.encoder_batch
+        if not count:
+            return
+        first = self.total_iterations * self._stride
+        starts = tqdm(range(0, count, size), desc="heads", leave=False)
+        batches = (self.renders.batch(torch.arange(first + i, first + min(i + size, count))) for i in starts)
+        self.system.eval()
+        solve_code_heads(self.system, self.embedding, batches)
+        for head in (self.system.identity_head, self.system.expression_head):
+            for parameter in head.parameters():
+                self.optimizer.state.pop(parameter, None)
 
     def _iterations(self, stage: str) -> int:
         return int(getattr(self.config.stages, f"{stage}_iterations"))
@@ -113,6 +133,8 @@ class SemiSupervisedTrainer:
         norm = nn.utils.clip_grad_norm_(self.model_parameters, self.config.stages.clip_norm)
         check_finite({"gradient norm": norm}, iteration)
         self.optimizer.step()
+        if self.stage(iteration) == "encoder" and iteration + 1 == self._first("warmup"):
+            self._solve_code_heads()
         reported = {name: value.detach() for name, value in terms.items()} | {"total": total.detach()}
         return reported | ({"critic": self._critic_loss} if "adversarial" in terms else {})
 
@@ -198,10 +220,8 @@ class SemiSupervisedTrainer:
 
     def _labelled(self, iteration: int, count: int | None = None) -> LabelledBatch:
         """Renders that no other iteration sees: each iteration owns a stretch of the sample numbers."""
-        config = self.config
-        stride = max(config.data.labelled_batch, config.stages.encoder_batch)
-        first = iteration * stride
-        count = config.data.labelled_batch if count is None else count
+        first = iteration * self._stride
+        count = self.config.data.labelled_batch if count is None else count
         return self.renders.batch(torch.arange(first, first + count))
 
     def _photos(self, iteration: int) -> PhotoBatch | None:
