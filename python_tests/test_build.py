@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import pathlib
 import re
@@ -99,6 +100,50 @@ def test_every_direct_dependency_is_constrained():
         line for line in pinned.values() if not re.fullmatch(r'[a-z0-9-]+==[\w.]+(; python_version >= "3\.11")?', line)
     ]
     assert loose == [], "constraints.txt pins exact versions and nothing else"
+
+
+def test_dependencies_are_what_the_package_imports():
+    """Optional ones are imported where they are used only, under try or with a message, and are extras."""
+    imported = set()
+    for path in (REPOSITORY / "facecore").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                imported.add(node.module.split(".")[0])
+    modules = {"pillow": "PIL", "pyyaml": "yaml", "scikit-image": "skimage"}
+    dependencies = {normalised(r) for r in PROJECT["project"]["dependencies"]}
+    indirect = {"tensorboard"}  # imported by torch.utils.tensorboard
+    unused = {name for name in dependencies - indirect if modules.get(name, name) not in imported}
+    assert unused == set(), "dependencies that nothing imports"
+    extras = PROJECT["project"]["optional-dependencies"]
+    known = dependencies | {normalised(r) for requirements in extras.values() for r in requirements}
+    declared = {modules.get(name, name) for name in known} | {"facecore"} | set(sys.stdlib_module_names)
+    assert imported - declared == set(), "imports that no requirement brings"
+
+
+def test_the_source_archive_holds_what_the_readme_links_to():
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", (REPOSITORY / "README.md").read_text())
+    excluded = PROJECT["tool"]["scikit-build"]["sdist"]["exclude"]
+    assert links
+    assert [link for link in links for folder in excluded if link.startswith(folder)] == []
+
+
+def test_constraints_satisfy_the_lower_bounds():
+    project = PROJECT["project"]
+    extras = [r for requirements in project["optional-dependencies"].values() for r in requirements]
+    pinned = {name: line.split(";")[0].split("==")[1] for name, line in constraints().items()}
+    checked = 0
+    for requirement in project["dependencies"] + extras:
+        name, _, bound = requirement.partition(">=")
+        if bound and normalised(name) in pinned:
+            checked += 1
+            assert version(pinned[normalised(name)]) >= version(bound), requirement
+    assert checked >= len(project["dependencies"])
+
+
+def version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("."))
 
 
 def test_no_index_host_or_path_in_the_build_files():
