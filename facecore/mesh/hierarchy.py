@@ -85,7 +85,8 @@ def build_hierarchy(
         steps = _simplify_all(mesh.to("cpu"), factors)
         _write(path, steps)
     levels, kept = [mesh], []
-    for step in steps:
+    for step, factor in zip(steps, factors):
+        _warn_if_larger(len(kept) + 1, len(step.kept), _target(levels[-1], factor))
         kept.append(torch.from_numpy(step.kept.astype(np.int64)).to(mesh.device))
         levels.append(_coarser(levels[-1], step))
     return Hierarchy(
@@ -99,16 +100,22 @@ def build_hierarchy(
 def _simplify_all(mesh: Mesh, factors: Sequence[int]) -> list[_Step]:
     steps = []
     for factor in factors:
-        target = -(-mesh.num_vertices // int(factor))
-        steps.append(_simplify(mesh, target))
+        steps.append(_simplify(mesh, _target(mesh, factor)))
         mesh = _coarser(mesh, steps[-1])
-        if mesh.num_vertices > target:
-            warnings.warn(
-                f"level {len(steps)} keeps {mesh.num_vertices} vertices where {target} were asked for: no further "
-                f"edge can collapse without folding the surface or changing its topology",
-                stacklevel=3,
-            )
     return steps
+
+
+def _target(mesh: Mesh, factor: int) -> int:
+    return -(-mesh.num_vertices // int(factor))
+
+
+def _warn_if_larger(level: int, num_vertices: int, target: int) -> None:
+    if num_vertices > target:
+        warnings.warn(
+            f"level {level} keeps {num_vertices} vertices where {target} were asked for: no further edge can collapse "
+            f"without folding the surface or changing its topology",
+            stacklevel=3,
+        )
 
 
 def _simplify(mesh: Mesh, target: int) -> _Step:
