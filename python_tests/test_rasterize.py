@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facecore import ops, reference
+from facecore.ops._library import call
 from facecore.ops.rasterize import _backward_by_index
 
 DTYPES = [torch.float32, torch.float64]
@@ -322,6 +324,24 @@ def test_the_number_of_threads_changes_nothing(thread_count, n):
         (grad,) = torch.autograd.grad((fragments.barycentric * torch.linspace(0, 1, 3)).square().sum(), leaf)
         results.append((*fragments, grad))
     assert (results[0][0] >= 0).float().mean() > 0.5
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other))
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_memory_for_keys_limits_the_threads_and_nothing_else(thread_count, monkeypatch, n):
+    module = importlib.import_module("facecore.ops.rasterize")
+    vertices, triangles = dense_surface(n)
+    thread_count(4)
+    seen = []
+    monkeypatch.setattr(
+        module, "call", lambda name, like, sizes, *rest: seen.append(sizes[-1]) or call(name, like, sizes, *rest)
+    )
+    results = []
+    for budget in (0, 8 * 150 * 170, 3 * 8 * 150 * 170 + 1, 1 << 30):
+        monkeypatch.setattr(module, "_KEY_BYTES", budget)
+        results.append(ops.rasterize(vertices, triangles, 150, 170))
+    assert seen == [1, 1, 3, 4]
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other))
 

@@ -13,6 +13,7 @@ from facecore.structures import Fragments
 
 MAX_SIZE = 16384  # pixels a side: keeps the snapped coordinates of csrc/core/triangle.h in range
 _SERIAL_WORK = 1 << 15  # vertices + triangles + pixels below which starting threads costs more than it saves
+_KEY_BYTES = 256 << 20  # of the CPU threads' keys, 8 to a pixel each: fewer threads where they would not fit
 _SMALLEST_S, _FARTHEST_FROM_HALF = 1e-9, 1.5  # when a triangle has barycentrics: PixelTriangle in csrc/ops/rasterize.h
 
 
@@ -85,7 +86,7 @@ def _kernel(
         snapped = vertices_clip.new_empty((n, v, 4), dtype=torch.int32)
     else:
         if n * (v + t + pixels) > _SERIAL_WORK:
-            threads = torch.get_num_threads()
+            threads = min(torch.get_num_threads(), max(1, _KEY_BYTES // (8 * max(1, pixels))))
         keys = vertices_clip.new_empty((threads, pixels), dtype=torch.int64)
         snapped = vertices_clip.new_empty((threads if n >= threads else 1, v, 4), dtype=torch.int32)
     call(
