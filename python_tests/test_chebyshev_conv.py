@@ -190,9 +190,17 @@ def test_accepts_any_strides(device, fan_in, fan_out):
     torch.testing.assert_close(grads, want, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize(("fan_in", "fan_out"), [(8, 4), (4, 8)])
+@pytest.mark.parametrize(("fan_in", "fan_out"), [(8, 4), (4, 16)])
 def test_threads_give_the_same_recurrence(fan_in, fan_out):
-    x, laplacian, weight, bias = make_inputs("cpu", torch.float32, 2, 3000, fan_in, fan_out, 6)
+    """The dense products are torch's, which may add in another order: here they are exact in any order."""
+    _, laplacian, _, bias = make_inputs("cpu", torch.float32, 2, 3000, fan_in, fan_out, 6)
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randint(-9, 10, (2, 3000, fan_in), generator=generator).float()
+    if fan_out < fan_in:  # products first: of small integers
+        weight = torch.randint(-9, 10, (6, fan_in, fan_out), generator=generator).float()
+    else:  # recurrence first: each result is one of its terms
+        weight = torch.eye(6 * fan_in)[:, torch.randperm(6 * fan_in, generator=generator)[:fan_out]]
+        weight = weight.view(6, fan_in, fan_out)
     threads = torch.get_num_threads()
     results = []
     try:
