@@ -53,11 +53,15 @@ def nvdiffrast() -> Callable[..., Any]:
     return rasterize
 
 
-def agree(got: Any, expected: Any) -> None:
-    """The same triangle at 99 % of pixels (rasterizers differ at edges), and there the same barycentrics."""
+def agree(got: Any, expected: Any) -> torch.Tensor:
+    """The same triangle at 99 % of pixels (rasterizers differ at edges), and there the same barycentrics.
+
+    Returns where, [N, H, W, 1]: the gradients are compared there.
+    """
     same = got[0] == expected[0]
     assert same.float().mean() > 0.99, f"triangle ids differ at {(~same).sum().item()} pixels"
     torch.testing.assert_close(got[1][same], expected[1][same], rtol=0, atol=1e-2)
+    return same.unsqueeze(-1)
 
 
 suite = Suite(

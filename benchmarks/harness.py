@@ -33,8 +33,9 @@ class Suite:
     make_inputs: (device, generator, **sizes) -> positional arguments; floating tensors that require grad get gradients.
     check_sizes: sizes at which agreement is checked, where the reference cannot do a case's own; None = the case's own.
     tolerance: of the agreement, relative to the largest value of each output or gradient.
-    agree: (got, expected) -> None, raises AssertionError; replaces the default for outputs where providers may differ
-        (coverage at an edge, say). Gradients are then not compared.
+    agree: (got, expected) -> mask, raises AssertionError; replaces the default for outputs where providers may differ
+        (coverage at an edge, say). The mask, broadcastable to each differentiable output, says where they may not: the
+        gradients are compared through projections that are zero elsewhere. None: through whole ones.
     """
 
     op: str
@@ -44,7 +45,7 @@ class Suite:
     modes: Sequence[str] = MODES
     check_sizes: Mapping[str, int] | None = None
     tolerance: float = 1e-4  # float32, sums in another order
-    agree: Callable[[Any, Any], None] | None = None
+    agree: Callable[[Any, Any], torch.Tensor | None] | None = None
 
     def __post_init__(self) -> None:
         if "reference" not in self.providers:
@@ -82,11 +83,13 @@ class Suite:
         """Raises AssertionError when the function differs from the reference at these sizes."""
         inputs = self.inputs(device, sizes)
         reference = resolve(self.providers["reference"])
+        mask = None
         if self.agree is not None:
             with torch.no_grad():
-                self.agree(function(*inputs), reference(*inputs))
-            return
-        got, expected = runner(function, inputs, mode)(), runner(reference, inputs, mode)()
+                mask = self.agree(function(*inputs), reference(*inputs))
+            if mode == "forward":
+                return
+        got, expected = runner(function, inputs, mode, mask)(), runner(reference, inputs, mode, mask)()
         for index, (one, other) in enumerate(zip(got, expected, strict=True)):
             scale = max(1e-30, float(other.abs().max())) if other.numel() else 1.0
             torch.testing.assert_close(
@@ -132,8 +135,13 @@ def resolve(provider: Function | Provider) -> Function:
     return provider.make()
 
 
-def runner(function: Function, inputs: Sequence[Any], mode: str) -> Callable[[], tuple[torch.Tensor, ...]]:
-    """A call without arguments: the outputs, or the gradients through one fixed random projection of the outputs."""
+def runner(
+    function: Function, inputs: Sequence[Any], mode: str, mask: torch.Tensor | None = None
+) -> Callable[[], tuple[torch.Tensor, ...]]:
+    """A call without arguments: the outputs, or the gradients through one fixed random projection of the outputs.
+
+    The projection is zero where the mask is.
+    """
     if mode == "forward":
 
         def forward() -> tuple[torch.Tensor, ...]:
@@ -145,6 +153,8 @@ def runner(function: Function, inputs: Sequence[Any], mode: str) -> Callable[[],
     outputs = [t for t in _tensors(function(*inputs)) if t.requires_grad]
     generator = torch.Generator().manual_seed(7)
     projections = [torch.randn(t.shape, generator=generator).to(t) for t in outputs]
+    if mask is not None:
+        projections = [projection * mask for projection in projections]
 
     def forward_backward() -> tuple[torch.Tensor, ...]:
         differentiable = [t for t in _tensors(function(*inputs)) if t.requires_grad]

@@ -11,6 +11,8 @@ import types
 import pytest
 import torch
 
+from facecore import ops
+
 BENCHMARKS = pathlib.Path(__file__).resolve().parent.parent / "benchmarks"
 
 
@@ -61,6 +63,38 @@ def test_own_comparison_replaces_the_default():
     own = suite(torch.cos, agree=lambda got, expected: seen.append((got, expected)))
     own.check_agreement(torch.cos, torch.device("cpu"), {"size": 50}, "forward")
     assert len(seen) == 1
+    with pytest.raises(AssertionError, match="sine: result 0 differs from the reference"):  # the gradients do not agree
+        own.check_agreement(torch.cos, torch.device("cpu"), {"size": 50}, "forward+backward")
+
+
+def test_gradients_are_compared_where_outputs_may_not_differ():
+    def sine_or_cosine(x):
+        return torch.where(torch.arange(50) < 25, x.sin(), x.cos())
+
+    def check(mask):
+        suite(sine_or_cosine, agree=lambda got, expected: mask).check_agreement(
+            sine_or_cosine, torch.device("cpu"), {"size": 50}, "forward+backward"
+        )
+
+    check(torch.arange(50) < 25)
+    with pytest.raises(AssertionError, match="sine: result 0 differs from the reference"):
+        check(torch.arange(50) < 26)
+
+
+def test_rasterize_gradients_are_checked_before_they_are_timed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "harness", harness)
+    benchmark = load("bench_rasterize")
+    own = benchmark.suite
+
+    def check(function):
+        own.check_agreement(function, torch.device("cpu"), own.check_sizes, "forward+backward")
+
+    def half_gradient(vertices_clip, *rest):
+        return ops.rasterize(vertices_clip / 2 + vertices_clip.detach() / 2, *rest)
+
+    check(ops.rasterize)
+    with pytest.raises(AssertionError, match="rasterize: result 0 differs from the reference"):
+        check(half_gradient)
 
 
 def test_a_suite_needs_its_reference_and_known_modes():
