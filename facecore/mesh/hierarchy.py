@@ -86,7 +86,7 @@ def build_hierarchy(
         _write(path, steps)
     levels, kept = [mesh], []
     for step, factor in zip(steps, factors):
-        _warn_if_larger(len(kept) + 1, len(step.kept), _target(levels[-1], factor))
+        _warn_if_larger(len(levels), len(step.kept), _target(levels[-1], factor))
         kept.append(torch.from_numpy(step.kept.astype(np.int64)).to(mesh.device))
         levels.append(_coarser(levels[-1], step))
     return Hierarchy(
