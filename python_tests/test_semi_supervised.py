@@ -292,7 +292,7 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
 
 @pytest.mark.slow
 def test_quick_preset_learns():
-    """Colour, light and pose, well below the mean face's errors; two minutes are too few to learn shape."""
+    """Every error below the mean face's; bounds leave a third of what was seen for other seeds and threads."""
     config = PRESETS["quick"]
     trainer = SemiSupervisedTrainer(config, load_model("procedural", num_vertices=config.model.num_vertices), None)
     for iteration in range(trainer.total_iterations):
@@ -301,4 +301,5 @@ def test_quick_preset_learns():
     print(result)
     assert result["albedo"] < 0.8 * result["albedo_mean_face"]
     assert result["shading"] < 0.7 * result["shading_mean_face"]
-    assert result["landmark_percent"] < 6
+    assert result["landmark_percent"] < 4.5
+    assert result["shape_gain_percent"] > 6 and result["neutral_gain_percent"] > 5
