@@ -145,3 +145,9 @@ def test_bad_arguments(picture):
         Report("x").add_face("x", make_face(2), picture, CROP)
     with pytest.raises(ValueError, match="every row must have 2 values"):
         Report("x").add_table("x", ["a", "b"], [["only one"]])
+
+
+def test_pictures_keep_their_shape_in_a_narrow_column():
+    """The img tags carry width and height, so a style that sets the width alone would stretch them."""
+    style = Report("title", "introduction").html().split(".panels", 1)[1].split("figure img {", 1)[1].split("}", 1)[0]
+    assert "width: 100%" in style and "height: auto" in style

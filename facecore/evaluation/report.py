@@ -40,7 +40,7 @@ p { margin: 0 0 10px; max-width: 75ch; }
 section { border-top: 1px solid var(--line); margin-top: 28px; padding-top: 22px; }
 .panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 10px; }
 figure { margin: 0; }
-figure img { display: block; width: 100%; aspect-ratio: 1; border-radius: 6px; background: var(--tile); }
+figure img { display: block; width: 100%; height: auto; border-radius: 6px; background: var(--tile); }
 figcaption { color: var(--soft); font-size: 12.5px; margin-top: 4px; }
 dl { display: flex; flex-wrap: wrap; gap: 4px 26px; margin: 14px 0 0; }
 dl div { display: flex; gap: 7px; } dt { color: var(--soft); } dd { margin: 0; font-variant-numeric: tabular-nums; }
