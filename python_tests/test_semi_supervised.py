@@ -39,6 +39,7 @@ TINY = {
         "decoder_iterations": 1,
         "encoder_iterations": 1,
         "encoder_batch": 4,
+        "head_renders": 8,
         "warmup_iterations": 2,
         "hybrid_iterations": 4,
     },
