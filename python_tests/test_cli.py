@@ -15,6 +15,7 @@ import pytest
 import torch
 import trimesh
 import yaml
+from tiny_settings import TINY_MODEL
 
 from facecore.cli import demo, main
 from facecore.cli.main import COMMANDS
@@ -27,18 +28,9 @@ from facecore.training.checkpoint import Checkpoint
 from facecore.training.config import overlay
 from facecore.training.loop import Interrupted, NotFinite
 
-VERTICES = 2500
+VERTICES = TINY_MODEL["num_vertices"]
 SETTINGS = {
-    "model": {
-        "num_vertices": VERTICES,
-        "image_size": 32,
-        "identity_size": 8,
-        "expression_size": 4,
-        "factors": [4, 4],
-        "shape_channels": [8, 8, 8],
-        "albedo_channels": [8, 8, 8],
-        "critic_channels": [8, 8],
-    },
+    "model": TINY_MODEL,
     "stages": {f.name: 0 for f in dataclasses.fields(StageConfig) if f.name.endswith("_iterations")}
     | {"warmup_iterations": 1, "hybrid_iterations": 1},
     "data": {"labelled_batch": 2},

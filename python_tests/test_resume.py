@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_settings import TINY_MODEL
 
 from facecore.data import PhotoFolder, write_png
 from facecore.morphable import load as load_model
@@ -16,16 +17,7 @@ from facecore.training.checkpoint import Checkpoint
 from facecore.training.config import overlay
 
 TINY = {
-    "model": {
-        "num_vertices": 2500,
-        "image_size": 32,
-        "identity_size": 8,
-        "expression_size": 4,
-        "factors": [4, 4],
-        "shape_channels": [8, 8, 8],
-        "albedo_channels": [8, 8, 8],
-        "critic_channels": [8, 8],
-    },
+    "model": TINY_MODEL,
     "data": {"labelled_batch": 2, "photo_batch": 2},
 }
 
