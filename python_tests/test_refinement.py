@@ -25,7 +25,16 @@ from facecore.systems.inference import (
     start_from_mean_face,
 )
 from facecore.systems.parameterization import CodeParameters, CoefficientParameters
-from facecore.systems.refinement import Diverged, Observation, photometric_error, refine, typical_light
+from facecore.systems.refinement import (
+    LANDMARK_NOISE,
+    Diverged,
+    Observation,
+    RefinementWeights,
+    _uncovered_loss,
+    photometric_error,
+    refine,
+    typical_light,
+)
 from facecore.systems.semi_supervised import SemiSupervised
 from facecore.systems.semi_supervised_config import ModelConfig
 
@@ -194,6 +203,48 @@ def test_the_frozen_mask_is_the_first_coverage(model, scene):
     assert bool((result.error_after > 0.9 * lost).all())
 
 
+def test_uncovered_pixels_pull_the_nearest_surface_by_hand():
+    """A square over the left half of 4 x 4 pixels. The mask holds a row of the right half: columns 2 and 3."""
+    vertices = torch.tensor([[[-1.0, -1, 0], [0, -1, 0], [0, 1, 0], [-1, 1, 0]]]).requires_grad_()
+    camera = WeakPerspectiveCamera(torch.eye(3)[None], torch.full((1,), 100.0), torch.zeros(1, 2), 4, 4)
+    renderer = Renderer(torch.tensor([[0, 1, 2], [0, 2, 3]], dtype=torch.int32), 4, 4)
+    rendering = renderer(vertices, torch.ones_like(vertices), camera, typical_light(torch.zeros(1, 9, 3)))
+    assert rendering.alpha[0].tolist() == [[1.0, 1.0, 0.0, 0.0]] * 4
+    mask = torch.zeros(1, 4, 4)
+    mask[0, 1] = 1.0
+    loss = _uncovered_loss(renderer, rendering, camera.ndc(vertices), mask)
+    # Both look at column 1, a pixel's width of 0.5 NDC away and two; four pixels in the mask.
+    torch.testing.assert_close(loss, torch.tensor((0.5 + 1.0) / 4 / LANDMARK_NOISE))
+    (grad,) = torch.autograd.grad(loss, vertices)
+    assert float(grad[..., 0].sum()) < 0, "a step against it moves the square to the right"
+    mask[0, 1, 2:] = 0.0
+    assert float(_uncovered_loss(renderer, rendering, camera.ndc(vertices), mask)) == 0
+    hidden = dataclasses.replace(rendering, alpha=torch.zeros_like(rendering.alpha))  # there is nothing to pull
+    assert float(_uncovered_loss(renderer, hidden, camera.ndc(vertices), torch.ones(1, 4, 4))) == 0
+
+
+def test_a_face_keeps_the_pixels_it_came_in_with(model, scene):
+    """Landmarks that ask for a face 12 % smaller: without the coverage term it leaves its mask, with it hardly."""
+    center = scene.observation.landmarks.mean(1, keepdim=True)
+    smaller = dataclasses.replace(
+        scene.observation,
+        landmarks=center + 0.88 * (scene.observation.landmarks - center),
+        landmark_weight=torch.full((2, 68), 0.03),
+    )
+    lost = []
+    for coverage in (0.0, 1.0):
+        face = CoefficientParameters(model, POSES, typical_light(torch.zeros(2, 9, 3)))
+        first = refine(CoefficientParameters(model, POSES, typical_light(torch.zeros(2, 9, 3))), smaller, 0)
+        result = refine(face, smaller, 60, RefinementWeights(coverage=coverage))
+        frozen = smaller.mask * _alpha(model, first.reconstruction)
+        lost.append(float((frozen * (1 - _alpha(model, result.reconstruction))).sum() / frozen.sum()))
+    assert lost[0] > 0.01 and lost[1] < 0.3 * lost[0], lost
+
+
+def _alpha(model, face):
+    return Renderer(model.triangles, SIZE, SIZE)(face.vertices, face.albedo, face.camera, face.sh_coefficients).alpha
+
+
 def test_codes_of_a_trained_system_are_refined_without_touching_its_weights(system, scene):
     weights = {name: tensor.clone() for name, tensor in system.state_dict().items()}
     codes = system.encode(torch.nn.functional.interpolate(scene.observation.images, size=32))
@@ -201,7 +252,7 @@ def test_codes_of_a_trained_system_are_refined_without_touching_its_weights(syst
     assert bool((result.error_after < result.error_before).all())
     assert all(torch.equal(tensor, weights[name]) for name, tensor in system.state_dict().items())
     assert all(parameter.grad is None for parameter in system.parameters())
-    assert set(result.reconstruction.codes) == {"identity", "expression"}
+    assert set(result.reconstruction.codes) == {"identity", "complexion", "expression"}
 
 
 def test_unrefined_codes_are_the_systems_own_answer(system, scene):

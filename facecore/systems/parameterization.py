@@ -43,52 +43,60 @@ class FaceParameters(Protocol):
 
 
 POSE_RATE, LIGHT_RATE = 0.3, 0.5
+# Standard deviation of a code around the network's estimate, and its learning rate relative to the common one.
+CODE_SCALE = {"identity": 1.0, "complexion": 2.0, "expression": 1.0}
 
 
 class CodeParameters:
-    """The codes that a trained system estimated; the prior holds them near that estimate, in units of code_scale."""
+    """The codes that a trained system estimated; the prior holds them near that estimate.
 
-    def __init__(self, system: SemiSupervised, codes: Codes, code_scale: float = 1.0) -> None:
-        self.system, self.code_scale = system, code_scale
+    The identity code stands twice, once for the shape and once (`complexion`) for the albedo, which start equal: what
+    the albedo must explain on one photograph, a shadow or a beard, then does not bend the shape.
+    """
+
+    def __init__(self, system: SemiSupervised, codes: Codes) -> None:
+        self.system = system
         self.triangles = system.triangles
-        self.identity, self.expression, self.pose, self.sh_coefficients = (
-            t.detach().clone().requires_grad_()
-            for t in (codes.identity, codes.expression, codes.pose, codes.sh_coefficients)
-        )
-        self._start = (codes.identity.detach().clone(), codes.expression.detach().clone())
+        self._estimate = {
+            "identity": codes.identity.detach(),
+            "complexion": codes.identity.detach(),
+            "expression": codes.expression.detach(),
+        }
+        self.codes = {name: code.clone().requires_grad_() for name, code in self._estimate.items()}
+        self.pose = codes.pose.detach().clone().requires_grad_()
+        self.sh_coefficients = codes.sh_coefficients.detach().clone().requires_grad_()
 
     def parameters(self) -> list[tuple[torch.Tensor, float]]:
-        rate = self.code_scale
-        return [
-            (self.identity, rate),
-            (self.expression, rate),
+        return [(code, CODE_SCALE[name]) for name, code in self.codes.items()] + [
             (self.pose, POSE_RATE),
             (self.sh_coefficients, LIGHT_RATE),
         ]
 
     def decode(self) -> Decoded:
-        vertices = self.system.decode_shape(self.identity, self.expression)
-        return Decoded(vertices, self.system.decode_albedo(self.identity))
+        return Decoded(self._vertices(), self.system.decode_albedo(self.codes["complexion"]))
 
     def decode_landmarks(self) -> torch.Tensor:
-        return self.system.decode_shape(self.identity, self.expression)[:, self.system.landmarks68]
+        return self._vertices()[:, self.system.landmarks68]
+
+    def _vertices(self) -> torch.Tensor:
+        return self.system.decode_shape(self.codes["identity"], self.codes["expression"])
 
     def penalty(self) -> torch.Tensor:
-        moved = ((self.identity, self._start[0]), (self.expression, self._start[1]))
-        return torch.stack([((now - start) / self.code_scale).square().sum() for now, start in moved]).sum()
+        moved = [((code - self._estimate[name]) / CODE_SCALE[name]).square().sum() for name, code in self.codes.items()]
+        return torch.stack(moved).sum()
 
     @torch.no_grad()
     def reconstruction(self, height: int, width: int) -> Reconstruction:
         decoded = self.decode()
         return Reconstruction(
             vertices=decoded.vertices,
-            neutral_vertices=self.system.decode_shape(self.identity),
+            neutral_vertices=self.system.decode_shape(self.codes["identity"]),
             triangles=self.triangles,
             albedo=decoded.albedo,
             camera=WeakPerspectiveCamera.from_pose(self.pose.detach(), height, width),
             pose=self.pose.detach().clone(),
             sh_coefficients=self.sh_coefficients.detach().clone(),
-            codes={"identity": self.identity.detach().clone(), "expression": self.expression.detach().clone()},
+            codes={name: code.detach().clone() for name, code in self.codes.items()},
             landmarks68=self.system.landmarks68,
         )
 
