@@ -4,6 +4,8 @@
 
 #ifdef __CUDACC__
 #define FACECORE_HD __host__ __device__ __forceinline__
+#elif defined(FACECORE_ISA) && defined(__GNUC__)  // csrc/simd: no copy may remain that the linker could give to others
+#define FACECORE_HD inline __attribute__((always_inline))
 #else
 #define FACECORE_HD inline
 #endif

@@ -14,14 +14,16 @@ constexpr int32_t kHalfPixel = kSubpixel / 2;      // pixel centres lie at odd m
 // Vertices may leave the picture by this many half pictures before their triangles are clipped. With pictures of at
 // most 2^14 pixels a snapped coordinate stays below 2^28 and an edge function below 2^59: no overflow in 64 bits.
 constexpr double kGuardBand = 64.0;
+constexpr double kLargestW = 1e290;  // larger ones take the careful way
 constexpr int kNumPlanes = 6;                    // near, far, left, right, bottom, top
 constexpr uint32_t kNowhere = 1u << kNumPlanes;  // not a finite homogeneous point
 constexpr uint64_t kUncovered = ~static_cast<uint64_t>(0);
+constexpr int32_t kOffGrid = -(1 << 30);  // x of a vertex that is beyond a plane or nowhere
 
 struct SnappedVertex {
   int32_t x, y;      // grid steps from the top left corner of the picture, y down
   float z;           // z_ndc
-  uint32_t outside;  // bit k: beyond plane k, and then x, y, z are not set; or kNowhere
+  uint32_t outside;  // bit k: beyond plane k, and then x is kOffGrid and y, z are not set; or kNowhere
 };
 
 // Signed distance (up to scale) to a clipping plane: |z| <= w, |x| <= guard * w, |y| <= guard * w. Its sign is exact.
@@ -41,7 +43,7 @@ FACECORE_HD SnappedVertex snap(const double* point, int32_t height, int32_t widt
   const double z_inside = z < -1.0 ? -1.0 : (z > 1.0 ? 1.0 : z);  // a clipped end point may miss its plane by rounding
   constexpr double kLimit = (kGuardBand + 2.0) * kHalfPixel;
   const bool somewhere = fabs(x) <= kLimit * width && fabs(y) <= kLimit * height && z == z;  // false for NaN
-  if (!somewhere) return {0, 0, 0.0f, kNowhere};
+  if (!somewhere) return {kOffGrid, 0, 0.0f, kNowhere};
   return {round_to_int(x), round_to_int(y), static_cast<float>(z_inside), 0};
 }
 
@@ -59,11 +61,11 @@ template <class T> FACECORE_HD SnappedVertex project_vertex(const T* vertex, int
   const double point[4] = {static_cast<double>(vertex[0]), static_cast<double>(vertex[1]),
                            static_cast<double>(vertex[2]), static_cast<double>(vertex[3])};
   const double w = point[3], guard = mul_rn(kGuardBand, w);
-  const bool inside = (w > 0.0) & (w <= 1e290) & (fabs(point[2]) <= w) & (fabs(point[0]) <= guard) &
+  const bool inside = (w > 0.0) & (w <= kLargestW) & (fabs(point[2]) <= w) & (fabs(point[0]) <= guard) &
                       (fabs(point[1]) <= guard);  // no bit of outside_bits() would be set
   if (!inside) {
     const uint32_t outside = outside_bits(point);
-    if (outside) return {0, 0, 0.0f, outside};
+    if (outside) return {kOffGrid, 0, 0.0f, outside};
   }
   return snap(point, height, width);
 }

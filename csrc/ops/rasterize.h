@@ -3,64 +3,21 @@
 #pragma once
 #include "core/clip.h"
 #include "core/launch.h"
+#include "core/pixel_triangle.h"
 
 namespace facecore {
 
-// The perspective-correct barycentrics of one triangle at one pixel centre p = (px, py), from unsnapped vertices, with
-// their derivative. Vertices are moved to q_k = (x_k - px w_k, y_k - py w_k): the adjugate form of METHODS 1.8 without
-// its cancellation. e = adj(M) p, b = e / sum e, and with r_k the x, y part of row k of M^-1 and c_i = r_i - b_i sum r:
-//   db_i / dq_j = -b_j c_i,    dq_j = (dx_j - px dw_j, dy_j - py dw_j)
-template <class T> struct PixelTriangle {
-  T px, py;
-  T qx[3], qy[3], w[3];
-  T b[3];
-  T determinant;
-  bool regular;  // false: too thin or too far to have barycentrics; the snapped ones are given, the gradient is zero
-
-  FACECORE_HD PixelTriangle(const T* const* corners, int32_t row, int32_t column, int32_t height, int32_t width) {
-    px = static_cast<T>(2 * column + 1 - width) / static_cast<T>(width);
-    py = static_cast<T>(height - 2 * row - 1) / static_cast<T>(height);
-    for (int k = 0; k < 3; ++k) {
-      w[k] = corners[k][3];
-      qx[k] = corners[k][0] - px * w[k];
-      qy[k] = corners[k][1] - py * w[k];
-    }
-    T edge[3], sum = T(0);
-    determinant = T(0);
-    for (int k = 0; k < 3; ++k) {
-      const int i = (k + 1) % 3, j = (k + 2) % 3;
-      edge[k] = qx[i] * qy[j] - qx[j] * qy[i];
-      sum += edge[k];
-      determinant += edge[k] * w[k];
-    }
-    // |s| = |sum / det| is 1 / |w| at the pixel (guard of METHODS 1.8). A pixel centre that the snapped triangle covers
-    // is at most 1/256 pixel outside the unsnapped one, so b far from [0, 1] means a triangle thinner than that.
-    constexpr T kSmallestS = T(1e-9), kFarthestFromHalf = T(1.5);
-    const T inverse = T(1) / sum;
-    regular = abs_of(sum) >= kSmallestS * abs_of(determinant) && determinant != T(0);
-    for (int k = 0; k < 3; ++k) {
-      b[k] = edge[k] * inverse;
-      regular = regular && abs_of(b[k] - T(0.5)) <= kFarthestFromHalf;  // false for NaN
-    }
+template <class T>
+FACECORE_HD PixelTriangle<ScalarLanes<T>> pixel_triangle(const T* const* corners, int32_t row, int32_t column,
+                                                         int32_t height, int32_t width) {
+  T xyw[3][3];
+  for (int k = 0; k < 3; ++k) {
+    xyw[k][0] = corners[k][0];
+    xyw[k][1] = corners[k][1];
+    xyw[k][2] = corners[k][3];
   }
-
-  // sum_i weight_i c_i
-  FACECORE_HD void combine_gradients(const T* weight, T& x, T& y) const {
-    const T mean = weight[0] * b[0] + weight[1] * b[1] + weight[2] * b[2];
-    x = y = T(0);
-    for (int k = 0; k < 3; ++k) {
-      const int i = (k + 1) % 3, j = (k + 2) % 3;
-      x += (weight[k] - mean) * (qy[i] * w[j] - qy[j] * w[i]);
-      y += (weight[k] - mean) * (qx[j] * w[i] - qx[i] * w[j]);
-    }
-    const T inverse = T(1) / determinant;
-    x *= inverse;
-    y *= inverse;
-  }
-
- private:
-  FACECORE_HD static T abs_of(T value) { return value < T(0) ? -value : value; }
-};
+  return {xyw, center_x<T>(column, width), center_y<T>(row, height)};
+}
 
 // One image. `keys` holds kUncovered on entry to draw().
 template <class T> struct RasterImage {
@@ -134,7 +91,7 @@ template <class T> struct RasterImage {
     z_ndc[pixel] = static_cast<T>(key_z(key));
     const T* corners[3];
     corners_of(triangle, corners);
-    const PixelTriangle<T> at_pixel(corners, row, column, height, width);
+    const auto at_pixel = pixel_triangle(corners, row, column, height, width);
     if (!at_pixel.regular) return snapped_barycentric(triangle, row, column, key, b);
     for (int k = 0; k < 3; ++k) b[k] = at_pixel.b[k];
   }
@@ -204,7 +161,7 @@ template <class T> void draw_cuda(const RasterBatch<T>& batch, int64_t num_image
 
 // grad_v_j += -b_j (G_x, G_y, 0, -(px G_x + py G_y)),  G = sum_i grad_b_i c_i
 template <class T> struct RasterizeBackward {
-  int64_t num_vertices;
+  int64_t num_vertices, num_triangles;
   int32_t height, width;
   const T* grad_barycentric;   // [N, H, W, 3]
   const T* vertices_clip;      // [N, V, 4]
@@ -226,7 +183,7 @@ template <class T> struct RasterizeBackward {
       offset[k] = 4 * (image * num_vertices + triangles[3 * static_cast<int64_t>(triangle_id[p]) + k]);
       corners[k] = vertices_clip + offset[k];
     }
-    const PixelTriangle<T> at_pixel(corners, row, column, height, width);
+    const auto at_pixel = pixel_triangle(corners, row, column, height, width);
     if (!at_pixel.regular) return;
     T x, y;
     at_pixel.combine_gradients(grad_barycentric + 3 * p, x, y);

@@ -152,7 +152,7 @@ def _backward_kernel(
     call(
         "rasterize_backward",
         vertices_clip,
-        (n, vertices_clip.shape[1], h, w),
+        (n, vertices_clip.shape[1], triangles.shape[0], h, w),
         (grad_barycentric, vertices_clip, triangles, triangle_id),
         (grad_vertices,),
     )

@@ -1,0 +1,137 @@
+// What kernels with one item per lane need beyond vector.h: gathers, lane masks as bits, tiles of rows.
+// Included by csrc/simd/*.cpp only, and only where the compiler has vectors (GCC and Clang).
+#pragma once
+#include "simd/vector.h"
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+namespace facecore {
+namespace {
+
+using Ints = Vector<int32_t, kVectorBytes>;
+using Floats = Vector<float, kVectorBytes>;
+using Doubles = Vector<double, kVectorBytes>;
+using HalfInts = Vector<int32_t, kVectorBytes / 2>;
+using HalfFloats = Vector<float, kVectorBytes / 2>;
+typedef Ints::type IntLanes;
+typedef Floats::type FloatLanes;
+typedef Doubles::type DoubleLanes;
+constexpr int kLanes = Ints::lanes, kHalfLanes = Doubles::lanes;
+
+FACECORE_INLINE IntLanes smaller(IntLanes a, IntLanes b) { return a < b ? a : b; }
+FACECORE_INLINE IntLanes larger(IntLanes a, IntLanes b) { return a > b ? a : b; }
+
+// base[index] of each lane.
+FACECORE_INLINE IntLanes gather(const int32_t* base, IntLanes index) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<IntLanes>(_mm512_i32gather_epi32(reinterpret_cast<__m512i>(index), base, 4));
+#elif defined(__AVX2__)
+  return reinterpret_cast<IntLanes>(_mm256_i32gather_epi32(base, reinterpret_cast<__m256i>(index), 4));
+#else
+  IntLanes result;
+  for (int l = 0; l < kLanes; ++l) result[l] = base[index[l]];
+  return result;
+#endif
+}
+FACECORE_INLINE FloatLanes gather(const float* base, IntLanes index) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<FloatLanes>(_mm512_i32gather_ps(reinterpret_cast<__m512i>(index), base, 4));
+#elif defined(__AVX2__)
+  return reinterpret_cast<FloatLanes>(_mm256_i32gather_ps(base, reinterpret_cast<__m256i>(index), 4));
+#else
+  FloatLanes result;
+  for (int l = 0; l < kLanes; ++l) result[l] = base[index[l]];
+  return result;
+#endif
+}
+
+// Bit l is lane l of a mask, whose lanes are 0 or -1.
+FACECORE_INLINE uint32_t bits_of(IntLanes mask) {
+#if defined(__AVX512DQ__)
+  return _mm512_movepi32_mask(reinterpret_cast<__m512i>(mask));
+#elif defined(__AVX2__)
+  return static_cast<uint32_t>(_mm256_movemask_ps(reinterpret_cast<__m256>(mask)));
+#elif defined(__SSE2__)
+  return static_cast<uint32_t>(_mm_movemask_ps(reinterpret_cast<__m128>(mask)));
+#else
+  uint32_t bits = 0;
+  for (int l = 0; l < kLanes; ++l) bits |= (mask[l] & 1u) << l;
+  return bits;
+#endif
+}
+
+#if defined(__AVX2__) && !defined(__AVX512F__)
+// Row m lists the set bits of m: where compress takes its lanes from, a byte each.
+struct CompressTable {
+  uint8_t lane[256][8] = {};
+  constexpr CompressTable() {
+    for (int m = 0; m < 256; ++m)
+      for (int l = 0, count = 0; l < 8; ++l)
+        if (m >> l & 1) lane[m][count++] = static_cast<uint8_t>(l);
+  }
+};
+constexpr CompressTable kCompress;
+#endif
+
+// Stores the lanes of `bits`, in order and close together; may write a whole vector. There are popcount(bits).
+FACECORE_INLINE void compress_store(int32_t* target, IntLanes value, uint32_t bits) {
+#if defined(__AVX512F__)
+  _mm512_storeu_si512(target, _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits), reinterpret_cast<__m512i>(value)));
+#elif defined(__AVX2__)
+  const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(kCompress.lane[bits]));
+  const __m256i packed = _mm256_permutevar8x32_epi32(reinterpret_cast<__m256i>(value), _mm256_cvtepu8_epi32(bytes));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(target), packed);
+#else
+  for (; bits; bits &= bits - 1) *target++ = value[__builtin_ctz(bits)];
+#endif
+}
+
+// Both halves of the lanes as doubles.
+FACECORE_INLINE void widen(IntLanes value, DoubleLanes* halves) {
+#if defined(__AVX512F__)
+  const __m512i v = reinterpret_cast<__m512i>(value);
+  halves[0] = reinterpret_cast<DoubleLanes>(_mm512_cvtepi32_pd(_mm512_castsi512_si256(v)));
+  halves[1] = reinterpret_cast<DoubleLanes>(_mm512_cvtepi32_pd(_mm512_extracti64x4_epi64(v, 1)));
+#else
+  int32_t lanes[kLanes];
+  Ints::store(lanes, value);
+  for (int h = 0; h < 2; ++h) halves[h] = __builtin_convertvector(HalfInts::load(lanes + h * kHalfLanes), DoubleLanes);
+#endif
+}
+FACECORE_INLINE void widen(FloatLanes value, DoubleLanes* halves) {
+#if defined(__AVX512F__)
+  const __m512 v = reinterpret_cast<__m512>(value);
+  halves[0] = reinterpret_cast<DoubleLanes>(_mm512_cvtps_pd(_mm512_castps512_ps256(v)));
+  halves[1] = reinterpret_cast<DoubleLanes>(_mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1)));
+#else
+  float lanes[kLanes];
+  Floats::store(lanes, value);
+  for (int h = 0; h < 2; ++h)
+    halves[h] = __builtin_convertvector(HalfFloats::load(lanes + h * kHalfLanes), DoubleLanes);
+#endif
+}
+FACECORE_INLINE FloatLanes narrow(const DoubleLanes* halves) {
+#if defined(__AVX512F__)
+  const __m256 low = _mm512_cvtpd_ps(reinterpret_cast<__m512d>(halves[0]));
+  const __m256 high = _mm512_cvtpd_ps(reinterpret_cast<__m512d>(halves[1]));
+  return reinterpret_cast<FloatLanes>(_mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1));
+#else
+  float lanes[kLanes];
+  for (int h = 0; h < 2; ++h)
+    HalfFloats::store(lanes + h * kHalfLanes, __builtin_convertvector(halves[h], HalfFloats::type));
+  return Floats::load(lanes);
+#endif
+}
+
+FACECORE_INLINE int lowest_bit(uint32_t bits) { return __builtin_ctz(bits); }
+
+FACECORE_INLINE IntLanes lane_numbers() {
+  IntLanes result;
+  for (int l = 0; l < kLanes; ++l) result[l] = l;
+  return result;
+}
+
+}  // namespace
+}  // namespace facecore

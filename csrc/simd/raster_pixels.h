@@ -1,0 +1,48 @@
+// Pixels of a drawn picture, many at once, for rasterize on a CPU: plain structs for the SIMD kernels.
+#pragma once
+#include "core/simd.h"
+#include "core/triangle.h"
+
+namespace facecore {
+
+struct RasterPixels {
+  int32_t height, width;
+  int32_t first_row, last_row;   // the rows of this piece of work, last_row excluded
+  const float* vertices_clip;    // [V, 4]
+  const int32_t* triangles;      // [T, 3]
+};
+
+struct RasterResolve {
+  RasterPixels pixels;
+  int64_t num_slices, slice_stride;
+  const uint64_t* keys;  // [num_slices, height, width], slice_stride apart; a pixel's key is the smallest
+  int32_t* triangle_id;  // [height, width]
+  float* barycentric;    // [height, width, 3]
+  float* z_ndc;          // [height, width]
+};
+
+struct RasterPixelsBackward {
+  RasterPixels pixels;
+  const int32_t* triangle_id;     // [height, width]
+  const float* grad_barycentric;  // [height, width, 3]
+  float* grad_vertices_clip;      // [V, 4], added to in the order of the pixels
+};
+
+// As RasterImage::resolve; returns how many pixels are left to the caller, marked by a NaN as their first barycentric:
+// those whose triangle is too thin.
+using RasterResolveKernel = int64_t(const RasterResolve& work);
+
+// As RasterizeBackward.
+using RasterPixelsBackwardKernel = void(const RasterPixelsBackward& work);
+
+FACECORE_DECLARE_SIMD(int64_t raster_resolve(const RasterResolve& work))
+FACECORE_DECLARE_SIMD(void raster_pixels_backward(const RasterPixelsBackward& work))
+
+constexpr bool kHasRasterPixels =
+#if defined(__GNUC__)
+    true;
+#else
+    false;  // without vectors the caller goes pixel by pixel
+#endif
+
+}  // namespace facecore
