@@ -14,7 +14,7 @@ constexpr int32_t kHalfPixel = kSubpixel / 2;      // pixel centres lie at odd m
 // Vertices may leave the picture by this many half pictures before their triangles are clipped. With pictures of at
 // most 2^14 pixels a snapped coordinate stays below 2^28 and an edge function below 2^59: no overflow in 64 bits.
 constexpr double kGuardBand = 64.0;
-constexpr double kLargestW = 1e290;  // larger ones take the careful way
+constexpr double kLargestW = 1e290;              // larger ones take the careful way
 constexpr int kNumPlanes = 6;                    // near, far, left, right, bottom, top
 constexpr uint32_t kNowhere = 1u << kNumPlanes;  // not a finite homogeneous point
 constexpr uint64_t kUncovered = ~static_cast<uint64_t>(0);

@@ -60,8 +60,9 @@ template <class T> void draw_triangles(const RasterImage<T>& image, int64_t begi
   }
   const auto kernel = FACECORE_SIMD(RasterDrawKernel*, raster_draw);
   for (; begin < end; begin += kBlock) {
-    const int64_t num_rest = kernel({image.num_vertices, begin, std::min(begin + kBlock, end), image.height, image.width,
-                                     image.cull_backfaces, image.triangles, image.snapped, image.keys, rest});
+    const int64_t num_rest =
+        kernel({image.num_vertices, begin, std::min(begin + kBlock, end), image.height, image.width,
+                image.cull_backfaces, image.triangles, image.snapped, image.keys, rest});
     for (int64_t i = 0; i < num_rest; ++i) image.draw_triangle(rest[i]);
   }
 }
@@ -81,13 +82,18 @@ void resolve_rows(const RasterImage<double>& image, int32_t first, int32_t last,
   resolve_one_by_one(image, first, last, slices);
 }
 void resolve_rows(const RasterImage<float>& image, int32_t first, int32_t last, int64_t slices) {
-  if (!fits_gathers(image.num_vertices, image.num_triangles))
-    return resolve_one_by_one(image, first, last, slices);
+  if (!fits_gathers(image.num_vertices, image.num_triangles)) return resolve_one_by_one(image, first, last, slices);
   const auto kernel = FACECORE_SIMD(RasterResolveKernel*, raster_resolve);
   const int64_t pixels = static_cast<int64_t>(image.height) * image.width;
   for (int32_t row = first; row < last; ++row)
-    if (kernel({{image.height, image.width, row, row + 1, image.vertices_clip, image.triangles}, slices, pixels,
-                image.keys, image.triangle_id, image.barycentric, image.z_ndc}))
+    if (kernel({{image.height, image.width, row, row + 1, image.num_vertices, image.num_triangles, image.vertices_clip,
+                 image.triangles},
+                slices,
+                pixels,
+                image.keys,
+                image.triangle_id,
+                image.barycentric,
+                image.z_ndc}))
       resolve_one_by_one(image, row, row + 1, slices);
 }
 
@@ -156,7 +162,8 @@ void backward_image(const RasterizeBackward<float>& body, int64_t n) {
   }
   const int64_t pixels = static_cast<int64_t>(body.height) * body.width, vertices = n * body.num_vertices * 4;
   const auto kernel = FACECORE_SIMD(RasterPixelsBackwardKernel*, raster_pixels_backward);
-  kernel({{body.height, body.width, 0, body.height, body.vertices_clip + vertices, body.triangles},
+  kernel({{body.height, body.width, 0, body.height, body.num_vertices, body.num_triangles,
+           body.vertices_clip + vertices, body.triangles},
           body.triangle_id + n * pixels,
           body.grad_barycentric + 3 * n * pixels,
           body.grad_vertices_clip + vertices});
@@ -196,10 +203,11 @@ template <class T> void bind(pybind11::module_& m, const std::string& dtype) {
   m.def(("rasterize_backward_" + dtype).c_str(),
         [](Device device, int64_t n, int64_t v, int64_t t, int64_t h, int64_t w, Address grad_barycentric,
            Address vertices_clip, Address triangles, Address triangle_id, Address grad_vertices_clip) {
-          rasterize_backward(device,
-                             RasterizeBackward<T>{v, t, static_cast<int32_t>(h), static_cast<int32_t>(w), grad_barycentric,
-                                                  vertices_clip, triangles, triangle_id, grad_vertices_clip},
-                             n);
+          rasterize_backward(
+              device,
+              RasterizeBackward<T>{v, t, static_cast<int32_t>(h), static_cast<int32_t>(w), grad_barycentric,
+                                   vertices_clip, triangles, triangle_id, grad_vertices_clip},
+              n);
         },
         Release());
 }

@@ -176,11 +176,13 @@ template <class T> struct RasterizeBackward {
 
   FACECORE_HD void at(int64_t image, int32_t row, int32_t column) const {
     const int64_t p = (image * height + row) * width + column;
-    if (triangle_id[p] < 0) return;
+    if (triangle_id[p] < 0 || triangle_id[p] >= num_triangles) return;
     int64_t offset[3];
     const T* corners[3];
     for (int k = 0; k < 3; ++k) {
-      offset[k] = 4 * (image * num_vertices + triangles[3 * static_cast<int64_t>(triangle_id[p]) + k]);
+      const int32_t vertex = triangles[3 * static_cast<int64_t>(triangle_id[p]) + k];
+      if (static_cast<uint32_t>(vertex) >= num_vertices) return;
+      offset[k] = 4 * (image * num_vertices + vertex);
       corners[k] = vertices_clip + offset[k];
     }
     const auto at_pixel = pixel_triangle(corners, row, column, height, width);

@@ -23,6 +23,13 @@ constexpr int kLanes = Ints::lanes, kHalfLanes = Doubles::lanes;
 FACECORE_INLINE IntLanes smaller(IntLanes a, IntLanes b) { return a < b ? a : b; }
 FACECORE_INLINE IntLanes larger(IntLanes a, IntLanes b) { return a > b ? a : b; }
 
+// The index itself where it is in [0, size), the last one elsewhere.
+FACECORE_INLINE IntLanes bounded(IntLanes index, int64_t size) {
+  typedef Vector<uint32_t, kVectorBytes>::type Unsigned;
+  const Unsigned value = reinterpret_cast<Unsigned>(index), last = Unsigned{} + static_cast<uint32_t>(size - 1);
+  return reinterpret_cast<IntLanes>(value < last ? value : last);
+}
+
 // base[index] of each lane.
 FACECORE_INLINE IntLanes gather(const int32_t* base, IntLanes index) {
 #if defined(__AVX512F__)
@@ -78,7 +85,8 @@ constexpr CompressTable kCompress;
 // Stores the lanes of `bits`, in order and close together; may write a whole vector. There are popcount(bits).
 FACECORE_INLINE void compress_store(int32_t* target, IntLanes value, uint32_t bits) {
 #if defined(__AVX512F__)
-  _mm512_storeu_si512(target, _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits), reinterpret_cast<__m512i>(value)));
+  _mm512_storeu_si512(target,
+                      _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits), reinterpret_cast<__m512i>(value)));
 #elif defined(__AVX2__)
   const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(kCompress.lane[bits]));
   const __m256i packed = _mm256_permutevar8x32_epi32(reinterpret_cast<__m256i>(value), _mm256_cvtepu8_epi32(bytes));

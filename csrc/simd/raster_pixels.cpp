@@ -17,13 +17,14 @@ struct PixelLanes {  // of PixelTriangle
 };
 using Triangles = PixelTriangle<PixelLanes>;
 
-// The triangles `id` seen at pixels `column`, ... of `row`; the first triangle where nothing is seen. vertex: 4 * index.
+// The triangles `id` seen at pixels `column`, ... of `row`. vertex: 4 * index. A triangle or vertex that does not
+// exist, a triangle of an uncovered pixel above all, is replaced by one that does: nothing else may be read or written.
 FACECORE_INLINE Triangles triangles_at(const RasterPixels& pixels, IntLanes id, int32_t row, int32_t column,
                                        IntLanes* vertex) {
-  const IntLanes first = (id < 0 ? IntLanes{} : id) * 3;
+  const IntLanes first = bounded(id, pixels.num_triangles) * 3;
   FloatLanes corners[3][3];
   for (int k = 0; k < 3; ++k) {
-    vertex[k] = gather(pixels.triangles + k, first) * 4;
+    vertex[k] = bounded(gather(pixels.triangles + k, first), pixels.num_vertices) * 4;
     corners[k][0] = gather(pixels.vertices_clip, vertex[k]);
     corners[k][1] = gather(pixels.vertices_clip + 1, vertex[k]);
     corners[k][2] = gather(pixels.vertices_clip + 3, vertex[k]);
@@ -102,7 +103,8 @@ FACECORE_INLINE void backward_lanes(const RasterPixelsBackward& work, const Back
                                     int32_t column) {
   using Corner = Vector<float, 16>;
   const IntLanes id = Ints::load(tile.id + i);
-  if (bits_of(id >= 0) == 0) return;
+  const IntLanes seen = (id >= 0) & (id < static_cast<int32_t>(work.pixels.num_triangles));
+  if (bits_of(seen) == 0) return;
   IntLanes vertex[3];
   const Triangles at(triangles_at(work.pixels, id, row, column, vertex));
   FloatLanes weight[3], x, y;
@@ -118,7 +120,7 @@ FACECORE_INLINE void backward_lanes(const RasterPixelsBackward& work, const Back
     Floats::store(b[k], at.b[k]);
     Ints::store(offset[k], vertex[k]);
   }
-  for (uint32_t bits = bits_of((id >= 0) & at.regular); bits; bits &= bits - 1) {
+  for (uint32_t bits = bits_of(seen & at.regular); bits; bits &= bits - 1) {
     const int l = lowest_bit(bits);
     const Corner::type along = {gradient[0][l], gradient[1][l], 0.0f, gradient[3][l]};
     for (int k = 0; k < 3; ++k) {
@@ -129,6 +131,7 @@ FACECORE_INLINE void backward_lanes(const RasterPixelsBackward& work, const Back
 }
 
 FACECORE_INLINE void pixels_backward(const RasterPixelsBackward& work) {
+  if (work.pixels.num_vertices == 0 || work.pixels.num_triangles == 0) return;
   BackwardTile tile;
   const int32_t width = work.pixels.width;
   for (int32_t row = work.pixels.first_row; row < work.pixels.last_row; ++row)

@@ -7,9 +7,10 @@ namespace facecore {
 
 struct RasterPixels {
   int32_t height, width;
-  int32_t first_row, last_row;   // the rows of this piece of work, last_row excluded
-  const float* vertices_clip;    // [V, 4]
-  const int32_t* triangles;      // [T, 3]
+  int32_t first_row, last_row;  // the rows of this piece of work, last_row excluded
+  int64_t num_vertices, num_triangles;
+  const float* vertices_clip;  // [V, 4]
+  const int32_t* triangles;    // [T, 3]
 };
 
 struct RasterResolve {
@@ -32,7 +33,7 @@ struct RasterPixelsBackward {
 // those whose triangle is too thin.
 using RasterResolveKernel = int64_t(const RasterResolve& work);
 
-// As RasterizeBackward.
+// As RasterizeBackward: pixels whose triangle does not exist add nothing.
 using RasterPixelsBackwardKernel = void(const RasterPixelsBackward& work);
 
 FACECORE_DECLARE_SIMD(int64_t raster_resolve(const RasterResolve& work))

@@ -7,7 +7,7 @@
 namespace facecore {
 namespace {
 
-constexpr int kTile = 64;    // items whose numbers are sorted into rows, long before they are loaded as vectors
+constexpr int kTile = 64;     // items whose numbers are sorted into rows, long before they are loaded as vectors
 constexpr int32_t kMost = 4;  // pixel columns and rows of a box up to which it is drawn here
 
 // --- projection ---
@@ -31,8 +31,8 @@ FACECORE_INLINE void project_lanes(VertexTile& tile, int i, double height, doubl
   DoubleLanes in[4];
   for (int c = 0; c < 4; ++c) in[c] = __builtin_convertvector(HalfFloats::load(tile.in[c] + i), DoubleLanes);
   const DoubleLanes w = in[3], guard = kGuardBand * w;
-  const auto inside = (w > 0.0) & (w <= kLargestW) & (absolute(in[2]) <= w) & (absolute(in[0]) <= guard) &
-                      (absolute(in[1]) <= guard);
+  const auto inside =
+      (w > 0.0) & (w <= kLargestW) & (absolute(in[2]) <= w) & (absolute(in[0]) <= guard) & (absolute(in[1]) <= guard);
   const DoubleLanes one = DoubleLanes{} + 1.0;
   const DoubleLanes inverse = one / (inside ? w : one);
   const DoubleLanes x = (1.0 + in[0] * inverse) * (kHalfPixel * width);

@@ -29,8 +29,8 @@ struct RasterDraw {
 // its quick way with. The others have the very bits that it gives.
 using RasterProjectKernel = int64_t(const RasterProject& work);
 
-// Draws as RasterImage::draw_triangle does, bit for bit. Returns the number of triangles in `rest`: those that are cut by
-// a plane and those with many pixels.
+// Draws as RasterImage::draw_triangle does, bit for bit. Returns the number of triangles in `rest`: those that are cut
+// by a plane and those with many pixels.
 using RasterDrawKernel = int64_t(const RasterDraw& work);
 
 FACECORE_DECLARE_SIMD(int64_t raster_project(const RasterProject& work))

@@ -1,0 +1,128 @@
+"""rasterize's SIMD kernels: every instruction set draws the reference's picture, whatever the sizes and triangles."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from test_rasterize import dense_surface, soup
+
+from facecore import _C, ops, reference
+from facecore.ops.rasterize import _rasterize_backward
+
+# Widths around the 64 pixels of a tile and the 4, 8 and 16 of a vector; a picture of one pixel.
+SIZES = [(1, 1), (3, 15), (17, 16), (9, 63), (8, 64), (5, 65), (30, 130)]
+
+
+@pytest.fixture(params=[0, 1, 2], ids=["base", "avx2", "avx512"])
+def level(request):
+    before = _C.limit_simd_level(request.param)
+    if _C.simd_level() != request.param:
+        _C.limit_simd_level(before)
+        pytest.skip("this processor or build lacks the instruction set")
+    yield request.param
+    _C.limit_simd_level(before)
+
+
+def mixed_scene(seed: int, triangles: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Triangles of all sizes: many smaller than a pixel, some over the whole picture, clipped, flat, of bad indices."""
+    generator = torch.Generator().manual_seed(seed)
+    center = 2.4 * torch.rand(triangles, 1, 2, generator=generator) - 1.2
+    size = 10 ** (4 * torch.rand(triangles, 1, 1, generator=generator) - 3.3)
+    corners = torch.randn(triangles, 3, 2, generator=generator) * size + center
+    w = 0.5 + torch.rand(triangles, 3, 1, generator=generator)
+    w[::37] -= 1.2  # some behind the eye, some across
+    z = w * (2.2 * torch.rand(triangles, 3, 1, generator=generator) - 1.1)
+    vertices = torch.cat((corners * w, z, w), -1).reshape(1, -1, 4)
+    vertices[0, ::101, 1] = float("nan")
+    vertices[0, ::103, 0] = float("inf")
+    index = torch.arange(3 * triangles, dtype=torch.int32).reshape(-1, 3)
+    index[::29, 2] = index[::29, 1]  # no area
+    index[::31, 0] = 3 * triangles  # no vertex
+    index[::33, 0] = -1
+    return vertices, index
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("height,width", SIZES)
+def test_draws_the_reference(level, dtype, height, width):
+    for seed, kind in enumerate(("affine", "perspective", "any_w")):
+        vertices, triangles = soup(seed, dtype, n=2, t=14, kind=kind)
+        for cull in (False, True):
+            got = ops.rasterize(vertices, triangles, height, width, cull_backfaces=cull)
+            expected = reference.rasterize(vertices, triangles, height, width, cull_backfaces=cull)
+            assert torch.equal(got.triangle_id, expected.triangle_id)
+            assert torch.equal(got.z_ndc, expected.z_ndc)
+            tolerance = 1e-4 if dtype == torch.float32 else 1e-9  # b of slivers amplifies the rounding of coordinates
+            torch.testing.assert_close(got.barycentric, expected.barycentric, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 63, 64, 65, 4095, 4096, 4097, 9000])
+def test_any_number_of_triangles_of_any_size(level, count):
+    """Bit-equal to the float64 path, which projects vertex by vertex, and to every triangle drawn in another order."""
+    vertices, triangles = mixed_scene(count, count)
+    got = ops.rasterize(vertices, triangles, 61, 77)
+    same = ops.rasterize(vertices.double(), triangles, 61, 77)
+    assert torch.equal(got.triangle_id, same.triangle_id)
+    assert torch.equal(got.z_ndc.double(), same.z_ndc)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(1))
+    other = ops.rasterize(vertices, triangles[order], 61, 77)
+    renamed = torch.where(other.triangle_id >= 0, order.int()[other.triangle_id.clamp_min(0).long()], -1)
+    tie = (got.triangle_id != renamed) & (got.z_ndc == other.z_ndc)  # equal depths go to the lower number
+    assert torch.equal(torch.where(tie, got.triangle_id, renamed), got.triangle_id)
+    assert int(tie.sum()) <= 1 + count // 1000
+    valid = got.triangle_id[got.triangle_id >= 0].long()
+    assert not bool(((triangles[valid] < 0) | (triangles[valid] >= vertices.shape[1])).any())
+
+
+def test_levels_agree_bit_for_bit(level):
+    """Against the plainest one: ids and depths by bits, barycentrics and gradients to rounding (one fuses, one not)."""
+    vertices, triangles = dense_surface(n=2)
+    vertices = vertices.requires_grad_()
+
+    def run():
+        fragments = ops.rasterize(vertices, triangles, 75, 93)
+        weight = torch.randn(fragments.barycentric.shape, generator=torch.Generator().manual_seed(4))
+        return fragments, torch.autograd.grad(fragments.barycentric, vertices, weight)[0]
+
+    got, gradient = run()
+    limit = _C.limit_simd_level(0)
+    try:
+        base, base_gradient = run()
+    finally:
+        _C.limit_simd_level(limit)
+    assert torch.equal(got.triangle_id, base.triangle_id) and torch.equal(got.z_ndc, base.z_ndc)
+    torch.testing.assert_close(got.barycentric, base.barycentric, rtol=0, atol=1e-4)
+    scale = float(base_gradient.abs().max())
+    torch.testing.assert_close(gradient / scale, base_gradient / scale, rtol=0, atol=1e-4)
+
+
+def test_gradient_ignores_ids_that_are_no_triangles(level):
+    """The registered operator takes any tensor: pixels of foreign ids add nothing, and nothing foreign is read."""
+    vertices, triangles = dense_surface(n=1, rows=12, columns=12)
+    fragments = ops.rasterize(vertices, triangles, 20, 35)
+    grad = torch.randn(fragments.barycentric.shape, generator=torch.Generator().manual_seed(2))
+    foreign = fragments.triangle_id.clone()
+    foreign[:, ::3] = triangles.shape[0]
+    foreign[:, 1::3, ::2] = 2**31 - 1
+    foreign[:, 2::3, ::5] = -(2**31)
+    seen = torch.where(foreign == fragments.triangle_id, foreign, -1)
+    got = _rasterize_backward(grad, vertices, triangles, foreign)
+    assert torch.equal(got, _rasterize_backward(grad, vertices, triangles, seen))
+    assert torch.isfinite(got).all() and float(got.abs().max()) > 0
+
+
+def test_slivers_have_the_snapped_barycentrics(level):
+    """Triangles thinner than the snapping are left to the scalar code: finite, summing to one, without a gradient."""
+    generator = torch.Generator().manual_seed(8)
+    count = 4000
+    start = 1.6 * torch.rand(count, 1, 2, generator=generator) - 0.8
+    along = torch.randn(count, 1, 2, generator=generator) * 0.5
+    points = torch.cat((start, start + along, start + 0.5 * along + 2e-8), 1)
+    vertices = torch.cat((points, torch.zeros(count, 3, 1), torch.ones(count, 3, 1)), -1).reshape(1, -1, 4)
+    triangles = torch.arange(3 * count, dtype=torch.int32).reshape(-1, 3)
+    got = ops.rasterize(vertices, triangles, 64, 64)
+    covered = got.triangle_id >= 0
+    assert int(covered.sum()) > 20
+    assert torch.isfinite(got.barycentric).all()
+    torch.testing.assert_close(got.barycentric.sum(-1)[covered], torch.ones(int(covered.sum())), rtol=0, atol=1e-4)
+    assert float((got.barycentric[covered] - 0.5).abs().max()) <= 1.5 + 1e-4
