@@ -73,8 +73,13 @@ suite = Suite(
     },
     cases={
         "coarse_b1": {"images": 1, "rows": 20, "columns": 20, "height": 64, "width": 64},
+        "face_5k_b1": {"images": 1, "rows": 71, "columns": 71, "height": 224, "width": 224},
+        "face_5k_b8": {"images": 8, "rows": 71, "columns": 71, "height": 224, "width": 224},
         "face_37k_b1": {"images": 1, "rows": 193, "columns": 193, "height": 224, "width": 224},
         "face_37k_b8": {"images": 8, "rows": 193, "columns": 193, "height": 224, "width": 224},
+        "face_37k_b32": {"images": 32, "rows": 193, "columns": 193, "height": 224, "width": 224},
+        "face_37k_256_b1": {"images": 1, "rows": 193, "columns": 193, "height": 256, "width": 256},
+        "face_37k_512_b1": {"images": 1, "rows": 193, "columns": 193, "height": 512, "width": 512},
     },
     make_inputs=make_inputs,
     check_sizes={"images": 1, "rows": 20, "columns": 20, "height": 64, "width": 64},
