@@ -2,6 +2,9 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <limits>
+#include <memory>
+
 #include "core/device.h"
 #include "core/simd.h"
 
@@ -17,6 +20,19 @@ void bind_sh_shading(pybind11::module_&);
 void bind_simplify(pybind11::module_&);
 void bind_sparse_matmul(pybind11::module_&);
 void bind_vertex_normals(pybind11::module_&);
+
+#ifdef FACECORE_SANITIZE
+// A fault that the sanitizers are to report: python_tests/test_sanitizers.py sees so that they watch.
+int plant_fault(const std::string& kind) {
+  volatile int number = 4;
+  if (kind == "address") {
+    const std::unique_ptr<int[]> four(new int[4]{});
+    return four[number];
+  }
+  number = std::numeric_limits<int>::max();
+  return number + 1;
+}
+#endif
 
 #ifndef FACECORE_WITH_CUDA
 std::pair<int, std::string> cuda_device_count() { return {0, "built without CUDA kernels"}; }
@@ -41,6 +57,9 @@ PYBIND11_MODULE(_C, m) {
   });
   m.def("simd_level", [] { return static_cast<int>(simd_level()); }, "the level in use: 0 base, 1 AVX2, 2 AVX-512");
   m.def("limit_simd_level", &limit_simd_level, "replaces the limit of FACECORE_ISA, returns the one before; for tests");
+#ifdef FACECORE_SANITIZE
+  m.def("plant_fault", &plant_fault);
+#endif
   bind_chebyshev_conv(m);
   bind_interpolate(m);
   bind_rasterize(m);
