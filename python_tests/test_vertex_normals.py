@@ -6,7 +6,7 @@ import pytest
 import torch
 from checks import check_matches_reference, check_registration
 
-from facecore import ops, reference
+from facecore import _C, ops, reference
 
 SHAPES = {  # images, vertices, triangles
     "typical": (2, 40, 70),
@@ -16,6 +16,8 @@ SHAPES = {  # images, vertices, triangles
     "empty_batch": (0, 7, 5),
     "no_triangles": (2, 4, 0),
     "one_vertex": (1, 1, 0),
+    "lanes_left": (5, 40, 70),
+    "two_groups": (19, 40, 70),
 }
 
 
@@ -141,47 +143,120 @@ def test_third_derivative(device):
     assert torch.autograd.gradgradcheck(gradient, vertices)
 
 
-def test_threads_give_the_same_bits():
-    vertices, triangles = make_inputs("cpu", torch.float32, 2, 5000, 9000)
+def results(vertices, triangles):
+    """Normals, gradient and second derivative."""
+    normals = ops.vertex_normals(vertices, triangles)
+    (grad,) = torch.autograd.grad(normals.pow(3).sum(), vertices, create_graph=True)
+    return normals, grad, torch.autograd.grad(grad.square().sum(), vertices)[0]
+
+
+def grid_triangles(rows, columns):
+    corner = (torch.arange(rows - 1).view(-1, 1) * columns + torch.arange(columns - 1)).reshape(-1, 1)
+    cells = torch.tensor([[0, columns, 1], [1, columns, columns + 1]], dtype=torch.int32)
+    return (corner.unsqueeze(1) + cells).view(-1, 3).to(torch.int32)
+
+
+@pytest.mark.parametrize("images", [1, 2, 9])
+@pytest.mark.parametrize("mesh", ["neighbours_close", "neighbours_anywhere"])
+def test_threads_give_the_same_bits(images, mesh):
+    vertices, triangles = make_inputs("cpu", torch.float32, images, 5000, 9000)
+    triangles = grid_triangles(100, 50) if mesh == "neighbours_close" else triangles
     threads = torch.get_num_threads()
-    results = []
+    got = []
     try:
-        for count in (1, 2, 3):
+        for count in (1, 2, 3, 4):
             torch.set_num_threads(count)
-            normals = ops.vertex_normals(vertices, triangles)
-            (grad,) = torch.autograd.grad(normals.pow(3).sum(), vertices, create_graph=True)
-            results.append((normals, grad, torch.autograd.grad(grad.square().sum(), vertices)[0]))
+            got.append(results(vertices, triangles))
     finally:
         torch.set_num_threads(threads)
-    for result in results[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(result, results[0]))
+    for result in got[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(result, got[0]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_instruction_sets_and_batches_give_the_same_bits(dtype):
+    """An image has the same normals and gradient alone and beside others, in vectors of any width."""
+    inputs, triangles = make_inputs("cpu", dtype, 19, 40, 70)
+    want = [results(inputs[i : i + 1], triangles)[:2] for i in range(19)]
+    want = [torch.cat(parts) for parts in zip(*want)]
+    before = _C.limit_simd_level(2)
+    try:
+        for level in (0, 1, 2):
+            _C.limit_simd_level(level)
+            if _C.simd_level() != level:
+                continue  # this processor or build lacks the instruction set
+            for images in (1, 2, 3, 4, 5, 8, 9, 16, 19):
+                for one, other in zip(results(inputs[:images], triangles)[:2], want):
+                    assert torch.equal(one, other[:images]), (level, images)
+    finally:
+        _C.limit_simd_level(before)
+
+
+def test_triangles_may_change_between_calls():
+    """Nothing of a mesh is kept: triangles changed in place, or others at the same address, count at once."""
+    vertices, triangles = make_inputs("cpu", torch.float32, 2, 300, 500)
+    for _ in range(3):
+        torch.testing.assert_close(
+            ops.vertex_normals(vertices, triangles),
+            reference.vertex_normals(vertices, triangles),
+            rtol=1e-4,  # as in test_matches_reference
+            atol=1e-4,
+        )
+        triangles.copy_((triangles + 1) % 300)
+    normals = ops.vertex_normals(vertices, triangles)
+    triangles.fill_(0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        normals.sum().backward()
 
 
 def test_is_registered_correctly(device):
     vertices, triangles = make_inputs(device, torch.float32, *SHAPES["odd"])
-    corner_start, corners = torch.ops.facecore.vertex_corners(triangles, 7)
+    corners = corner_lists(triangles, 7)
     check_registration(
-        torch.ops.facecore.vertex_normals.default,
+        torch.ops.facecore.vertex_normals_v2.default,
         lambda v, t, *_: ops.vertex_normals(v, t),
-        (vertices, triangles, corner_start, corners),
+        (vertices, triangles, *corners),
     )
+    normals, inverse = torch.ops.facecore.vertex_normals_v2(vertices.detach(), triangles, *corners)
     grad = torch.randn(3, 7, 3, device=device).requires_grad_()
     torch.library.opcheck(
-        torch.ops.facecore.vertex_normals_backward.default, (grad, vertices, triangles, corner_start, corners)
+        torch.ops.facecore.vertex_normals_backward_v2.default,
+        (grad, vertices, triangles, *corners, normals, inverse),
     )
     torch.library.opcheck(torch.ops.facecore.vertex_corners.default, (triangles, 7))
 
 
+def corner_lists(triangles, num_vertices):
+    """What CUDA gathers from; the CPU does without."""
+    return torch.ops.facecore.vertex_corners(triangles, num_vertices) if triangles.is_cuda else (None, None)
+
+
 def test_debug_mode_refuses_indices_out_of_range(device, debug):
     vertices, triangles = make_inputs(device, torch.float32, *SHAPES["odd"])
-    corners = torch.ops.facecore.vertex_corners(triangles, 7)
+    vertices = vertices.detach()
+    corners = corner_lists(triangles, 7)
+    normals, inverse = torch.ops.facecore.vertex_normals_v2(vertices, triangles, *corners)
     triangles[1, 1] = 7
-    with pytest.raises(ValueError, match=r"triangles must (index 7 vertices, 0|hold vertex indices from 0) to 6, got"):
+    message = r"triangles must (index 7 vertices, 0|hold vertex indices from 0) to 6, got"
+    with pytest.raises(ValueError, match=message):
         ops.vertex_normals(vertices, triangles)
-    with pytest.raises(ValueError, match="triangles must index 7 vertices, 0 to 6, got values from 0 to 7"):
-        torch.ops.facecore.vertex_normals(vertices.detach(), triangles, *corners)
-    with pytest.raises(ValueError, match="triangles must index 7 vertices, 0 to 6, got values from 0 to 7"):
-        torch.ops.facecore.vertex_normals_backward(vertices.detach(), vertices.detach(), triangles, *corners)
+    with pytest.raises(ValueError, match=message):
+        torch.ops.facecore.vertex_normals_v2(vertices, triangles, *corners)
+    with pytest.raises(ValueError, match=message):
+        torch.ops.facecore.vertex_normals_backward_v2(vertices, vertices, triangles, *corners, normals, inverse)
+
+
+def test_the_cpu_refuses_indices_out_of_range_in_every_operator():
+    vertices, triangles = (x.detach() for x in make_inputs("cpu", torch.float32, *SHAPES["odd"]))
+    for bad in (-1, 7, 2**31 - 1, -(2**31)):
+        triangles[4, 2] = bad
+        message = f"triangles must hold vertex indices from 0 to 6, got {bad} in triangle 4"
+        with pytest.raises(ValueError, match=message):
+            ops.vertex_normals(vertices, triangles)
+        with pytest.raises(ValueError, match=message):
+            torch.ops.facecore.vertex_normals_backward_v2(
+                vertices, vertices, triangles, None, None, vertices, vertices[..., 0]
+            )
 
 
 def test_corners_are_listed_in_order(device):

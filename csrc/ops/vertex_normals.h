@@ -1,29 +1,11 @@
 // Unit vertex normals (METHODS 1.5): u_t = normalised (b - a) x (c - a) of a triangle (a, b, c), n_v = normalised sum
-// of u_t over the triangles around v. Sums are gathered from a list of corners per vertex, so nothing is added
-// atomically and the order is fixed: ascending triangle.
+// of u_t over the triangles around v, always added in ascending order of the triangles. The device's bodies gather from
+// a list of corners per vertex, so that nothing is added atomically; the host adds by simd/mesh_normals.h. Both use
+// core/normals.h.
 #pragma once
-#include <cmath>
-
-#include "core/host_device.h"
-#include "core/vector3.h"
+#include "core/normals.h"
 
 namespace facecore {
-
-// The one rule for directions that are not defined: a vector is taken as zero, with zero gradient, when its length is
-// at most kNormalEpsilon times its natural scale. That is |b - a| |c - a| for a triangle (the sine of its angle at a),
-// and 1 for a sum of unit normals.
-constexpr double kNormalEpsilon = 1e-6;
-
-// 1 / |v|, or 0 by the rule above; squared_scale is the square of the natural scale.
-template <class T> FACECORE_HD T inverse_length(Vector3<T> v, T squared_scale) {
-  const T squared = dot(v, v);
-  return squared > T(kNormalEpsilon * kNormalEpsilon) * squared_scale ? T(1) / std::sqrt(squared) : T(0);
-}
-
-// The gradient of normalisation: grad_v = (g - u (u . g)) / |v|
-template <class T> FACECORE_HD Vector3<T> normalize_backward(Vector3<T> unit, T inverse, Vector3<T> grad) {
-  return inverse * (grad - dot(unit, grad) * unit);
-}
 
 template <class T> struct NormalsMesh {
   int64_t num_vertices, num_triangles;
@@ -42,46 +24,40 @@ template <class T> struct TriangleNormals {  // item = triangle
   T* unit;  // [N, T, 4]: unit normal, 1 / |(b - a) x (c - a)|; all 0 for a triangle without area
 
   FACECORE_HD void operator()(int64_t image, int64_t t) const {
-    const Vector3<T> a = mesh.position(image, 3 * t);
-    const Vector3<T> ab = mesh.position(image, 3 * t + 1) - a, ac = mesh.position(image, 3 * t + 2) - a;
-    const Vector3<T> normal = cross(ab, ac);
-    const T inverse = inverse_length(normal, dot(ab, ab) * dot(ac, ac));
+    const auto normal = triangle_normal<Number<T>>(mesh.position(image, 3 * t), mesh.position(image, 3 * t + 1),
+                                                   mesh.position(image, 3 * t + 2));
     T* result = unit + 4 * (image * mesh.num_triangles + t);
-    store3(result, inverse * normal);
-    result[3] = inverse;
+    store3(result, normal.unit);
+    result[3] = normal.inverse;
   }
 };
-
-template <class T>
-FACECORE_HD Vector3<T> sum_of_normals(const NormalsMesh<T>& mesh, const T* unit, int64_t image, int64_t v) {
-  Vector3<T> sum{0, 0, 0};
-  for (int32_t i = mesh.corner_start[v]; i < mesh.corner_start[v + 1]; ++i)
-    sum = sum + load3(unit + 4 * (image * mesh.num_triangles + mesh.corners[i] / 3));
-  return sum;
-}
 
 template <class T> struct VertexNormals {  // item = vertex
   NormalsMesh<T> mesh;
   const T* unit;  // [N, T, 4] of TriangleNormals
   T* out;         // [N, V, 3]
+  T* inverse;     // [N, V], 1 / length of the sum or 0: for the gradient
 
   FACECORE_HD void operator()(int64_t image, int64_t v) const {
-    const Vector3<T> sum = sum_of_normals(mesh, unit, image, v);
-    store3(out + 3 * (image * mesh.num_vertices + v), inverse_length(sum, T(1)) * sum);
+    Vector3<T> sum{0, 0, 0};
+    for (int32_t i = mesh.corner_start[v]; i < mesh.corner_start[v + 1]; ++i)
+      sum = sum + load3(unit + 4 * (image * mesh.num_triangles + mesh.corners[i] / 3));
+    const int64_t index = image * mesh.num_vertices + v;
+    inverse[index] = inverse_length<Number<T>>(sum, T(1));
+    store3(out + 3 * index, inverse[index] * sum);
   }
 };
 
 template <class T> struct VertexNormalsSumGradient {  // item = vertex: through the second normalisation
   NormalsMesh<T> mesh;
-  const T* unit;      // [N, T, 4] of TriangleNormals
+  const T* normals;   // [N, V, 3]
+  const T* inverse;   // [N, V] of VertexNormals
   const T* grad_out;  // [N, V, 3]
   T* grad_sum;        // [N, V, 3]
 
   FACECORE_HD void operator()(int64_t image, int64_t v) const {
-    const int64_t i = 3 * (image * mesh.num_vertices + v);
-    const Vector3<T> sum = sum_of_normals(mesh, unit, image, v);
-    const T inverse = inverse_length(sum, T(1));
-    store3(grad_sum + i, normalize_backward(inverse * sum, inverse, load3(grad_out + i)));
+    const int64_t i = image * mesh.num_vertices + v;
+    store3(grad_sum + 3 * i, normalize_backward(load3(normals + 3 * i), inverse[i], load3(grad_out + 3 * i)));
   }
 };
 

@@ -30,8 +30,8 @@ def vertex_normals(vertices: torch.Tensor, triangles: torch.Tensor) -> torch.Ten
     """
     check_tensors(vertices=vertices, triangles=triangles)
     sizes = _check_mesh(vertices, triangles)
-    corner_start, corners = _vertex_corners(triangles, sizes["V"])
-    return _vertex_normals(vertices, triangles, corner_start, corners)
+    corners = _vertex_corners(triangles, sizes["V"]) if vertices.is_cuda else (None, None)
+    return _vertex_normals(vertices, triangles, *corners)[0]
 
 
 def _check_mesh(vertices: torch.Tensor, triangles: torch.Tensor) -> dict[str, int]:
@@ -45,51 +45,77 @@ def _corners_fake(triangles: torch.Tensor, num_vertices: int) -> tuple[torch.Ten
 
 
 def _corners_kernel(triangles: torch.Tensor, num_vertices: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The corners (3 * triangle + place) of each vertex in ascending order, as a CSR list."""
+    """The corners (3 * triangle + place) of each vertex in ascending order, as a CSR list. For CUDA; the CPU adds."""
     corner_start, corners = _corners_fake(triangles, num_vertices)
-    if triangles.is_cuda:
-        check_indices("triangles", triangles, num_vertices)  # on the CPU the kernel always checks
-        vertex, order = torch.sort(triangles.flatten(), stable=True)
-        bounds = torch.arange(num_vertices + 1, dtype=torch.int32, device=triangles.device)
-        corner_start.copy_(torch.searchsorted(vertex, bounds))
-        corners.copy_(order)
-    else:
-        call("vertex_corners", triangles, (num_vertices, triangles.shape[0]), (triangles,), (corner_start, corners))
+    check_indices("triangles", triangles, num_vertices)
+    vertex, order = torch.sort(triangles.flatten(), stable=True)
+    bounds = torch.arange(num_vertices + 1, dtype=torch.int32, device=triangles.device)
+    corner_start.copy_(torch.searchsorted(vertex, bounds))
+    corners.copy_(order)
     return corner_start, corners
 
 
 def _check(
-    vertices: torch.Tensor, triangles: torch.Tensor, corner_start: torch.Tensor, corners: torch.Tensor
+    vertices: torch.Tensor,
+    triangles: torch.Tensor,
+    corner_start: torch.Tensor | None,
+    corners: torch.Tensor | None,
 ) -> dict[str, int]:
     sizes = _check_mesh(vertices, triangles)
-    check_tensor("corner_start", corner_start, (sizes["V"] + 1,), INT32, like=vertices)
-    check_tensor("corners", corners, (3 * sizes["T"],), INT32, like=vertices)
+    if vertices.is_cuda or corner_start is not None or corners is not None:
+        check_tensor("corner_start", corner_start, (sizes["V"] + 1,), INT32, like=vertices)
+        check_tensor("corners", corners, (3 * sizes["T"],), INT32, like=vertices)
     return sizes
 
 
+def _workspaces(vertices: torch.Tensor, num_triangles: int, count: int) -> list[torch.Tensor | None]:
+    """What the kernels keep between their steps: the triangles' normals on CUDA, on the CPU up to 64 bytes of images
+    side by side."""
+    n, v, _ = vertices.shape
+    if vertices.is_cuda:
+        work = [vertices.new_empty(n, num_triangles, 4), None, vertices.new_empty(n, v, 3)]
+        return work[:count]
+    lanes = min(64 // vertices.element_size(), max(4, 1 << (n - 1).bit_length())) if n > 1 else 1
+    return [vertices.new_empty(v, 3, lanes) for _ in range(count)]
+
+
 def _fake(
-    vertices: torch.Tensor, triangles: torch.Tensor, corner_start: torch.Tensor, corners: torch.Tensor
-) -> torch.Tensor:
+    vertices: torch.Tensor,
+    triangles: torch.Tensor,
+    corner_start: torch.Tensor | None,
+    corners: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
     _check(vertices, triangles, corner_start, corners)
-    return vertices.new_empty(vertices.shape)
+    return vertices.new_empty(vertices.shape), vertices.new_empty(vertices.shape[:2])
 
 
 def _kernel(
-    vertices: torch.Tensor, triangles: torch.Tensor, corner_start: torch.Tensor, corners: torch.Tensor
-) -> torch.Tensor:
-    out = _fake(vertices, triangles, corner_start, corners)
-    n, v, t = vertices.shape[0], vertices.shape[1], triangles.shape[0]
-    check_indices("triangles", triangles, v)
-    unit = vertices.new_empty(n, t, 4)
-    call("vertex_normals", vertices, (n, v, t), (vertices, triangles, corner_start, corners), (unit, out))
-    return out
+    vertices: torch.Tensor,
+    triangles: torch.Tensor,
+    corner_start: torch.Tensor | None,
+    corners: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The normals, and for the gradient 1 / length of the sum of unit normals."""
+    out, inverse = _fake(vertices, triangles, corner_start, corners)
+    sizes = _sizes(vertices, triangles)
+    inputs = (vertices, triangles, corner_start, corners)
+    call("vertex_normals", vertices, sizes, inputs, (*_workspaces(vertices, sizes[2], 2), out, inverse))
+    return out, inverse
+
+
+def _sizes(vertices: torch.Tensor, triangles: torch.Tensor) -> tuple[int, ...]:
+    if triangles.is_cuda:
+        check_indices("triangles", triangles, vertices.shape[1])  # on the CPU the kernel always checks
+    return vertices.shape[0], vertices.shape[1], triangles.shape[0], torch.get_num_threads()
 
 
 def _setup(ctx: Any, inputs: Any, output: Any) -> None:
-    ctx.save_for_backward(*inputs)
+    normals, inverse = output
+    ctx.mark_non_differentiable(inverse)
+    ctx.save_for_backward(*inputs, normals, inverse)
 
 
-def _backward(ctx: Any, grad_out: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+def _backward(ctx: Any, grad_out: torch.Tensor, _: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
     return _vertex_normals_backward(grad_out, *ctx.saved_tensors), None, None, None
 
 
@@ -97,11 +123,15 @@ def _backward_fake(
     grad_out: torch.Tensor,
     vertices: torch.Tensor,
     triangles: torch.Tensor,
-    corner_start: torch.Tensor,
-    corners: torch.Tensor,
+    corner_start: torch.Tensor | None,
+    corners: torch.Tensor | None,
+    normals: torch.Tensor,
+    inverse: torch.Tensor,
 ) -> torch.Tensor:
     sizes = _check(vertices, triangles, corner_start, corners)
     check_tensor("grad_out", grad_out, ("N", "V", 3), FLOATS, like=vertices, sizes=sizes)
+    check_tensor("normals", normals, ("N", "V", 3), FLOATS, like=vertices, sizes=sizes)
+    check_tensor("inverse", inverse, ("N", "V"), FLOATS, like=vertices, sizes=sizes)
     return vertices.new_empty(vertices.shape)
 
 
@@ -109,16 +139,20 @@ def _backward_kernel(
     grad_out: torch.Tensor,
     vertices: torch.Tensor,
     triangles: torch.Tensor,
-    corner_start: torch.Tensor,
-    corners: torch.Tensor,
+    corner_start: torch.Tensor | None,
+    corners: torch.Tensor | None,
+    normals: torch.Tensor,
+    inverse: torch.Tensor,
 ) -> torch.Tensor:
-    grad_vertices = _backward_fake(grad_out, vertices, triangles, corner_start, corners)
-    n, v, t = vertices.shape[0], vertices.shape[1], triangles.shape[0]
-    check_indices("triangles", triangles, v)
-    unit, grad_sum = vertices.new_empty(n, t, 4), vertices.new_empty(n, v, 3)
-    inputs = (grad_out, vertices, triangles, corner_start, corners)
-    call("vertex_normals_backward", vertices, (n, v, t), inputs, (unit, grad_sum, grad_vertices))
+    inputs = (grad_out, vertices, triangles, corner_start, corners, normals, inverse)
+    grad_vertices = _backward_fake(*inputs)
+    sizes = _sizes(vertices, triangles)
+    call("vertex_normals_backward", vertices, sizes, inputs, (*_workspaces(vertices, sizes[2], 3), grad_vertices))
     return grad_vertices
+
+
+def _backward_setup(ctx: Any, inputs: Any, output: Any) -> None:
+    ctx.save_for_backward(*inputs[:3])
 
 
 def _backward_backward(ctx: Any, direction: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -127,7 +161,7 @@ def _backward_backward(ctx: Any, direction: torch.Tensor) -> tuple[torch.Tensor 
     With w = direction and J the Jacobian of the normals: <w, backward(g)> = <g, J w>, whose gradient is J w for g, and
     for the vertices the adjoint of the two normalisations and two cross products below, taken in reverse.
     """
-    grad_out, vertices, triangles, *_ = ctx.saved_tensors
+    grad_out, vertices, triangles = ctx.saved_tensors
     index = triangles.long()
     edges, edges_along = _edges(vertices, index), _edges(direction, index)
     normal = torch.linalg.cross(*edges)
@@ -145,7 +179,7 @@ def _backward_backward(ctx: Any, direction: torch.Tensor) -> tuple[torch.Tensor 
     bar_normal = _project(unit, inverse, bar_unit) + _project_backward(unit, inverse, bar_along, normal_along)
     bar_normal_along = _project(unit, inverse, bar_along)
     at_corners = _cross_backward(edges, bar_normal) + _cross_backward(edges_along, bar_normal_along)
-    return for_grad_out, _sum_at_vertices(at_corners, index, vertices), None, None, None
+    return for_grad_out, _sum_at_vertices(at_corners, index, vertices), None, None, None, None, None
 
 
 _Edges = tuple[torch.Tensor, torch.Tensor]  # b - a and c - a of the triangles (a, b, c), [N, T, 3]
@@ -200,19 +234,15 @@ def _project_backward(unit: torch.Tensor, inverse: torch.Tensor, a: torch.Tensor
 _vertex_corners = make_op(
     "vertex_corners", "(Tensor triangles, SymInt num_vertices) -> (Tensor, Tensor)", _corners_kernel, _corners_fake
 )
+_MESH = "Tensor vertices, Tensor triangles, Tensor? corner_start, Tensor? corners"
 _vertex_normals_backward = make_op(
-    "vertex_normals_backward",
-    "(Tensor grad_out, Tensor vertices, Tensor triangles, Tensor corner_start, Tensor corners) -> Tensor",
+    "vertex_normals_backward_v2",
+    f"(Tensor grad_out, {_MESH}, Tensor normals, Tensor inverse) -> Tensor",
     _backward_kernel,
     _backward_fake,
-    setup=_setup,
+    setup=_backward_setup,
     backward=_backward_backward,
 )
 _vertex_normals = make_op(
-    "vertex_normals",
-    "(Tensor vertices, Tensor triangles, Tensor corner_start, Tensor corners) -> Tensor",
-    _kernel,
-    _fake,
-    setup=_setup,
-    backward=_backward,
+    "vertex_normals_v2", f"({_MESH}) -> (Tensor, Tensor)", _kernel, _fake, setup=_setup, backward=_backward
 )
