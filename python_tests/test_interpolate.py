@@ -6,7 +6,7 @@ import pytest
 import torch
 from checks import check_matches_reference, check_registration
 
-from facecore import ops, reference
+from facecore import _C, ops, reference
 from facecore.ops.interpolate import _attributes_gradient_by_index
 
 SHAPES = {  # images, vertices, triangles, height, width, channels
@@ -15,7 +15,10 @@ SHAPES = {  # images, vertices, triangles, height, width, channels
     "odd": (3, 7, 5, 3, 5, 2),
     "empty_batch": (0, 7, 5, 3, 5, 2),
     "empty_picture": (2, 7, 5, 0, 5, 2),
+    "no_channels": (2, 7, 5, 3, 5, 0),
+    "no_triangles": (2, 7, 0, 3, 5, 2),
 }
+CHANNELS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 17, 31, 32, 33, 64)
 
 
 def make_inputs(device, dtype, n, v, t, h, w, c):
@@ -32,6 +35,76 @@ def make_inputs(device, dtype, n, v, t, h, w, c):
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_matches_reference(device, dtype, shape):
     check_matches_reference(ops.interpolate, reference.interpolate, make_inputs(device, dtype, *shape))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_every_channel_count(device, dtype, channels):
+    # float32: each gradient of a barycentric adds up to 64 products, each of an attribute about 90 pixels
+    tolerance = (1e-5, 3e-5) if dtype == torch.float32 else None
+    inputs = make_inputs(device, dtype, 2, 50, 90, 24, 60, channels)
+    inputs[2][:, :9] = -1  # more uncovered pixels in a row than are looked at together
+    inputs[2][:, 10:12, 3:50] = -1
+    check_matches_reference(ops.interpolate, reference.interpolate, inputs, tolerance=tolerance)
+
+
+@pytest.mark.parametrize("level", [0, 1, 2], ids=["base", "avx2", "avx512"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_simd_level(level, dtype):
+    before = _C.limit_simd_level(level)
+    try:
+        if _C.simd_level() != level:
+            pytest.skip("this processor or build lacks the instruction set")
+        tolerance = (1e-5, 3e-5) if dtype == torch.float32 else None  # as above
+        for channels in CHANNELS:
+            inputs = make_inputs("cpu", dtype, 2, 50, 90, 11, 13, channels)
+            check_matches_reference(ops.interpolate, reference.interpolate, inputs, tolerance=tolerance)
+    finally:
+        _C.limit_simd_level(before)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5, 16, 33])
+@pytest.mark.parametrize("images", [1, 3])
+@pytest.mark.parametrize("picture", ["neighbours_close", "neighbours_anywhere"])
+def test_threads_give_the_same_bits(images, channels, picture):
+    attributes, triangles, triangle_id, barycentric = make_inputs(
+        "cpu", torch.float32, images, 400, 700, 64, 61, channels
+    )
+    if picture == "neighbours_close":  # most vertices are seen in one part of the picture, as those of a mesh are
+        triangles = (torch.arange(700).view(-1, 1) // 2 + torch.tensor([0, 1, 20])).to(torch.int32)
+        triangle_id = torch.where(triangle_id < 0, -1, triangle_id.flatten(1).sort(1).values.view_as(triangle_id))
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2, 3, 4):
+            torch.set_num_threads(count)
+            out = ops.interpolate(attributes, triangles, triangle_id, barycentric)
+            results.append((out, *torch.autograd.grad(out.square().sum(), (attributes, barycentric))))
+    finally:
+        torch.set_num_threads(threads)
+    for result in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(result, results[0]))
+
+
+@pytest.mark.parametrize("bad", [-1, -(2**31), 7, 2**31 - 1])
+@pytest.mark.parametrize("size", [1, 40])  # a picture for one thread, and for several
+def test_a_triangle_with_a_vertex_that_is_none_covers_nothing(device, bad, size):
+    attributes, triangles, triangle_id, barycentric = make_inputs(device, torch.float64, 1, 7, 5, size, 61 * size, 2)
+    triangle_id[..., 0, 0] = 2
+    uncovered = torch.where(triangle_id == 2, -1, triangle_id)
+    want = ops.interpolate(attributes, triangles, uncovered, barycentric)
+    want_grads = torch.autograd.grad(want.square().sum(), (attributes, barycentric))
+    triangles[2, 1] = bad
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            out = ops.interpolate(attributes, triangles, triangle_id, barycentric)
+            grads = torch.autograd.grad(out.square().sum(), (attributes, barycentric))
+            assert torch.equal(out, want)
+            torch.testing.assert_close(grads, want_grads, rtol=1e-12, atol=1e-12)  # CUDA adds in any order
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_accepts_any_strides(device):
@@ -68,6 +141,8 @@ def test_gradient_by_index_is_the_same_gradient(device, shape):
     """The form that CUDA takes under torch.use_deterministic_algorithms(True)."""
     attributes, triangles, triangle_id, barycentric = (x.detach() for x in make_inputs(device, torch.float64, *shape))
     triangle_id[:, :1] = triangles.shape[0]  # of another mesh
+    if shape == SHAPES["typical"]:
+        triangles[3, 1] = 50  # no vertex
     out = ops.interpolate(attributes, triangles, triangle_id, barycentric)
     grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(device)
     want, _ = torch.ops.facecore.interpolate_backward(grad, attributes, triangles, triangle_id, barycentric)

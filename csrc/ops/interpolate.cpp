@@ -1,26 +1,124 @@
 // CPU build and Python binding of interpolate.
 #include "ops/interpolate.h"
 
+#include <string>
+#include <vector>
+
 #include "core/binding.h"
+#include "simd/pixel_values.h"
 
 namespace facecore {
 namespace {
+
+constexpr int64_t kBlock = 2048;  // pixels of one piece of the forward's work
+
+template <class T> PixelValues<T> picture(const Interpolate<T>& a, int64_t image) {
+  const int64_t p = image * a.num_pixels;
+  return {
+      a.num_vertices, a.num_triangles,   a.num_channels,        a.attributes + image * a.num_vertices * a.num_channels,
+      a.triangles,    a.triangle_id + p, a.barycentric + 3 * p, a.out ? a.out + p * a.num_channels : nullptr};
+}
+
+template <class T> void interpolate(const Device& device, int64_t num_images, const Interpolate<T>& body) {
+  if (!device.is_cpu()) {
+    launch(device, num_images, body.num_pixels, body);
+    return;
+  }
+  const auto kernel = FACECORE_SIMD(PixelKernel<T>*, pixel_values);
+  const auto block = [&](int64_t image, int64_t index) {
+    kernel(picture(body, image), index * kBlock, std::min(body.num_pixels, (index + 1) * kBlock));
+  };
+  launch_cpu(num_images, (body.num_pixels + kBlock - 1) / kBlock, block, 1);
+}
+
+template <class T> PixelGradients<T> picture(const InterpolateBackward<T>& a, int64_t image) {
+  const int64_t p = image * a.forward.num_pixels, v = image * a.forward.num_vertices, c = a.forward.num_channels;
+  return {
+      picture(a.forward, image), a.grad_out + p * c, a.grad_attributes + v * c, a.grad_barycentric + 3 * p, nullptr, 0};
+}
+
+// Marks the vertices that pixels [begin, end) add to.
+template <class T> void mark_vertices(const PixelValues<T>& a, int64_t begin, int64_t end, uint8_t* touched) {
+  int32_t before = -1;
+  for (int64_t p = begin; p < end; ++p) {
+    const int32_t id = a.triangle_id[p];
+    if (id == before || id < 0 || id >= a.num_triangles) continue;
+    before = id;
+    for (int k = 0; k < 3; ++k) {
+      const int32_t vertex = a.triangles[3 * static_cast<int64_t>(id) + k];
+      if (vertex >= 0 && vertex < a.num_vertices) touched[vertex] = 1;
+    }
+  }
+}
+
+// The gradient of one picture on several threads, to the bits of one thread: a vertex belongs to the first band of
+// pixels that touches it, and only its owner adds to it, after the band's own pixels those of later bands in order.
+template <class T> void gradients_in_bands(const PixelGradients<T>& all, int64_t num_pixels, int64_t threads) {
+  const auto kernel = FACECORE_SIMD(PixelGradientKernel<T>*, pixel_gradients);
+  const auto foreign_kernel = FACECORE_SIMD(PixelForeignKernel<T>*, pixel_gradients_foreign);
+  const int64_t bands = std::min<int64_t>(4 * threads, 64), v = all.forward.num_vertices;
+  std::vector<uint8_t> touched(bands * v), owner(v, 255);
+  std::vector<int32_t> foreign(num_pixels);  // of each band where its pixels begin
+  std::vector<int64_t> num_foreign(bands);
+  const auto first = [&](int64_t band) { return num_pixels * band / bands; };
+  const auto of_band = [&](int64_t band) {
+    PixelGradients<T> mine = all;
+    mine.owner = owner.data();
+    mine.own = static_cast<int>(band);
+    return mine;
+  };
+#pragma omp parallel num_threads(static_cast<int>(threads))
+  {
+#pragma omp for schedule(dynamic)
+    for (int64_t band = 0; band < bands; ++band)
+      mark_vertices(all.forward, first(band), first(band + 1), touched.data() + band * v);
+#pragma omp for schedule(static)
+    for (int64_t part = 0; part < threads; ++part)
+      for (int64_t band = bands - 1; band >= 0; --band)
+        for (int64_t i = v * part / threads, end = v * (part + 1) / threads; i < end; ++i)
+          owner[i] = touched[band * v + i] ? static_cast<uint8_t>(band) : owner[i];
+#pragma omp for schedule(dynamic)
+    for (int64_t band = 0; band < bands; ++band)
+      num_foreign[band] = kernel(of_band(band), first(band), first(band + 1), foreign.data() + first(band));
+#pragma omp for schedule(dynamic)
+    for (int64_t band = 0; band < bands; ++band)
+      for (int64_t later = band + 1; later < bands; ++later)
+        foreign_kernel(of_band(band), foreign.data() + first(later), num_foreign[later]);
+  }
+}
+
+template <class T>
+void interpolate_backward(const Device& device, int64_t num_images, int64_t threads,
+                          const InterpolateBackward<T>& body) {
+  const int64_t pixels = body.forward.num_pixels;
+  if (!device.is_cpu()) {
+    launch(device, num_images, pixels, body);
+    return;
+  }
+  if (threads > num_images && num_images * pixels > kParallelGrain) {
+    for (int64_t image = 0; image < num_images; ++image) gradients_in_bands(picture(body, image), pixels, threads);
+    return;
+  }
+  const auto kernel = FACECORE_SIMD(PixelGradientKernel<T>*, pixel_gradients);
+#pragma omp parallel for schedule(dynamic) if (num_images > 1 && num_images * pixels > kParallelGrain)
+  for (int64_t image = 0; image < num_images; ++image) kernel(picture(body, image), 0, pixels, nullptr);
+}
 
 template <class T> void bind(pybind11::module_& m, const std::string& dtype) {
   using Release = pybind11::call_guard<pybind11::gil_scoped_release>;
   m.def(("interpolate_" + dtype).c_str(),
         [](Device device, int64_t n, int64_t p, int64_t v, int64_t t, int64_t c, Address attributes, Address triangles,
            Address triangle_id, Address barycentric, Address out) {
-          launch(device, n, p, Interpolate<T>{p, v, t, c, attributes, triangles, triangle_id, barycentric, out});
+          interpolate(device, n, Interpolate<T>{p, v, t, c, attributes, triangles, triangle_id, barycentric, out});
         },
         Release());
   m.def(("interpolate_backward_" + dtype).c_str(),
-        [](Device device, int64_t n, int64_t p, int64_t v, int64_t t, int64_t c, Address grad_out, Address attributes,
-           Address triangles, Address triangle_id, Address barycentric, Address grad_attributes,
+        [](Device device, int64_t n, int64_t p, int64_t v, int64_t t, int64_t c, int64_t threads, Address grad_out,
+           Address attributes, Address triangles, Address triangle_id, Address barycentric, Address grad_attributes,
            Address grad_barycentric) {
           const Interpolate<T> forward{p, v, t, c, attributes, triangles, triangle_id, barycentric, nullptr};
-          launch(device, n, p, InterpolateBackward<T>{forward, grad_out, grad_attributes, grad_barycentric},
-                 grad_attributes.value ? Sharing::kPerImage : Sharing::kNone);
+          interpolate_backward(device, n, threads,
+                               InterpolateBackward<T>{forward, grad_out, grad_attributes, grad_barycentric});
         },
         Release());
 }

@@ -1,10 +1,11 @@
 // out[n,p,c] = sum_k barycentric[n,p,k] * attributes[n, triangles[t,k], c],  t = triangle_id[n,p]   (METHODS 1.8)
+// The device's bodies; the host takes ranges of pixels by simd/pixel_values.h.
 #pragma once
 #include "core/host_device.h"
 
 namespace facecore {
 
-// A t outside [0, T) is uncovered: the output and its gradients are 0.
+// A t outside [0, T), or one with a vertex outside [0, V), is uncovered: the output and its gradients are 0.
 template <class T> struct Interpolate {
   int64_t num_pixels, num_vertices, num_triangles, num_channels;
   const T* attributes;         // [N, V, C]
@@ -13,20 +14,29 @@ template <class T> struct Interpolate {
   const T* barycentric;        // [N, P, 3]
   T* out;                      // [N, P, C]
 
-  FACECORE_HD bool covers(int64_t id) const { return id >= 0 && id < num_triangles; }
+  // The places in `attributes` of the rows seen at a pixel; false: it is uncovered.
+  FACECORE_HD bool find_rows(int64_t image, int64_t pixel, int64_t (&row)[3]) const {
+    const int64_t id = triangle_id[image * num_pixels + pixel];
+    if (id < 0 || id >= num_triangles) return false;
+    for (int k = 0; k < 3; ++k) {
+      const int64_t vertex = triangles[3 * id + k];
+      if (vertex < 0 || vertex >= num_vertices) return false;
+      row[k] = (image * num_vertices + vertex) * num_channels;
+    }
+    return true;
+  }
 
   FACECORE_HD void operator()(int64_t image, int64_t pixel) const {
     const int64_t p = image * num_pixels + pixel;
     T* result = out + p * num_channels;
-    const int64_t id = triangle_id[p];
-    if (!covers(id)) {
+    int64_t row[3];
+    if (!find_rows(image, pixel, row)) {
       for (int64_t c = 0; c < num_channels; ++c) result[c] = T(0);
       return;
     }
-    const T* corner[3];
-    for (int k = 0; k < 3; ++k) corner[k] = attributes + (image * num_vertices + triangles[3 * id + k]) * num_channels;
     const T b0 = barycentric[3 * p], b1 = barycentric[3 * p + 1], b2 = barycentric[3 * p + 2];
-    for (int64_t c = 0; c < num_channels; ++c) result[c] = b0 * corner[0][c] + b1 * corner[1][c] + b2 * corner[2][c];
+    for (int64_t c = 0; c < num_channels; ++c)
+      result[c] = b0 * attributes[row[0] + c] + b1 * attributes[row[1] + c] + b2 * attributes[row[2] + c];
   }
 };
 
@@ -35,23 +45,23 @@ template <class T> struct InterpolateBackward {
   Interpolate<T> forward;
   const T* grad_out;    // [N, P, C]
   T* grad_attributes;   // [N, V, C], zero on entry; absent when not wanted
-  T* grad_barycentric;  // [N, P, 3]; absent when not wanted
+  T* grad_barycentric;  // [N, P, 3]
 
   FACECORE_HD void operator()(int64_t image, int64_t pixel) const {
     const int64_t p = image * forward.num_pixels + pixel, channels = forward.num_channels;
-    const int64_t id = forward.triangle_id[p];
     const T* grad = grad_out + p * channels;
+    int64_t row[3];
+    const bool covered = forward.find_rows(image, pixel, row);
     for (int k = 0; k < 3; ++k) {
       T dot = T(0);
-      if (forward.covers(id)) {
-        const int64_t offset = (image * forward.num_vertices + forward.triangles[3 * id + k]) * channels;
+      if (covered) {
         const T weight = forward.barycentric[3 * p + k];
         for (int64_t c = 0; c < channels; ++c) {
-          dot += forward.attributes[offset + c] * grad[c];
-          if (grad_attributes) accumulate(grad_attributes + offset + c, weight * grad[c]);
+          dot += forward.attributes[row[k] + c] * grad[c];
+          if (grad_attributes) accumulate(grad_attributes + row[k] + c, weight * grad[c]);
         }
       }
-      if (grad_barycentric) grad_barycentric[3 * p + k] = dot;
+      grad_barycentric[3 * p + k] = dot;
     }
   }
 };

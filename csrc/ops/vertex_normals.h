@@ -21,12 +21,18 @@ template <class T> struct NormalsMesh {
 
 template <class T> struct TriangleNormals {  // item = triangle
   NormalsMesh<T> mesh;
-  T* unit;  // [N, T, 4]: unit normal, 1 / |(b - a) x (c - a)|; all 0 for a triangle without area
+  T* unit;  // [N, T, 4]: unit normal, 1 / |(b - a) x (c - a)|; all 0 for a triangle without area or of no vertices
 
   FACECORE_HD void operator()(int64_t image, int64_t t) const {
+    T* result = unit + 4 * (image * mesh.num_triangles + t);
+    for (int k = 0; k < 3; ++k) {
+      const int64_t vertex = mesh.triangles[3 * t + k];
+      if (vertex >= 0 && vertex < mesh.num_vertices) continue;
+      for (int i = 0; i < 4; ++i) result[i] = T(0);
+      return;
+    }
     const auto normal = triangle_normal<Number<T>>(mesh.position(image, 3 * t), mesh.position(image, 3 * t + 1),
                                                    mesh.position(image, 3 * t + 2));
-    T* result = unit + 4 * (image * mesh.num_triangles + t);
     store3(result, normal.unit);
     result[3] = normal.inverse;
   }
@@ -67,10 +73,11 @@ template <class T> struct VertexNormalsTriangleGradient {  // item = triangle: t
   T* unit;            // [N, T, 4] of TriangleNormals; its first three numbers become the gradient of (b - a) x (c - a)
 
   FACECORE_HD void operator()(int64_t image, int64_t t) const {
+    T* result = unit + 4 * (image * mesh.num_triangles + t);
+    if (result[3] == T(0)) return;  // its vertices need not exist
     Vector3<T> grad{0, 0, 0};
     for (int k = 0; k < 3; ++k)
       grad = grad + load3(grad_sum + 3 * (image * mesh.num_vertices + mesh.triangles[3 * t + k]));
-    T* result = unit + 4 * (image * mesh.num_triangles + t);
     store3(result, normalize_backward(load3(result), result[3], grad));
   }
 };
@@ -85,8 +92,10 @@ template <class T> struct VertexNormalsVertexGradient {  // item = vertex
     Vector3<T> sum{0, 0, 0};
     for (int32_t i = mesh.corner_start[v]; i < mesh.corner_start[v + 1]; ++i) {
       const int64_t t = mesh.corners[i] / 3, k = mesh.corners[i] % 3;
+      const T* grad = grad_cross + 4 * (image * mesh.num_triangles + t);
+      if (grad[3] == T(0)) continue;
       const Vector3<T> edge = mesh.position(image, 3 * t + (k + 1) % 3) - mesh.position(image, 3 * t + (k + 2) % 3);
-      sum = sum + cross(edge, load3(grad_cross + 4 * (image * mesh.num_triangles + t)));
+      sum = sum + cross(edge, load3(grad));
     }
     store3(grad_vertices + 3 * (image * mesh.num_vertices + v), sum);
   }

@@ -14,9 +14,8 @@ def set_debug(enabled: bool) -> bool:
 
     The environment variable FACECORE_DEBUG=1 turns it on at import. On, a vertex index out of range in rasterize,
     interpolate or vertex_normals, and a triangle_id out of range in interpolate, raises ValueError. Off, rasterize does
-    not draw such a triangle, interpolate takes such a triangle_id for an uncovered pixel, and vertex_normals raises all
-    the same on the CPU; but interpolate, and vertex_normals on CUDA, trust the vertex indices and would read outside of
-    the vertices. Mesh checks its triangles once and for all.
+    not draw such a triangle, interpolate takes its pixels, and those of such a triangle_id, for uncovered, and
+    vertex_normals raises all the same on the CPU and leaves it out on CUDA. Mesh checks its triangles once and for all.
     """
     global _enabled
     before, _enabled = _enabled, bool(enabled)

@@ -10,7 +10,7 @@ def corners_at_pixels(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Which pixels are covered, bool [P, 1], and the corners seen there, int64 [P, 3] of [N * V], P = N * H * W.
 
-    Uncovered pixels (any triangle_id that is not a triangle) are to add zeros: their corners are spread over the
+    Uncovered pixels (any triangle_id that is not a triangle, or one with an index that is not a vertex) are to add zeros: their corners are spread over the
     vertices, so that not all of them meet at one. There must be triangles and vertices.
     """
     n, height, width = triangle_id.shape
@@ -18,6 +18,7 @@ def corners_at_pixels(
     triangle = triangle_id.reshape(-1, 1).long()
     covered = (triangle >= 0) & (triangle < triangles.shape[0])
     corners = triangles.long()[torch.where(covered, triangle, 0).squeeze(-1)]
+    covered = covered & ((corners >= 0) & (corners < num_vertices)).all(-1, keepdim=True)
     vertex = torch.where(covered, corners, (pixel % num_vertices).unsqueeze(-1))
     return covered, (pixel // (height * width)).unsqueeze(-1) * num_vertices + vertex
 

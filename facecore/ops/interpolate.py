@@ -18,14 +18,15 @@ def interpolate(
 
     Args:
         attributes: per-vertex values, float32 or float64 [N, V, C].
-        triangles: vertex indices, int32 [T, 3]; validated once by Mesh, not here (facecore.ops.set_debug checks them).
+        triangles: vertex indices, int32 [T, 3]; a triangle with an index that is not a vertex covers nothing (an error
+            with facecore.ops.set_debug; Mesh validates its triangles once).
         triangle_id: rasterizer output, int32 [N, H, W]; -1 marks an uncovered pixel, and so does any value that is not
             a triangle, of another mesh say (an error with facecore.ops.set_debug).
         barycentric: rasterizer output, dtype of attributes, [N, H, W, 3], in the order of `triangles`.
 
-    Twice differentiable in attributes and barycentric. Deterministic on the CPU, for any number of threads; on CUDA
-    the gradient of the attributes is added with atomics, and in a fixed order (slower, with memory for three times the
-    picture) under torch.use_deterministic_algorithms(True).
+    Twice differentiable in attributes and barycentric. Deterministic on the CPU and bit-equal for any number of
+    threads: the gradient of a vertex is added up in the order of the pixels. On CUDA it is added with atomics, and in a
+    fixed order (slower, with memory for three times the picture) under torch.use_deterministic_algorithms(True).
     Raises ValueError for a wrong shape, dtype or device. METHODS 1.8.
     """
     check_tensors(attributes=attributes, triangles=triangles, triangle_id=triangle_id, barycentric=barycentric)
@@ -108,7 +109,7 @@ def _backward_kernel(
     call(
         "interpolate_backward",
         attributes,
-        _sizes(attributes, triangles, grad_out),
+        (*_sizes(attributes, triangles, grad_out), torch.get_num_threads()),
         (grad_out, attributes, triangles, triangle_id, barycentric),
         (None if by_index else grad_attributes, grad_barycentric),
     )
