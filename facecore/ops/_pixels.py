@@ -10,8 +10,9 @@ def corners_at_pixels(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Which pixels are covered, bool [P, 1], and the corners seen there, int64 [P, 3] of [N * V], P = N * H * W.
 
-    Uncovered pixels (any triangle_id that is not a triangle, or one with an index that is not a vertex) are to add zeros: their corners are spread over the
-    vertices, so that not all of them meet at one. There must be triangles and vertices.
+    Uncovered pixels (any triangle_id that is not a triangle, or is one with an index that is not a vertex) are to add
+    zeros: their corners are spread over the vertices, so that not all of them meet at one. There must be triangles and
+    vertices.
     """
     n, height, width = triangle_id.shape
     pixel = torch.arange(n * height * width, device=triangle_id.device)

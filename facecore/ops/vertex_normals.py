@@ -76,7 +76,8 @@ def _workspaces(vertices: torch.Tensor, num_triangles: int, count: int) -> list[
         work = [vertices.new_empty(n, num_triangles, 4), None, vertices.new_empty(n, v, 3)]
         return work[:count]
     lanes = min(64 // vertices.element_size(), max(4, 1 << (n - 1).bit_length())) if n > 1 else 1
-    return [vertices.new_empty(v, 3, lanes) for _ in range(count)]
+    # one allocation: the C library gives several large ones back to the system between calls, and each page costs anew
+    return list(vertices.new_empty(count, v, 3, lanes).unbind(0))
 
 
 def _fake(
