@@ -7,7 +7,9 @@ from harness import Suite, compiled
 
 from facecore import ops, reference
 
-FACE = {"vertices": 37280, "triangles": 73840, "height": 224, "width": 224}  # a refined face mesh in a network's crop
+FACE = {"vertices": 37280, "triangles": 73840}  # a refined face mesh
+SMALL_FACE = {"vertices": 5023, "triangles": 9976}
+CROP = {"height": 224, "width": 224}  # of a network
 
 
 def make_inputs(
@@ -47,8 +49,15 @@ suite = Suite(
         "torch.compile": compiled(reference.interpolate),
     },
     cases={
-        "face_rgb_b1": dict(images=1, channels=3, **FACE),
-        "face_rgb_b8": dict(images=8, channels=3, **FACE),
+        "face_rgb_b1": dict(images=1, channels=3, **FACE, **CROP),
+        "face_rgb_b8": dict(images=8, channels=3, **FACE, **CROP),
+        "small_face_rgb_b8": dict(images=8, channels=3, **SMALL_FACE, **CROP),
+        "face_rgb_256_b8": dict(images=8, channels=3, height=256, width=256, **FACE),
+        "face_rgb_512_b8": dict(images=8, channels=3, height=512, width=512, **FACE),
+        "face_1_channel_b8": dict(images=8, channels=1, **FACE, **CROP),
+        "face_6_channels_b8": dict(images=8, channels=6, **FACE, **CROP),
+        "face_16_channels_b8": dict(images=8, channels=16, **FACE, **CROP),
+        "face_64_channels_b1": dict(images=1, channels=64, **FACE, **CROP),
     },
     make_inputs=make_inputs,
 )

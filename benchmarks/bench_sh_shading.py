@@ -24,8 +24,9 @@ suite = Suite(
         "torch.compile": compiled(reference.sh_shading),
     },
     cases={
-        "pixels_224_b1": {"images": 1, "height": 224, "width": 224},
-        "pixels_224_b8": {"images": 8, "height": 224, "width": 224},
+        f"pixels_{size}_b{images}": {"images": images, "height": size, "width": size}
+        for size in (224, 256, 512)
+        for images in (1, 8)
     },
     make_inputs=make_inputs,
 )

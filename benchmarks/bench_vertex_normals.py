@@ -26,6 +26,8 @@ suite = Suite(
         "torch.compile": compiled(reference.vertex_normals),
     },
     cases={
+        "face_5k_b1": {"images": 1, "rows": 71, "columns": 71},
+        "face_5k_b8": {"images": 8, "rows": 71, "columns": 71},
         "face_37k_b1": {"images": 1, "rows": 193, "columns": 193},
         "face_37k_b8": {"images": 8, "rows": 193, "columns": 193},
     },

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/binding.h"
+#include "core/owners.h"
 #include "simd/pixel_values.h"
 
 namespace facecore {
@@ -51,19 +52,19 @@ template <class T> void mark_vertices(const PixelValues<T>& a, int64_t begin, in
   }
 }
 
-// The gradient of one picture on several threads, to the bits of one thread: a vertex belongs to the first band of
-// pixels that touches it, and only its owner adds to it, after the band's own pixels those of later bands in order.
+// The gradient of one picture on several threads, which share the vertices (core/owners.h). Bands of pixels are covered
+// unevenly, so there are more of them than threads.
 template <class T> void gradients_in_bands(const PixelGradients<T>& all, int64_t num_pixels, int64_t threads) {
   const auto kernel = FACECORE_SIMD(PixelGradientKernel<T>*, pixel_gradients);
   const auto foreign_kernel = FACECORE_SIMD(PixelForeignKernel<T>*, pixel_gradients_foreign);
-  const int64_t bands = std::min<int64_t>(4 * threads, 64), v = all.forward.num_vertices;
-  std::vector<uint8_t> touched(bands * v), owner(v, 255);
+  const int64_t bands = std::min(4 * threads, Owners::kMaxBands);
+  Owners owners(bands, all.forward.num_vertices);
   std::vector<int32_t> foreign(num_pixels);  // of each band where its pixels begin
   std::vector<int64_t> num_foreign(bands);
   const auto first = [&](int64_t band) { return num_pixels * band / bands; };
   const auto of_band = [&](int64_t band) {
     PixelGradients<T> mine = all;
-    mine.owner = owner.data();
+    mine.owner = owners.owner.data();
     mine.own = static_cast<int>(band);
     return mine;
   };
@@ -71,12 +72,9 @@ template <class T> void gradients_in_bands(const PixelGradients<T>& all, int64_t
   {
 #pragma omp for schedule(dynamic)
     for (int64_t band = 0; band < bands; ++band)
-      mark_vertices(all.forward, first(band), first(band + 1), touched.data() + band * v);
+      mark_vertices(all.forward, first(band), first(band + 1), owners.touched_by(band));
 #pragma omp for schedule(static)
-    for (int64_t part = 0; part < threads; ++part)
-      for (int64_t band = bands - 1; band >= 0; --band)
-        for (int64_t i = v * part / threads, end = v * (part + 1) / threads; i < end; ++i)
-          owner[i] = touched[band * v + i] ? static_cast<uint8_t>(band) : owner[i];
+    for (int64_t part = 0; part < threads; ++part) owners.settle(part, threads);
 #pragma omp for schedule(dynamic)
     for (int64_t band = 0; band < bands; ++band)
       num_foreign[band] = kernel(of_band(band), first(band), first(band + 1), foreign.data() + first(band));

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/binding.h"
+#include "core/owners.h"
 #include "simd/mesh_normals.h"
 
 namespace facecore {
@@ -20,28 +21,37 @@ void check_triangles(int64_t num_vertices, int64_t num_triangles, const int32_t*
                                   ", got " + std::to_string(triangles[i]) + " in triangle " + std::to_string(i / 3));
 }
 
-// How the threads share one mesh so that each sum is added by one of them, in ascending order of the triangles: a band
-// of consecutive triangles for each thread, which owns the vertices that its band is the first to touch. After its own
-// triangles it adds those of later bands that touch its vertices; they are few where neighbours lie close in the list.
+// The bands of triangles that threads share (core/owners.h).
 struct Bands {
-  int64_t count = 1;
-  std::vector<uint8_t> owner;    // [V]; empty for one band
-  std::vector<int32_t> foreign;  // triangles with a vertex of an earlier band, ascending
+  int64_t count;
+  Owners owners;
+  std::vector<std::vector<int32_t>> foreign;  // of each band, its triangles with a vertex of an earlier one, ascending
 
-  Bands(int64_t threads, int64_t num_vertices, int64_t num_triangles, const int32_t* triangles) {
-    if (threads <= 1 || num_triangles < kParallelGrain) return;
-    count = std::min<int64_t>(threads, 255);
-    owner.assign(num_vertices, 255);
-    for (int64_t band = 0; band < count; ++band)
-      for (int64_t t = num_triangles * band / count; t < num_triangles * (band + 1) / count; ++t) {
-        bool all_own = true;
-        for (int k = 0; k < 3; ++k) {
-          uint8_t& first = owner[triangles[3 * t + k]];
-          if (first == 255) first = static_cast<uint8_t>(band);
-          all_own &= first == band;
-        }
-        if (!all_own) foreign.push_back(static_cast<int32_t>(t));
+  Bands(int64_t threads, int64_t num_vertices, int64_t num_triangles, const int32_t* triangles)
+      : count(num_triangles < kParallelGrain ? 1 : std::min(threads, Owners::kMaxBands)),
+        owners(count > 1 ? count : 0, count > 1 ? num_vertices : 0),
+        foreign(count) {
+    if (count <= 1) return;
+#pragma omp parallel num_threads(static_cast<int>(count))
+    {
+#pragma omp for schedule(static)
+      for (int64_t band = 0; band < count; ++band) {
+        uint8_t* touched = owners.touched_by(band);
+        const int64_t end = 3 * (num_triangles * (band + 1) / count);
+        for (int64_t i = 3 * (num_triangles * band / count); i < end; ++i) touched[triangles[i]] = 1;
       }
+#pragma omp for schedule(static)
+      for (int64_t part = 0; part < count; ++part) owners.settle(part, count);
+#pragma omp for schedule(static)
+      for (int64_t band = 1; band < count; ++band) {
+        const uint8_t* owner = owners.owner.data();
+        for (int64_t t = num_triangles * band / count; t < num_triangles * (band + 1) / count; ++t) {
+          const int32_t* corner = triangles + 3 * t;
+          if (owner[corner[0]] < band || owner[corner[1]] < band || owner[corner[2]] < band)
+            foreign[band].push_back(static_cast<int32_t>(t));
+        }
+      }
+    }
   }
 };
 
@@ -55,7 +65,7 @@ template <class T>
 void run_group(const NormalsKernels<T>& kernels, const NormalsImages<T>& images, const NormalsMesh<T>& mesh,
                const Bands& bands) {
   const int64_t v = mesh.num_vertices, t = mesh.num_triangles, count = bands.count;
-  const uint8_t* owner = count > 1 ? bands.owner.data() : nullptr;
+  const uint8_t* owner = count > 1 ? bands.owners.owner.data() : nullptr;
 #pragma omp parallel num_threads(static_cast<int>(count)) if (count > 1)
   {
 #pragma omp for schedule(static)
@@ -64,9 +74,10 @@ void run_group(const NormalsKernels<T>& kernels, const NormalsImages<T>& images,
     for (int64_t band = 0; band < count; ++band) {
       const int own = static_cast<int>(band);
       kernels.add(images, {t * band / count, t * (band + 1) / count, nullptr, mesh.triangles, owner, own});
-      const auto later = std::lower_bound(bands.foreign.begin(), bands.foreign.end(), t * (band + 1) / count);
-      kernels.add(images, {later - bands.foreign.begin(), static_cast<int64_t>(bands.foreign.size()),
-                           bands.foreign.data(), mesh.triangles, owner, own});
+      for (int64_t later = band + 1; later < count; ++later) {
+        const std::vector<int32_t>& list = bands.foreign[later];
+        kernels.add(images, {0, static_cast<int64_t>(list.size()), list.data(), mesh.triangles, owner, own});
+      }
     }
 #pragma omp for schedule(static)
     for (int64_t band = 0; band < count; ++band) kernels.store(images, v * band / count, v * (band + 1) / count);
