@@ -23,9 +23,10 @@ struct Owners {
   // Part `part` of `parts` of the vertices finds its owners; after every band has marked what it touches.
   void settle(int64_t part, int64_t parts) {
     const int64_t begin = num_vertices * part / parts, end = num_vertices * (part + 1) / parts;
+    uint8_t* first = owner.data();  // a store of a byte could change the vector itself, as the compiler sees it
     for (int64_t band = bands - 1; band >= 0; --band) {
-      const uint8_t* mine = touched_by(band);
-      for (int64_t v = begin; v < end; ++v) owner[v] = mine[v] ? static_cast<uint8_t>(band) : owner[v];
+      const uint8_t *mine = touched_by(band), index = static_cast<uint8_t>(band);
+      for (int64_t v = begin; v < end; ++v) first[v] = mine[v] ? index : first[v];
     }
   }
 };
