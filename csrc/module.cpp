@@ -19,6 +19,8 @@ void bind_rasterize(pybind11::module_&);
 void bind_sh_shading(pybind11::module_&);
 void bind_simplify(pybind11::module_&);
 void bind_sparse_matmul(pybind11::module_&);
+void bind_uv_sample(pybind11::module_&);
+void bind_uv_unwrap(pybind11::module_&);
 void bind_vertex_normals(pybind11::module_&);
 
 #ifdef FACECORE_SANITIZE
@@ -66,5 +68,7 @@ PYBIND11_MODULE(_C, m) {
   bind_sh_shading(m);
   bind_simplify(m);
   bind_sparse_matmul(m);
+  bind_uv_sample(m);
+  bind_uv_unwrap(m);
   bind_vertex_normals(m);
 }

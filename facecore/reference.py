@@ -11,6 +11,8 @@ import torch
 
 from facecore.reference_rasterize import barycentrics as barycentrics
 from facecore.reference_rasterize import rasterize as rasterize
+from facecore.reference_uv import uv_sample as uv_sample
+from facecore.reference_uv import uv_unwrap as uv_unwrap
 from facecore.structures import SparseMatrix
 
 

@@ -67,13 +67,7 @@ class SparseMatrix:
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> SparseMatrix:
         """The same matrix on another device or with values of another dtype."""
-
-        def move(tensor: torch.Tensor) -> torch.Tensor:
-            return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
-
-        names = [f.name for f in dataclasses.fields(self) if isinstance(getattr(self, f.name), torch.Tensor)]
-        tensors: dict[str, Any] = {name: move(getattr(self, name)) for name in names}
-        return dataclasses.replace(self, **tensors)
+        return dataclasses.replace(self, **_moved(self, device, dtype))
 
     @property
     def transposed(self) -> SparseMatrix:
@@ -100,6 +94,67 @@ class SparseMatrix:
     @property
     def device(self) -> torch.device:
         return self.values.device
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class UVMap:
+    """Which point of a mesh each texel of a texture shows. facecore.mesh.build_uv_map makes it, once and checked.
+
+    triangle_id: int32 [Hu, Wu]; -1 = empty texel. Row 0 is v near 1; the centre of texel (row i, column j) is at
+        u = (j + 0.5) / Wu, v = 1 - (i + 0.5) / Hu.
+    barycentric: floating point [Hu, Wu, 3], in the order of `triangles`; 0 where empty.
+    triangles: the mesh's, int32 [T, 3].
+    uv, uv_triangles: the layout, floating point [M, 2] with v upwards and int32 [T, 3]; corner k of triangle t has the
+        texture coordinates uv[uv_triangles[t, k]]. Without seams uv_triangles is triangles.
+    corners: the vertices of the texel's triangle, int32 [Hu, Wu, 3]; -1 where empty.
+    vertex_start, vertex_texels: the texels around each vertex, int32 [V+1] and [E]: entries vertex_start[v] to
+        vertex_start[v+1] are 3 * texel + place of v in its corners, ascending.
+
+    barycentric and corners are stored as three planes each (strides (Wu, 1, Hu Wu)), as the kernels read them.
+    """
+
+    triangle_id: torch.Tensor
+    barycentric: torch.Tensor
+    triangles: torch.Tensor
+    uv: torch.Tensor
+    uv_triangles: torch.Tensor
+    corners: torch.Tensor
+    vertex_start: torch.Tensor
+    vertex_texels: torch.Tensor
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> UVMap:
+        """The same table on another device or with floating-point numbers of another dtype."""
+        return dataclasses.replace(self, **_moved(self, device, dtype))
+
+    @property
+    def height(self) -> int:
+        return self.triangle_id.shape[0]
+
+    @property
+    def width(self) -> int:
+        return self.triangle_id.shape[1]
+
+    @property
+    def num_vertices(self) -> int:
+        return self.vertex_start.shape[0] - 1
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.barycentric.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.triangle_id.device
+
+
+def _moved(container: Any, device: torch.device | str | None, dtype: torch.dtype | None) -> dict[str, Any]:
+    """The tensors of a dataclass on a device, the floating-point ones with a dtype."""
+    fields = {f.name: getattr(container, f.name) for f in dataclasses.fields(container)}
+    return {
+        name: value.to(device=device, dtype=dtype if value.is_floating_point() else None)
+        for name, value in fields.items()
+        if isinstance(value, torch.Tensor)
+    }
 
 
 def _transposed(matrix: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:

@@ -18,7 +18,7 @@ PACKAGE = REPOSITORY / "facecore"
 # Lower imports nothing of higher; packages of one line may import each other.
 LAYERS = (
     ("_C", "files", "structures"),
-    ("ops", "reference", "reference_rasterize"),
+    ("ops", "reference", "reference_rasterize", "reference_uv"),
     ("losses", "mesh"),
     ("render", "morphable", "nn", "perception"),
     ("training", "data", "evaluation"),

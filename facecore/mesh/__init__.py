@@ -5,17 +5,19 @@ from facecore.mesh.io import load_mesh, save_glb, save_obj
 from facecore.mesh.laplacian import laplacian
 from facecore.mesh.mesh import Mesh
 from facecore.mesh.proximity import ClosestPoints, closest_points
-from facecore.mesh.uv import cylindrical_uv
+from facecore.mesh.uv import build_uv_map, cylindrical_uv, mirror_texture
 
 __all__ = [
     "ClosestPoints",
     "Hierarchy",
     "Mesh",
     "build_hierarchy",
+    "build_uv_map",
     "closest_points",
     "cylindrical_uv",
     "laplacian",
     "load_mesh",
+    "mirror_texture",
     "save_glb",
     "save_obj",
 ]

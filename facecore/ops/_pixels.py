@@ -35,3 +35,19 @@ def sum_at(index: torch.Tensor, values: torch.Tensor, num_rows: int) -> torch.Te
         return values.new_zeros(num_rows, width).index_put((index,), values, accumulate=True)
     flat = (index.unsqueeze(-1) * width + torch.arange(width, device=index.device)).flatten()
     return values.new_zeros(num_rows * width).index_add(0, flat, values.flatten()).view(num_rows, width)
+
+
+def sample_corners(place: torch.Tensor, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The four pixels of bilinear samples and their weights, int64 [N, P, 4] of [N * H * W] and [N, P, 4].
+
+    place: (x, y) in pixels, [N, P, 2], in the picture; the formulas are those of csrc/core/bilinear.h.
+    """
+    limits = place.new_tensor([width - 1, height - 1])
+    first = (place - 0.5).floor()
+    along, down = (place - 0.5 - first).unbind(-1)
+    left, top = first.clamp_min(0).long().unbind(-1)
+    right, bottom = (first + 1).minimum(limits).long().unbind(-1)
+    image = torch.arange(place.shape[0], device=place.device).view(-1, 1) * height
+    index = [(image + row) * width + column for row in (top, bottom) for column in (left, right)]
+    weight = [vertical * side for vertical in (1 - down, down) for side in (1 - along, along)]
+    return torch.stack(index, -1), torch.stack(weight, -1)

@@ -1,0 +1,281 @@
+"""Pictures of a mesh to its texture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from facecore.ops._debug import check_indices
+from facecore.ops._library import FLOATS, INT32, call, check_tensor, check_tensors, make_op
+from facecore.ops._pixels import sample_corners, sum_at
+from facecore.ops.rasterize import MAX_SIZE
+from facecore.structures import Fragments, UVMap
+
+_BLOCK = 256  # vertices of one piece of the search for the depth range
+
+
+def uv_unwrap(
+    image: torch.Tensor, vertices_clip: torch.Tensor, uv_map: UVMap, fragments: Fragments | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the texture that the pictures show, [N, C, Hu, Wu], 0 where it is not visible, and valid bool [N, Hu, Wu].
+
+    Args:
+        image: float32 or float64 [N, C, H, W], at most 16384 pixels a side.
+        vertices_clip: the mesh in the pictures, homogeneous clip coordinates as facecore.ops.rasterize takes them, dtype
+            of image, [N, V, 4].
+        uv_map: the mesh's texels (facecore.mesh.build_uv_map), on the same device and of the same dtype (UVMap.to).
+        fragments: facecore.ops.rasterize(vertices_clip, uv_map.triangles, H, W), for self-occlusion. None: every texel
+            that faces the camera counts as seen, hidden ones too.
+
+    A texel's clip coordinates are interpolated by the table and divided by w; its value is bilinear at that place, the
+    border's pixels continued outwards from their centres. It is valid when it is in the table, inside of the picture
+    and the clip volume, its triangle is counter-clockwise on the screen, and at the centre of the pixel that holds it
+    the triangle's plane (no slope steeper than 10 % of the mesh's depth range per pixel) lies at most 0.5 % of the depth
+    range behind z_ndc, or the pixel shows the triangle or one that shares a vertex with it. A texel at a vertex that is
+    NaN or infinite is not valid.
+
+    Differentiable (once) in image and vertices_clip, with valid held fixed; the second derivative raises RuntimeError,
+    and valid is not differentiable. Texels that are not valid have no gradient, whatever comes in for them.
+    Deterministic on the CPU, for any number of threads; on CUDA the gradients are added with atomics, and in a fixed
+    order (slower, with memory for four times the texture) under torch.use_deterministic_algorithms(True).
+    Raises ValueError for a wrong shape, dtype or device. METHODS 1.9.
+    """
+    check_tensors(image=image, vertices_clip=vertices_clip)
+    if not isinstance(uv_map, UVMap):
+        raise ValueError(f"uv_map must be a UVMap of facecore.mesh.build_uv_map, got {type(uv_map).__name__}")
+    z_ndc = triangle_id = None
+    if fragments is not None:
+        if not isinstance(fragments, Fragments):
+            raise ValueError(f"fragments must be the Fragments of rasterize or None, got {type(fragments).__name__}")
+        z_ndc, triangle_id = fragments.z_ndc.detach(), fragments.triangle_id
+    return _uv_unwrap(
+        image,
+        vertices_clip,
+        uv_map.corners.permute(2, 0, 1),
+        uv_map.barycentric.permute(2, 0, 1),
+        uv_map.triangles,
+        uv_map.vertex_start,
+        uv_map.vertex_texels,
+        z_ndc,
+        triangle_id,
+    )
+
+
+def _check(
+    image: torch.Tensor,
+    vertices_clip: torch.Tensor,
+    corners: torch.Tensor,
+    barycentric: torch.Tensor,
+    vertex_start: torch.Tensor,
+    vertex_texels: torch.Tensor,
+) -> dict[str, int]:
+    sizes = check_tensor("image", image, ("N", "C", "H", "W"), FLOATS)
+    check_tensor("vertices_clip", vertices_clip, ("N", "V", 4), FLOATS, like=image, sizes=sizes)
+    if sizes["H"] > MAX_SIZE or sizes["W"] > MAX_SIZE:
+        raise ValueError(f"image must have at most {MAX_SIZE} pixels a side, got shape {list(image.shape)}")
+    check_tensor("uv_map.corners", corners, (3, "Hu", "Wu"), INT32, like=image, sizes=sizes)
+    check_tensor("uv_map.barycentric", barycentric, (3, "Hu", "Wu"), FLOATS, like=image, sizes=sizes)
+    check_tensor("uv_map.vertex_texels", vertex_texels, ("E",), INT32, like=image)
+    check_tensor("uv_map.vertex_start", vertex_start, ("V+1",), INT32, like=image)
+    if vertex_start.shape[0] != sizes["V"] + 1:
+        raise ValueError(
+            f"vertices_clip must have the {vertex_start.shape[0] - 1} vertices of uv_map, got shape "
+            f"{list(vertices_clip.shape)}"
+        )
+    return sizes
+
+
+def _fake(
+    image: torch.Tensor,
+    vertices_clip: torch.Tensor,
+    corners: torch.Tensor,
+    barycentric: torch.Tensor,
+    triangles: torch.Tensor,
+    vertex_start: torch.Tensor,
+    vertex_texels: torch.Tensor,
+    z_ndc: torch.Tensor | None,
+    triangle_id: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    sizes = _check(image, vertices_clip, corners, barycentric, vertex_start, vertex_texels)
+    check_tensor("uv_map.triangles", triangles, ("T", 3), INT32, like=image)
+    if z_ndc is not None and triangle_id is not None:
+        check_tensor("fragments.z_ndc", z_ndc, ("N", "H", "W"), FLOATS, like=image, sizes=sizes)
+        check_tensor("fragments.triangle_id", triangle_id, ("N", "H", "W"), INT32, like=image, sizes=sizes)
+    n, texture_size = sizes["N"], (sizes["Hu"], sizes["Wu"])
+    return image.new_empty(n, sizes["C"], *texture_size), image.new_empty(n, *texture_size, dtype=torch.bool)
+
+
+def _kernel(
+    image: torch.Tensor,
+    vertices_clip: torch.Tensor,
+    corners: torch.Tensor,
+    barycentric: torch.Tensor,
+    triangles: torch.Tensor,
+    vertex_start: torch.Tensor,
+    vertex_texels: torch.Tensor,
+    z_ndc: torch.Tensor | None,
+    triangle_id: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    texture, valid = _fake(
+        image, vertices_clip, corners, barycentric, triangles, vertex_start, vertex_texels, z_ndc, triangle_id
+    )
+    check_indices("uv_map.corners", corners, vertices_clip.shape[1], lowest=-1)
+    depth_range = None
+    if z_ndc is not None and triangle_id is not None:
+        check_indices("fragments.triangle_id", triangle_id, triangles.shape[0], "triangles", lowest=-1)
+        depth_range = _depth_range(vertices_clip)
+    (n, c, height, width), v = image.shape, vertices_clip.shape[1]
+    call(
+        "uv_unwrap",
+        image,
+        (n, corners[0].numel(), v, triangles.shape[0], c, height, width),
+        (image, vertices_clip, corners, barycentric, triangles, z_ndc, triangle_id, depth_range),
+        (texture, valid),
+    )
+    return texture, valid
+
+
+def _depth_range(vertices_clip: torch.Tensor) -> torch.Tensor:
+    """Largest minus smallest z_ndc of the vertices in front of the camera and in [-1, 1], [N]; 0 without any."""
+    n, v = vertices_clip.shape[:2]
+    if n * v == 0:
+        return vertices_clip.new_zeros(n)
+    ranges = vertices_clip.new_empty(n, -(-v // _BLOCK), 2)
+    call("uv_unwrap_depth_ranges", vertices_clip, (n, v, ranges.shape[1], _BLOCK), (vertices_clip,), (ranges,))
+    return (ranges[..., 1].amax(1) - ranges[..., 0].amin(1)).clamp_min_(0)
+
+
+def _setup(ctx: Any, inputs: Any, output: Any) -> None:
+    image, vertices_clip, corners, barycentric, _, vertex_start, vertex_texels, _, _ = inputs
+    valid = output[1]
+    ctx.mark_non_differentiable(valid)
+    ctx.save_for_backward(image, vertices_clip, corners, barycentric, vertex_start, vertex_texels, valid)
+
+
+def _backward(ctx: Any, grad_texture: torch.Tensor, grad_valid: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+    wanted = ctx.needs_input_grad[:2]
+    grads = _uv_unwrap_backward(grad_texture, *ctx.saved_tensors, *wanted)
+    return *(grad if want else None for grad, want in zip(grads, wanted)), *(None,) * 7
+
+
+def _backward_fake(
+    grad_texture: torch.Tensor,
+    image: torch.Tensor,
+    vertices_clip: torch.Tensor,
+    corners: torch.Tensor,
+    barycentric: torch.Tensor,
+    vertex_start: torch.Tensor,
+    vertex_texels: torch.Tensor,
+    valid: torch.Tensor,
+    to_image: bool,
+    to_vertices: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    sizes = _check(image, vertices_clip, corners, barycentric, vertex_start, vertex_texels)
+    check_tensor("grad_texture", grad_texture, ("N", "C", "Hu", "Wu"), FLOATS, like=image, sizes=sizes)
+    check_tensor("valid", valid, ("N", "Hu", "Wu"), (torch.bool,), like=image, sizes=sizes)
+    return (
+        image.new_empty(image.shape if to_image else 0),
+        vertices_clip.new_empty(vertices_clip.shape if to_vertices else 0),
+    )
+
+
+def _backward_kernel(
+    grad_texture: torch.Tensor,
+    image: torch.Tensor,
+    vertices_clip: torch.Tensor,
+    corners: torch.Tensor,
+    barycentric: torch.Tensor,
+    vertex_start: torch.Tensor,
+    vertex_texels: torch.Tensor,
+    valid: torch.Tensor,
+    to_image: bool,
+    to_vertices: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    grad_image, grad_vertices = _backward_fake(
+        grad_texture,
+        image,
+        vertices_clip,
+        corners,
+        barycentric,
+        vertex_start,
+        vertex_texels,
+        valid,
+        to_image,
+        to_vertices,
+    )
+    if image.is_cuda and torch.are_deterministic_algorithms_enabled():
+        grads = _gradients_by_index(grad_texture, image, vertices_clip, corners, barycentric, valid)
+        return grads[0] if to_image else grad_image, grads[1] if to_vertices else grad_vertices
+    (n, c, height, width), v, texels = image.shape, vertices_clip.shape[1], corners[0].numel()
+    # with more threads than images, they share the work of one image through a table of its texels
+    split = not image.is_cuda and torch.get_num_threads() > n
+    call(
+        "uv_unwrap_backward",
+        image,
+        (n, texels, v, c, height, width),
+        (grad_texture, image, vertices_clip, corners, barycentric, vertex_start, vertex_texels, valid),
+        (
+            grad_image.zero_() if to_image else None,
+            grad_vertices.zero_() if to_vertices else None,
+            image.new_empty(texels, 8) if split else None,
+        ),
+    )
+    return grad_image, grad_vertices
+
+
+def _gradients_by_index(
+    grad_texture: torch.Tensor,
+    image: torch.Tensor,
+    vertices_clip: torch.Tensor,
+    corners: torch.Tensor,
+    barycentric: torch.Tensor,
+    valid: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both gradients of uv_unwrap_backward in torch operations, which add in a fixed order on CUDA too."""
+    (n, c, height, width), v = image.shape, vertices_clip.shape[1]
+    image_index, texel = torch.nonzero(valid.flatten(1), as_tuple=True)  # [M]
+    if image_index.numel() == 0 or image.numel() == 0:
+        return torch.zeros_like(image), torch.zeros_like(vertices_clip)
+    corner = image_index.unsqueeze(-1) * v + corners.flatten(1).t()[texel].long()  # [M, 3] of [N * V]
+    weight = barycentric.flatten(1).t()[texel]
+    q = (weight.unsqueeze(-1) * vertices_clip.reshape(-1, 4)[corner]).sum(1)
+    ndc, w = q[:, :2] / q[:, 3:], q[:, 3:]
+    scale = q.new_tensor([0.5 * width, -0.5 * height])
+    place = (ndc * scale + scale.abs()).unsqueeze(0)  # [1, M, 2]
+    pixel, pixel_weight = (x.squeeze(0) for x in sample_corners(place, height, width))  # [M, 4]
+    pixel = pixel + image_index.unsqueeze(-1) * (height * width)
+    grad = grad_texture.flatten(2)[image_index, :, texel]  # [M, C]
+    grad_image = sum_at(
+        pixel.flatten(), (pixel_weight.unsqueeze(-1) * grad.unsqueeze(1)).reshape(-1, c), n * height * width
+    )
+    colors = image.permute(0, 2, 3, 1).reshape(-1, c)[
+        pixel
+    ]  # [M, 4, C]: top left, top right, bottom left, bottom right
+    left_top, right_top, left_bottom, right_bottom = (colors * grad.unsqueeze(1)).sum(-1).unbind(1)
+    along, down = pixel_weight[:, 1] + pixel_weight[:, 3], pixel_weight[:, 2] + pixel_weight[:, 3]
+    grad_u = (right_top - left_top) * (1 - down) + (right_bottom - left_bottom) * down
+    grad_v = (left_bottom - left_top) * (1 - along) + (right_bottom - right_top) * along
+    grad_xy = torch.stack((grad_u, grad_v), -1) * scale / w
+    grad_w = -(grad_xy * ndc).sum(-1, keepdim=True)
+    grad_q = torch.cat((grad_xy, torch.zeros_like(grad_w), grad_w), -1)
+    grad_vertices = sum_at(corner.flatten(), (weight.unsqueeze(-1) * grad_q.unsqueeze(1)).reshape(-1, 4), n * v)
+    return grad_image.view(n, height, width, c).permute(0, 3, 1, 2).contiguous(), grad_vertices.view(n, v, 4)
+
+
+_uv_unwrap_backward = make_op(
+    "uv_unwrap_backward",
+    "(Tensor grad_texture, Tensor image, Tensor vertices_clip, Tensor corners, Tensor barycentric, Tensor vertex_start,"
+    " Tensor vertex_texels, Tensor valid, bool to_image, bool to_vertices) -> (Tensor, Tensor)",
+    _backward_kernel,
+    _backward_fake,
+)
+_uv_unwrap = make_op(
+    "uv_unwrap",
+    "(Tensor image, Tensor vertices_clip, Tensor corners, Tensor barycentric, Tensor triangles, Tensor vertex_start,"
+    " Tensor vertex_texels, Tensor? z_ndc, Tensor? triangle_id) -> (Tensor, Tensor)",
+    _kernel,
+    _fake,
+    setup=_setup,
+    backward=_backward,
+)
