@@ -14,7 +14,7 @@ def uv_sample(texture: torch.Tensor, uv: torch.Tensor) -> torch.Tensor:
     """Definition of facecore.ops.uv_sample: [N, V, C] or [N, H, W, C]."""
     n, c, height, width = texture.shape
     place = uv if uv.ndim > 2 else uv.unsqueeze(0)
-    points = place.reshape(place.shape[0], -1, 2).expand(n, -1, 2)
+    points = place.reshape(place.shape[0], place.shape[1:-1].numel(), 2).expand(n, -1, 2)
     known = ~points.isnan().any(-1)
     u, v = torch.where(known.unsqueeze(-1), points, 0.5).unbind(-1)
     colors = _bilinear(texture, u * width, (1 - v) * height)
@@ -28,7 +28,7 @@ def uv_unwrap(
     """Definition of facecore.ops.uv_unwrap: texture [N, C, Hu, Wu], valid bool [N, Hu, Wu]."""
     n, c, height, width = image.shape
     texture_size = (uv_map.height, uv_map.width)
-    if image.numel() == 0 or vertices_clip.numel() == 0:
+    if n * height * width * vertices_clip.shape[1] == 0:
         empty = torch.zeros(n, *texture_size, dtype=torch.bool, device=image.device)
         return image.new_zeros(n, c, *texture_size), empty
     in_table = (uv_map.triangle_id >= 0).flatten()  # [P]
@@ -106,7 +106,7 @@ def _bilinear(picture: torch.Tensor, u: torch.Tensor, v: torch.Tensor) -> torch.
     n, c, height, width = picture.shape
     u, v = u.clamp(0.0, float(width)) - 0.5, v.clamp(0.0, float(height)) - 0.5
     left, top = u.detach().floor(), v.detach().floor()
-    planes = picture.reshape(n, c, -1)
+    planes = picture.flatten(2)
 
     def pixels(row: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
         index = row.clamp(0, height - 1).long() * width + column.clamp(0, width - 1).long()

@@ -6,7 +6,7 @@
 namespace facecore {
 
 constexpr double kUnwrapTolerance = 0.005;  // of the mesh's depth range, METHODS 1.9
-constexpr double kUnwrapSlope = 0.1;        // of the depth range per pixel and axis: steeper planes are taken as this steep
+constexpr double kUnwrapSlope = 0.1;  // of the depth range per pixel and axis: steeper planes are taken as this steep
 
 // S is the type of one number; V is S, or a vector of S; a Mask is what comparing two V gives.
 template <class V> using Mask = decltype(V{} < V{});
@@ -28,7 +28,8 @@ FACECORE_HD TexelPoint<V> project_texel(const V (*corner)[4], const V* weight, S
   point.y = q[1] * point.inverse_w;
   point.z = q[2] * point.inverse_w;
   const V u = (S(0.5) * width) * (S(1) + point.x), v = (S(0.5) * height) * (S(1) - point.y);
-  point.inside = (q[3] > S(0)) & (q[2] <= q[3]) & (-q[2] <= q[3]) & (u >= S(0)) & (u <= width) & (v >= S(0)) & (v <= height);
+  point.inside =
+      (q[3] > S(0)) & (q[2] <= q[3]) & (-q[2] <= q[3]) & (u >= S(0)) & (u <= width) & (v >= S(0)) & (v <= height);
   const V zero = V{};
   point.column = sample_axis<S>(point.inside ? u : zero, width);  // whole numbers that an integer can hold
   point.row = sample_axis<S>(point.inside ? v : zero, height);

@@ -27,9 +27,8 @@ template <class T> void bind(pybind11::module_& m, const std::string& dtype) {
   using Release = pybind11::call_guard<pybind11::gil_scoped_release>;
   m.def(("uv_sample_" + dtype).c_str(),
         [](Device device, int64_t n, int64_t p, int64_t c, int64_t height, int64_t width, int64_t shared,
-           Address texture, Address uv, Address out) {
-          launch(device, n, p, UvSample<T>{{p, height, width, shared != 0, uv}, c, texture, out});
-        },
+           Address texture, Address uv,
+           Address out) { launch(device, n, p, UvSample<T>{{p, height, width, shared != 0, uv}, c, texture, out}); },
         Release());
   m.def(("uv_sample_backward_" + dtype).c_str(),
         [](Device device, int64_t n, int64_t p, int64_t c, int64_t height, int64_t width, int64_t shared,

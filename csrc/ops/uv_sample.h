@@ -1,4 +1,5 @@
-// out[n,p,c] = bilinear texture[n,c] at uv[n,p], v upwards: x = U Wu, y = (1 - V) Hu, the border continued (METHODS 1.9)
+// out[n,p,c] = bilinear texture[n,c] at uv[n,p], v upwards: x = U Wu, y = (1 - V) Hu, the border continued
+// (METHODS 1.9)
 #pragma once
 #include "core/bilinear.h"
 

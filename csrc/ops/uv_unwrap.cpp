@@ -29,7 +29,9 @@ template <class T> Sample<T> tile_sample(const UvUnwrap<T>& body, const TexelTil
   return {tile.first_column[i], tile.first_row[i], tile.fraction_x[i], tile.fraction_y[i], body.height, body.width};
 }
 
-template <class T> int64_t num_tiles(const UvUnwrap<T>& body) { return (body.num_texels + kTexelTile - 1) / kTexelTile; }
+template <class T> int64_t num_tiles(const UvUnwrap<T>& body) {
+  return (body.num_texels + kTexelTile - 1) / kTexelTile;
+}
 
 template <class T> void unwrap_tile(const UvUnwrap<T>& body, TexelKernel<T>* project, int64_t image, int64_t index) {
   TexelTile<T> tile;
@@ -44,8 +46,8 @@ template <class T> void unwrap_tile(const UvUnwrap<T>& body, TexelKernel<T>* pro
   }
   const T* planes = body.image + image * body.num_channels * body.height * body.width;
   for (int64_t i = 0; i < range.count; ++i) {
-    valid[i] = tile.inside[i] != T(0) &&
-               body.is_seen(image, range.begin + i, tile.column[i], tile.row[i], tile.depth[i]);
+    valid[i] =
+        tile.inside[i] != T(0) && body.is_seen(image, range.begin + i, tile.column[i], tile.row[i], tile.depth[i]);
     const Sample<T> sample = tile_sample(body, tile, i);  // of some pixel where the texel is not valid
     for (int64_t c = 0; c < body.num_channels; ++c) {
       const T value = sample.value(planes + c * body.height * body.width);
@@ -107,9 +109,9 @@ template <class T> struct ImageScatter {
 template <class T> struct SplitBackward {
   UvUnwrapBackward<T> body;
   TexelKernel<T>* project;
-  const int32_t* vertex_start;    // [V+1]; vertex v's entries are vertex_texels[vertex_start[v] .. vertex_start[v+1])
-  const int32_t* vertex_texels;   // [3M]; 3 * texel + corner, ascending for each vertex
-  T* workspace;                   // [P, 8]: grad_q x, y, w; first column and row; fractions; 1 where valid
+  const int32_t* vertex_start;   // [V+1]; vertex v's entries are vertex_texels[vertex_start[v] .. vertex_start[v+1])
+  const int32_t* vertex_texels;  // [3M]; 3 * texel + corner, ascending for each vertex
+  T* workspace;                  // [P, 8]: grad_q x, y, w; first column and row; fractions; 1 where valid
   int64_t image;
 
   void texels(int64_t index) const {
@@ -204,21 +206,20 @@ template <class T> void bind(pybind11::module_& m, const std::string& dtype) {
                              triangle_id, depth_range, texture, valid});
         },
         Release());
-  m.def(("uv_unwrap_backward_" + dtype).c_str(),
-        [](Device device, int64_t n, int64_t p, int64_t v, int64_t c, int64_t height, int64_t width,
-           Address grad_texture, Address image, Address vertices_clip, Address corners, Address barycentric,
-           Address vertex_start, Address vertex_texels, Address valid, Address grad_image, Address grad_vertices_clip,
-           Address workspace) {
-          UvUnwrap<T> forward{};
-          forward.num_texels = p, forward.num_vertices = v, forward.num_channels = c;
-          forward.height = height, forward.width = width;
-          forward.image = image, forward.vertices_clip = vertices_clip;
-          forward.corners = corners, forward.barycentric = barycentric;
-          unwrap_backward<T>(device, n,
-                             UvUnwrapBackward<T>{forward, grad_texture, valid, grad_image, grad_vertices_clip},
-                             vertex_start, vertex_texels, workspace);
-        },
-        Release());
+  m.def(
+      ("uv_unwrap_backward_" + dtype).c_str(),
+      [](Device device, int64_t n, int64_t p, int64_t v, int64_t c, int64_t height, int64_t width, Address grad_texture,
+         Address image, Address vertices_clip, Address corners, Address barycentric, Address vertex_start,
+         Address vertex_texels, Address valid, Address grad_image, Address grad_vertices_clip, Address workspace) {
+        UvUnwrap<T> forward{};
+        forward.num_texels = p, forward.num_vertices = v, forward.num_channels = c;
+        forward.height = height, forward.width = width;
+        forward.image = image, forward.vertices_clip = vertices_clip;
+        forward.corners = corners, forward.barycentric = barycentric;
+        unwrap_backward<T>(device, n, UvUnwrapBackward<T>{forward, grad_texture, valid, grad_image, grad_vertices_clip},
+                           vertex_start, vertex_texels, workspace);
+      },
+      Release());
 }
 
 }  // namespace

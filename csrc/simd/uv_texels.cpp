@@ -33,8 +33,7 @@ template <class T> struct Corners {
       }
     }
     for (int k = 0; k < 3; ++k) {
-      for (int64_t i = 0; i < range.count; ++i)
-        weight[k][i] = mapped[i] ? weights[k * range.num_texels + i] : T(0);
+      for (int64_t i = 0; i < range.count; ++i) weight[k][i] = mapped[i] ? weights[k * range.num_texels + i] : T(0);
     }
     for (int64_t i = range.count; i < kTexelTile; ++i) {
       for (int k = 0; k < 3; ++k) {

@@ -43,9 +43,9 @@ def build_uv_map(
         uv_triangles: rows of uv at each corner, any integer type [T, 3], for layouts with seams, in which a vertex has
             several places (the `f v/vt` of an OBJ file). None: uv has one row per vertex, M = V.
 
-    Where the layout lies over itself (nostrils, mouth) a texel shows the point farthest from the cylinder's axis (x = 0,
-    z = min z), then the lowest triangle. Parts outside of [0, 1] and triangles without area in the layout have no
-    texel. Computed in float64, kept in float32 (UVMap.to changes that), on the mesh's device. Not differentiable.
+    Where the layout lies over itself (nostrils, mouth) a texel shows the point farthest from the cylinder's axis
+    (x = 0, z = min z), then the lowest triangle. Parts outside of [0, 1] and triangles without area in the layout have
+    no texel. Computed in float64, kept in float32 (UVMap.to changes that), on the mesh's device. Not differentiable.
     Deterministic, the same on every device. Raises ValueError for a wrong size, shape, dtype or device, an index out of
     range, NaN or infinity, and a layout without any texel. METHODS 1.9.
     """
@@ -103,8 +103,8 @@ def _checked_layout(
         raise ValueError("uv must be finite, got NaN or infinity")
     if uv_triangles is None and uv.shape[0] != mesh.num_vertices:
         raise ValueError(
-            f"uv must have one row per vertex, [{mesh.num_vertices}, 2], got {list(uv.shape)}; a layout with seams needs "
-            "uv_triangles"
+            f"uv must have one row per vertex, [{mesh.num_vertices}, 2], got {list(uv.shape)}; a layout with seams "
+            "needs uv_triangles"
         )
     uv_triangles = mesh.triangles if uv_triangles is None else torch.as_tensor(uv_triangles)
     if uv_triangles.shape != mesh.triangles.shape or uv_triangles.dtype not in (torch.int32, torch.int64):

@@ -111,7 +111,7 @@ def _texture_gradient_by_index(grad_out: torch.Tensor, texture: torch.Tensor, po
     place = torch.where(known.unsqueeze(-1), place, 0.0).clamp_min(0).minimum(size).expand(n, -1, 2)
     index, weight = sample_corners(place, height, width)  # [N, P, 4]
     grad = torch.where(known.unsqueeze(-1), grad_out, 0.0)
-    values = (weight.unsqueeze(-1) * grad.unsqueeze(-2)).reshape(-1, c)
+    values = (weight.unsqueeze(-1) * grad.unsqueeze(-2)).flatten(0, 2)
     return (
         sum_at(index.flatten(), values, n * height * width).view(n, height, width, c).permute(0, 3, 1, 2).contiguous()
     )

@@ -18,12 +18,12 @@ _BLOCK = 256  # vertices of one piece of the search for the depth range
 def uv_unwrap(
     image: torch.Tensor, vertices_clip: torch.Tensor, uv_map: UVMap, fragments: Fragments | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns the texture that the pictures show, [N, C, Hu, Wu], 0 where it is not visible, and valid bool [N, Hu, Wu].
+    """Returns the texture that pictures show, [N, C, Hu, Wu], 0 where it is not visible, and valid, bool [N, Hu, Wu].
 
     Args:
         image: float32 or float64 [N, C, H, W], at most 16384 pixels a side.
-        vertices_clip: the mesh in the pictures, homogeneous clip coordinates as facecore.ops.rasterize takes them, dtype
-            of image, [N, V, 4].
+        vertices_clip: the mesh in the pictures, clip coordinates as facecore.ops.rasterize takes them, dtype of image,
+            [N, V, 4].
         uv_map: the mesh's texels (facecore.mesh.build_uv_map), on the same device and of the same dtype (UVMap.to).
         fragments: facecore.ops.rasterize(vertices_clip, uv_map.triangles, H, W), for self-occlusion. None: every texel
             that faces the camera counts as seen, hidden ones too.
@@ -31,9 +31,9 @@ def uv_unwrap(
     A texel's clip coordinates are interpolated by the table and divided by w; its value is bilinear at that place, the
     border's pixels continued outwards from their centres. It is valid when it is in the table, inside of the picture
     and the clip volume, its triangle is counter-clockwise on the screen, and at the centre of the pixel that holds it
-    the triangle's plane (no slope steeper than 10 % of the mesh's depth range per pixel) lies at most 0.5 % of the depth
-    range behind z_ndc, or the pixel shows the triangle or one that shares a vertex with it. A texel at a vertex that is
-    NaN or infinite is not valid.
+    the triangle's plane (no slope steeper than 10 % of the mesh's depth range per pixel) lies at most 0.5 % of the
+    depth range behind z_ndc, or the pixel shows the triangle or one that shares a vertex with it. A texel at a vertex
+    that is NaN or infinite is not valid.
 
     Differentiable (once) in image and vertices_clip, with valid held fixed; the second derivative raises RuntimeError,
     and valid is not differentiable. Texels that are not valid have no gradient, whatever comes in for them.
@@ -246,12 +246,9 @@ def _gradients_by_index(
     pixel, pixel_weight = (x.squeeze(0) for x in sample_corners(place, height, width))  # [M, 4]
     pixel = pixel + image_index.unsqueeze(-1) * (height * width)
     grad = grad_texture.flatten(2)[image_index, :, texel]  # [M, C]
-    grad_image = sum_at(
-        pixel.flatten(), (pixel_weight.unsqueeze(-1) * grad.unsqueeze(1)).reshape(-1, c), n * height * width
-    )
-    colors = image.permute(0, 2, 3, 1).reshape(-1, c)[
-        pixel
-    ]  # [M, 4, C]: top left, top right, bottom left, bottom right
+    at_pixels = (pixel_weight.unsqueeze(-1) * grad.unsqueeze(1)).flatten(0, 1)
+    grad_image = sum_at(pixel.flatten(), at_pixels, n * height * width)
+    colors = image.permute(0, 2, 3, 1).flatten(0, 2)[pixel]  # [M, 4, C]: top left and right, bottom left and right
     left_top, right_top, left_bottom, right_bottom = (colors * grad.unsqueeze(1)).sum(-1).unbind(1)
     along, down = pixel_weight[:, 1] + pixel_weight[:, 3], pixel_weight[:, 2] + pixel_weight[:, 3]
     grad_u = (right_top - left_top) * (1 - down) + (right_bottom - left_bottom) * down
