@@ -45,6 +45,21 @@ template <class T> struct Corners {
   }
 };
 
+// The pixels of the samples, from their upper left one and from the pixels that hold the points (core/bilinear.h).
+template <class T>
+FACECORE_INLINE void locate(int32_t height, int32_t width, const T* column, const T* row, TexelTile<T>& tile) {
+  for (int64_t i = 0; i < kTexelTile; ++i) {
+    tile.pixel[i] = static_cast<int32_t>(row[i]) * width + static_cast<int32_t>(column[i]);
+    const int32_t x = static_cast<int32_t>(tile.first_column[i]), y = static_cast<int32_t>(tile.first_row[i]);
+    const int32_t left = x < 0 ? 0 : x, right = x + 1 < width ? x + 1 : width - 1;
+    const int32_t top = (y < 0 ? 0 : y) * width, bottom = (y + 1 < height ? y + 1 : height - 1) * width;
+    tile.sampled[0][i] = top + left;
+    tile.sampled[1][i] = top + right;
+    tile.sampled[2][i] = bottom + left;
+    tile.sampled[3][i] = bottom + right;
+  }
+}
+
 template <class T> FACECORE_INLINE bool project(const TexelRange<T>& range, TexelTile<T>& tile) {
   using V = Vector<T, kVectorBytes>;
   using Lanes = typename V::type;
@@ -52,6 +67,7 @@ template <class T> FACECORE_INLINE bool project(const TexelRange<T>& range, Texe
   if (!corners.load(range)) return false;
   const T height = static_cast<T>(range.height), width = static_cast<T>(range.width);
   const Lanes one = Lanes{} + T(1), zero = Lanes{};
+  alignas(64) T column[kTexelTile], row[kTexelTile];
   for (int64_t i = 0; i < kTexelTile; i += V::lanes) {
     Lanes corner[3][4], weight[3];
     FACECORE_UNROLL
@@ -71,14 +87,50 @@ template <class T> FACECORE_INLINE bool project(const TexelRange<T>& range, Texe
     V::store(tile.x + i, point.x);
     V::store(tile.y + i, point.y);
     V::store(tile.inverse_w + i, point.inverse_w);
-    V::store(tile.column + i, point.column.cell);
-    V::store(tile.row + i, point.row.cell);
+    V::store(column + i, point.column.cell);
+    V::store(row + i, point.row.cell);
     V::store(tile.first_column + i, point.column.first);
     V::store(tile.first_row + i, point.row.first);
     V::store(tile.fraction_x + i, point.column.fraction);
     V::store(tile.fraction_y + i, point.row.fraction);
   }
+  locate(static_cast<int32_t>(range.height), static_cast<int32_t>(range.width), column, row, tile);
   return true;
+}
+
+template <class T> struct Pixels {  // of one plane, one row for each of a sample's four
+  alignas(64) T value[4][kTexelTile];
+
+  FACECORE_INLINE Pixels(const TexelTile<T>& tile, const T* plane) {
+    for (int k = 0; k < 4; ++k)
+      for (int64_t i = 0; i < kTexelTile; ++i) value[k][i] = plane[tile.sampled[k][i]];
+  }
+};
+
+template <class T> FACECORE_INLINE void sample(const TexelTile<T>& tile, const T* plane, T* out) {
+  using V = Vector<T, kVectorBytes>;
+  const Pixels<T> pixels(tile, plane);
+  for (int64_t i = 0; i < kTexelTile; i += V::lanes) {
+    const typename V::type x = V::load(tile.fraction_x + i), y = V::load(tile.fraction_y + i);
+    const typename V::type top_left = V::load(pixels.value[0] + i), bottom_left = V::load(pixels.value[2] + i);
+    const typename V::type top = top_left + x * (V::load(pixels.value[1] + i) - top_left);
+    const typename V::type bottom = bottom_left + x * (V::load(pixels.value[3] + i) - bottom_left);
+    V::store(out + i, top + y * (bottom - top));
+  }
+}
+
+template <class T>
+FACECORE_INLINE void gradient(const TexelTile<T>& tile, const T* plane, const T* grad, T* grad_u, T* grad_v) {
+  using V = Vector<T, kVectorBytes>;
+  const Pixels<T> pixels(tile, plane);
+  for (int64_t i = 0; i < kTexelTile; i += V::lanes) {
+    const typename V::type x = V::load(tile.fraction_x + i), y = V::load(tile.fraction_y + i), g = V::load(grad + i);
+    const typename V::type top_left = V::load(pixels.value[0] + i), bottom_left = V::load(pixels.value[2] + i);
+    const typename V::type top = V::load(pixels.value[1] + i) - top_left;
+    const typename V::type bottom = V::load(pixels.value[3] + i) - bottom_left;
+    V::store(grad_u + i, V::load(grad_u + i) + g * (top + y * (bottom - top)));
+    V::store(grad_v + i, V::load(grad_v + i) + g * (bottom_left - top_left + x * (bottom - top)));
+  }
 }
 
 }  // namespace
@@ -86,6 +138,16 @@ template <class T> FACECORE_INLINE bool project(const TexelRange<T>& range, Texe
 namespace FACECORE_SIMD_NAMESPACE {
 bool project_texels(const TexelRange<float>& range, TexelTile<float>& tile) { return project(range, tile); }
 bool project_texels(const TexelRange<double>& range, TexelTile<double>& tile) { return project(range, tile); }
+void sample_texels(const TexelTile<float>& tile, const float* plane, float* out) { sample(tile, plane, out); }
+void sample_texels(const TexelTile<double>& tile, const double* plane, double* out) { sample(tile, plane, out); }
+void sample_gradients(const TexelTile<float>& tile, const float* plane, const float* grad, float* grad_u,
+                      float* grad_v) {
+  gradient(tile, plane, grad, grad_u, grad_v);
+}
+void sample_gradients(const TexelTile<double>& tile, const double* plane, const double* grad, double* grad_u,
+                      double* grad_v) {
+  gradient(tile, plane, grad, grad_u, grad_v);
+}
 }  // namespace FACECORE_SIMD_NAMESPACE
 
 }  // namespace facecore

@@ -20,17 +20,31 @@ template <class T> struct TexelRange {  // of one image
 };
 
 template <class T> struct TexelTile {  // one number per texel; lanes from count on, and empty texels, are not inside
-  alignas(64) T inside[kTexelTile];    // 1 or 0; 0: the rest is not to be used, but column, row, ... are of some pixel
+  alignas(64) T inside[kTexelTile];    // 1 or 0; 0: the rest is not to be used, but the pixels are of the picture
   T x[kTexelTile], y[kTexelTile], inverse_w[kTexelTile];  // NDC and 1 / w
-  T column[kTexelTile], row[kTexelTile];                  // of the pixel that holds the point
-  T first_column[kTexelTile], first_row[kTexelTile];      // of the bilinear sample
-  T fraction_x[kTexelTile], fraction_y[kTexelTile];
-  T depth[kTexelTile];  // with_depth: z_ndc of the triangle's plane at the pixel's centre; inside counts facing too
+  T fraction_x[kTexelTile], fraction_y[kTexelTile];       // of the bilinear sample
+  T first_column[kTexelTile], first_row[kTexelTile];      // of its upper left pixel, -1 beyond the border
+  T depth[kTexelTile];        // with_depth: z_ndc of the triangle's plane at the centre of the pixel that holds the
+                              // point; inside counts facing too
+  int32_t pixel[kTexelTile];  // the pixel that holds the point, as an offset in a plane
+  int32_t sampled[4][kTexelTile];  // the pixels of the sample: top left, top right, bottom left, bottom right
 };
 
-// Both return whether any texel of the range is in the table; the tile is not written when none is.
+// Returns whether any texel of the range is in the table; the tile is not written when none is.
 template <class T> using TexelKernel = bool(const TexelRange<T>& range, TexelTile<T>& tile);
+// out[i] = the sample of texel i from a plane of the picture, all kTexelTile of them.
+template <class T> using TexelSampler = void(const TexelTile<T>& tile, const T* plane, T* out);
+// Adds grad[i] * d(sample of texel i)/d(u, v in pixels) to grad_u[i] and grad_v[i].
+template <class T>
+using TexelSamplerGradient = void(const TexelTile<T>& tile, const T* plane, const T* grad, T* grad_u, T* grad_v);
+
 FACECORE_DECLARE_SIMD(bool project_texels(const TexelRange<float>& range, TexelTile<float>& tile))
 FACECORE_DECLARE_SIMD(bool project_texels(const TexelRange<double>& range, TexelTile<double>& tile))
+FACECORE_DECLARE_SIMD(void sample_texels(const TexelTile<float>& tile, const float* plane, float* out))
+FACECORE_DECLARE_SIMD(void sample_texels(const TexelTile<double>& tile, const double* plane, double* out))
+FACECORE_DECLARE_SIMD(void sample_gradients(const TexelTile<float>& tile, const float* plane, const float* grad,
+                                            float* grad_u, float* grad_v))
+FACECORE_DECLARE_SIMD(void sample_gradients(const TexelTile<double>& tile, const double* plane, const double* grad,
+                                            double* grad_u, double* grad_v))
 
 }  // namespace facecore

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from facecore import _C
 from facecore.ops._debug import check_indices
 from facecore.ops._library import FLOATS, INT32, call, check_tensor, check_tensors, make_op
 from facecore.ops._pixels import sample_corners, sum_at
@@ -209,7 +210,10 @@ def _backward_kernel(
         return grads[0] if to_image else grad_image, grads[1] if to_vertices else grad_vertices
     (n, c, height, width), v, texels = image.shape, vertices_clip.shape[1], corners[0].numel()
     # with more threads than images, they share the work of one image through a table of its texels
-    split = not image.is_cuda and torch.get_num_threads() > n
+    records = None
+    if not image.is_cuda and torch.get_num_threads() > n:
+        bytes_each = _C.uv_unwrap_record_bytes[image.dtype == torch.float64]
+        records = image.new_empty(texels * bytes_each, dtype=torch.uint8)
     call(
         "uv_unwrap_backward",
         image,
@@ -218,7 +222,7 @@ def _backward_kernel(
         (
             grad_image.zero_() if to_image else None,
             grad_vertices.zero_() if to_vertices else None,
-            image.new_empty(texels, 8) if split else None,
+            records,
         ),
     )
     return grad_image, grad_vertices
