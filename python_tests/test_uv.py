@@ -132,7 +132,15 @@ def test_bad_layouts_are_refused():
 
 
 def test_mirror_texture():
-    """The unwrapped mirror image of a symmetric mesh is the mirrored texture."""
+    """The mirror image of a symmetric view of a symmetric mesh unwraps to the mirrored texture."""
+    flat = grid(4, 4)
+    uv = flat.vertices[:, :2] / 4
+    vertices_clip = torch.cat((2 * uv - 1, torch.zeros(25, 1), torch.ones(25, 1)), 1).unsqueeze(0)
+    uv_map = build_uv_map(flat, 10, 14, uv=uv)
+    image = torch.rand(1, 3, 16, 12, generator=torch.Generator().manual_seed(1))
+    (front, valid), (mirrored, _) = (ops.uv_unwrap(x, vertices_clip, uv_map) for x in (image, image.flip(-1)))
+    assert valid.all()
+    torch.testing.assert_close(mirrored, mirror_texture(front), rtol=0, atol=1e-5)  # places to 1e-6 of 12 pixels
     texture = torch.arange(6.0).view(1, 2, 3)
     assert mirror_texture(texture).tolist() == [[[2, 1, 0], [5, 4, 3]]]
     assert torch.equal(mirror_texture(mirror_texture(texture)), texture)

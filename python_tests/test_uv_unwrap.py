@@ -337,6 +337,14 @@ def test_a_broken_table_reads_no_memory_outside(device):
         corners[:, ::2, 1] = bad
         _, valid = ops.uv_unwrap(image, vertices, _replace(uv_map, corners=corners), fragments)
         assert not valid[..., ::2].any() and torch.equal(valid[..., 1::2], before[..., 1::2])
+        lists = {"vertex_start": uv_map.vertex_start * 1000 - 5, "vertex_texels": uv_map.vertex_texels * 0 + bad}
+        texture, _ = ops.uv_unwrap(image[:1], vertices[:1], _replace(uv_map, corners=corners, **lists))
+        threads = torch.get_num_threads()
+        try:
+            torch.set_num_threads(2)  # the lists are read when threads share an image
+            torch.autograd.grad(texture.sum(), vertices)
+        finally:
+            torch.set_num_threads(threads)
         ids = torch.where(fragments.triangle_id >= 0, bad, fragments.triangle_id).int()
         ops.uv_unwrap(image, vertices, uv_map, Fragments(ids, *fragments[1:]))
 

@@ -29,6 +29,17 @@ template <class S, class V> FACECORE_HD SampleAxis<V> sample_axis(const V& x, S 
   return {cell, first, (x - first) - S(0.5)};
 }
 
+// The transpose of a sample: adds grad to its four pixels, top left, top right, bottom left and bottom right.
+template <class T, class Index>
+FACECORE_HD void add_sample(T* grad_plane, T grad, T fraction_x, T fraction_y, const Index* pixel) {
+  const T lower = fraction_y * grad, upper = grad - lower;
+  const T upper_right = fraction_x * upper, lower_right = fraction_x * lower;
+  accumulate(grad_plane + pixel[0], upper - upper_right);
+  accumulate(grad_plane + pixel[1], upper_right);
+  accumulate(grad_plane + pixel[2], lower - lower_right);
+  accumulate(grad_plane + pixel[3], lower_right);
+}
+
 // The four pixels of a sample, as offsets in a picture's plane, and where it lies between them.
 template <class T> struct Sample {
   int64_t top_left, top_right, bottom_left, bottom_right;
@@ -57,12 +68,8 @@ template <class T> struct Sample {
     *grad_y += grad * (left + fraction_x * (bottom - top));
   }
   FACECORE_HD void add_to_plane(T* grad_plane, T grad) const {
-    const T lower = fraction_y * grad, upper = grad - lower;
-    const T upper_right = fraction_x * upper, lower_right = fraction_x * lower;
-    accumulate(grad_plane + top_left, upper - upper_right);
-    accumulate(grad_plane + top_right, upper_right);
-    accumulate(grad_plane + bottom_left, lower - lower_right);
-    accumulate(grad_plane + bottom_right, lower_right);
+    const int64_t pixel[4] = {top_left, top_right, bottom_left, bottom_right};
+    add_sample(grad_plane, grad, fraction_x, fraction_y, pixel);
   }
 
  private:

@@ -124,15 +124,6 @@ template <class T> void add_scaled(T* target, T weight, const T* clip) {
   for (int c = 0; c < 4; ++c) target[c] = sum[c];
 }
 
-template <class T> void add_to_plane(T* grad_plane, T grad, T fraction_x, T fraction_y, const int32_t* pixel) {
-  const T lower = fraction_y * grad, upper = grad - lower;
-  const T upper_right = fraction_x * upper, lower_right = fraction_x * lower;
-  grad_plane[pixel[0]] += upper - upper_right;
-  grad_plane[pixel[1]] += upper_right;
-  grad_plane[pixel[2]] += lower - lower_right;
-  grad_plane[pixel[3]] += lower_right;
-}
-
 // One thread per image: adds as it goes.
 template <class T> struct ImageScatter {
   UvUnwrapBackward<T> body;
@@ -156,17 +147,19 @@ template <class T> struct ImageScatter {
     }
   }
 
+  // Texel by texel, all channels of one: its neighbour adds to the same pixels, and the channels hide that wait.
   void add_to_image(int64_t image, const TexelRange<T>& range, const TileGradient<T>& gradient) const {
     const UvUnwrap<T>& forward = body.forward;
     const TexelTile<T>& tile = gradient.tile;
-    for (int64_t c = image * forward.num_channels; c < (image + 1) * forward.num_channels; ++c) {
-      const T* grad = body.grad_texture + c * forward.num_texels + range.begin;
-      T* plane = body.grad_image + c * forward.height * forward.width;
-      for (int64_t i = 0; i < range.count; ++i) {
-        if (!gradient.used[i]) continue;
-        const int32_t pixel[4] = {tile.sampled[0][i], tile.sampled[1][i], tile.sampled[2][i], tile.sampled[3][i]};
-        add_to_plane(plane, grad[i], tile.fraction_x[i], tile.fraction_y[i], pixel);
-      }
+    const int64_t channels = forward.num_channels, texels = forward.num_texels;
+    const int64_t pixels = forward.height * forward.width;
+    const T* grads = body.grad_texture + image * channels * texels + range.begin;
+    T* planes = body.grad_image + image * channels * pixels;
+    for (int64_t i = 0; i < range.count; ++i) {
+      if (!gradient.used[i]) continue;
+      const int32_t pixel[4] = {tile.sampled[0][i], tile.sampled[1][i], tile.sampled[2][i], tile.sampled[3][i]};
+      const T x = tile.fraction_x[i], y = tile.fraction_y[i];
+      for (int64_t c = 0; c < channels; ++c) add_sample(planes + c * pixels, grads[c * texels + i], x, y, pixel);
     }
   }
 };
@@ -186,6 +179,7 @@ template <class T> struct SplitBackward {
   TexelKernels<T> kernels;
   const int32_t* vertex_start;   // [V+1]; vertex v's entries are vertex_texels[vertex_start[v] .. vertex_start[v+1])
   const int32_t* vertex_texels;  // [3M]; 3 * texel + corner, ascending for each vertex
+  int64_t num_entries;           // 3M
   TexelRecord<T>* records;       // [P]
   int64_t image;
 
@@ -205,9 +199,10 @@ template <class T> struct SplitBackward {
   }
   void vertex(int64_t v) const {
     T* target = body.grad_vertices_clip + 4 * (image * body.forward.num_vertices + v);
-    for (int32_t entry = vertex_start[v]; entry < vertex_start[v + 1]; ++entry) {
+    const int64_t end = std::min<int64_t>(vertex_start[v + 1], num_entries);
+    for (int64_t entry = std::max(vertex_start[v], 0); entry < end; ++entry) {
       const int64_t texel = vertex_texels[entry] / 3, corner = vertex_texels[entry] % 3;
-      if (records[texel].used == T(0)) continue;
+      if (vertex_texels[entry] < 0 || texel >= body.forward.num_texels || records[texel].used == T(0)) continue;
       add_scaled(target, body.forward.barycentric[corner * body.forward.num_texels + texel], records[texel].clip);
     }
   }
@@ -219,7 +214,7 @@ template <class T> struct SplitBackward {
       const TexelRecord<T>& record = records[p];
       if (record.used == T(0)) continue;
       const T grad = body.grad_texture[plane * forward.num_texels + p];
-      add_to_plane(grad_plane, grad, record.fraction_x, record.fraction_y, record.pixel);
+      add_sample(grad_plane, grad, record.fraction_x, record.fraction_y, record.pixel);
     }
   }
   void operator()() const {
@@ -233,7 +228,8 @@ template <class T> struct SplitBackward {
 
 template <class T>
 void unwrap_backward(const Device& device, int64_t num_images, const UvUnwrapBackward<T>& body,
-                     const int32_t* vertex_start, const int32_t* vertex_texels, TexelRecord<T>* records) {
+                     const int32_t* vertex_start, const int32_t* vertex_texels, int64_t num_entries,
+                     TexelRecord<T>* records) {
   if (!device.is_cpu()) {
     launch(device, num_images, body.forward.num_texels, body);
     return;
@@ -248,7 +244,7 @@ void unwrap_backward(const Device& device, int64_t num_images, const UvUnwrapBac
     return;
   }
   for (int64_t image = 0; image < num_images; ++image)
-    SplitBackward<T>{body, kernels, vertex_start, vertex_texels, records, image}();
+    SplitBackward<T>{body, kernels, vertex_start, vertex_texels, num_entries, records, image}();
 }
 
 template <class T> void bind(pybind11::module_& m, const std::string& dtype) {
@@ -269,20 +265,21 @@ template <class T> void bind(pybind11::module_& m, const std::string& dtype) {
                              triangle_id, depth_range, texture, valid});
         },
         Release());
-  m.def(
-      ("uv_unwrap_backward_" + dtype).c_str(),
-      [](Device device, int64_t n, int64_t p, int64_t v, int64_t c, int64_t height, int64_t width, Address grad_texture,
-         Address image, Address vertices_clip, Address corners, Address barycentric, Address vertex_start,
-         Address vertex_texels, Address valid, Address grad_image, Address grad_vertices_clip, Address records) {
-        UvUnwrap<T> forward{};
-        forward.num_texels = p, forward.num_vertices = v, forward.num_channels = c;
-        forward.height = height, forward.width = width;
-        forward.image = image, forward.vertices_clip = vertices_clip;
-        forward.corners = corners, forward.barycentric = barycentric;
-        unwrap_backward<T>(device, n, UvUnwrapBackward<T>{forward, grad_texture, valid, grad_image, grad_vertices_clip},
-                           vertex_start, vertex_texels, records);
-      },
-      Release());
+  m.def(("uv_unwrap_backward_" + dtype).c_str(),
+        [](Device device, int64_t n, int64_t p, int64_t v, int64_t c, int64_t height, int64_t width,
+           int64_t num_entries, Address grad_texture, Address image, Address vertices_clip, Address corners,
+           Address barycentric, Address vertex_start, Address vertex_texels, Address valid, Address grad_image,
+           Address grad_vertices_clip, Address records) {
+          UvUnwrap<T> forward{};
+          forward.num_texels = p, forward.num_vertices = v, forward.num_channels = c;
+          forward.height = height, forward.width = width;
+          forward.image = image, forward.vertices_clip = vertices_clip;
+          forward.corners = corners, forward.barycentric = barycentric;
+          unwrap_backward<T>(device, n,
+                             UvUnwrapBackward<T>{forward, grad_texture, valid, grad_image, grad_vertices_clip},
+                             vertex_start, vertex_texels, num_entries, records);
+        },
+        Release());
 }
 
 }  // namespace

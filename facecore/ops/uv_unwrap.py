@@ -217,7 +217,7 @@ def _backward_kernel(
     call(
         "uv_unwrap_backward",
         image,
-        (n, texels, v, c, height, width),
+        (n, texels, v, c, height, width, vertex_texels.shape[0]),
         (grad_texture, image, vertices_clip, corners, barycentric, vertex_start, vertex_texels, valid),
         (
             grad_image.zero_() if to_image else None,
