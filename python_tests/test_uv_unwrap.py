@@ -353,7 +353,7 @@ def test_debug_mode_refuses_indices_out_of_range(device, debug):
     image, vertices, uv_map, fragments = make_inputs(device, torch.float64, *SHAPES["odd"])
     ops.uv_unwrap(image, vertices, uv_map, fragments)
     bad_map = _replace(uv_map, corners=uv_map.corners + uv_map.num_vertices)
-    with pytest.raises(ValueError, match="uv_map.corners must index 162 vertices"):
+    with pytest.raises(ValueError, match=r"uv_map\.corners must index 162 vertices"):
         ops.uv_unwrap(image, vertices, bad_map, fragments)
     bad_ids = Fragments(fragments.triangle_id + 10**6, *fragments[1:])
     with pytest.raises(ValueError, match=r"fragments.triangle_id must index \d+ triangles"):
