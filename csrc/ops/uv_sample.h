@@ -74,15 +74,13 @@ template <class T> struct UvSampleTextureGradient {  // item = point
   const T* grad_out;  // [N, P, C]
   T* grad_texture;    // [N, C, Hu, Wu], zero on entry
 
-  FACECORE_HD void operator()(int64_t image, int64_t point) const { add(image, point, 0, num_channels); }
-
-  FACECORE_HD void add(int64_t image, int64_t point, int64_t first_channel, int64_t last_channel) const {
+  FACECORE_HD void operator()(int64_t image, int64_t point) const {
     T x, y;
     if (!points.place(image, point, &x, &y)) return;
     const Sample<T> sample(x, y, points.height, points.width);
     const int64_t size = points.height * points.width;
     const T* grad = grad_out + (image * points.num_points + point) * num_channels;
-    for (int64_t c = first_channel; c < last_channel; ++c)
+    for (int64_t c = 0; c < num_channels; ++c)
       sample.add_to_plane(grad_texture + (image * num_channels + c) * size, grad[c]);
   }
 };

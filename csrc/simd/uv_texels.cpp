@@ -98,6 +98,31 @@ template <class T> FACECORE_INLINE bool project(const TexelRange<T>& range, Texe
   return true;
 }
 
+template <class T> FACECORE_INLINE void place(const PointRange<T>& range, TexelTile<T>& tile) {
+  using V = Vector<T, kVectorBytes>;
+  using Lanes = typename V::type;
+  alignas(64) T first[kTexelTile], second[kTexelTile];
+  for (int64_t i = 0; i < range.count; ++i) first[i] = range.uv[2 * i], second[i] = range.uv[2 * i + 1];
+  for (int64_t i = range.count; i < kTexelTile; ++i) first[i] = second[i] = T(0);
+  const T height = static_cast<T>(range.height), width = static_cast<T>(range.width);
+  const Lanes one = Lanes{} + T(1), zero = Lanes{};
+  for (int64_t i = 0; i < kTexelTile; i += V::lanes) {
+    const Lanes u = V::load(first + i) * width, v = (T(1) - V::load(second + i)) * height;
+    const Lanes known = ((u == u) & (v == v)) ? one : zero;
+    const Lanes x = u > T(0) ? u : zero, y = v > T(0) ? v : zero;  // NaN becomes 0
+    const Lanes right = Lanes{} + width, below = Lanes{} + height;
+    const SampleAxis<Lanes> column = sample_axis<T>(x < right ? x : right, width);
+    const SampleAxis<Lanes> row = sample_axis<T>(y < below ? y : below, height);
+    V::store(tile.inside + i, known);
+    V::store(tile.first_column + i, column.first);
+    V::store(tile.first_row + i, row.first);
+    V::store(tile.fraction_x + i, column.fraction);
+    V::store(tile.fraction_y + i, row.fraction);
+  }
+  locate(static_cast<int32_t>(range.height), static_cast<int32_t>(range.width), tile.first_column, tile.first_row,
+         tile);
+}
+
 template <class T> struct Pixels {  // of one plane, one row for each of a sample's four
   alignas(64) T value[4][kTexelTile];
 
@@ -136,6 +161,8 @@ FACECORE_INLINE void gradient(const TexelTile<T>& tile, const T* plane, const T*
 }  // namespace
 
 namespace FACECORE_SIMD_NAMESPACE {
+void place_points(const PointRange<float>& range, TexelTile<float>& tile) { place(range, tile); }
+void place_points(const PointRange<double>& range, TexelTile<double>& tile) { place(range, tile); }
 bool project_texels(const TexelRange<float>& range, TexelTile<float>& tile) { return project(range, tile); }
 bool project_texels(const TexelRange<double>& range, TexelTile<double>& tile) { return project(range, tile); }
 void sample_texels(const TexelTile<float>& tile, const float* plane, float* out) { sample(tile, plane, out); }

@@ -38,6 +38,15 @@ template <class T> using TexelSampler = void(const TexelTile<T>& tile, const T* 
 template <class T>
 using TexelSamplerGradient = void(const TexelTile<T>& tile, const T* plane, const T* grad, T* grad_u, T* grad_v);
 
+// Fills the sample of a tile (inside: not NaN; the pixels and fractions) from texture coordinates (ops/uv_sample.h).
+template <class T> struct PointRange {
+  int64_t count, height, width;  // count <= kTexelTile; of the texture
+  const T* uv;                   // [count, 2]
+};
+template <class T> using PointKernel = void(const PointRange<T>& range, TexelTile<T>& tile);
+
+FACECORE_DECLARE_SIMD(void place_points(const PointRange<float>& range, TexelTile<float>& tile))
+FACECORE_DECLARE_SIMD(void place_points(const PointRange<double>& range, TexelTile<double>& tile))
 FACECORE_DECLARE_SIMD(bool project_texels(const TexelRange<float>& range, TexelTile<float>& tile))
 FACECORE_DECLARE_SIMD(bool project_texels(const TexelRange<double>& range, TexelTile<double>& tile))
 FACECORE_DECLARE_SIMD(void sample_texels(const TexelTile<float>& tile, const float* plane, float* out))
