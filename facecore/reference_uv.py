@@ -36,7 +36,7 @@ def uv_unwrap(
     corner = vertices_clip[:, corners]  # [N, P, 3, 4]
     q = (uv_map.barycentric.reshape(-1, 3, 1) * corner).sum(2)  # [N, P, 4]
     w = q[..., 3]
-    in_front = in_table & (w > 0)
+    in_front = in_table & (w > 0) & w.isfinite()  # x / inf would be the middle of the picture
     x, y, z = (q[..., k] / torch.where(in_front, w, 1.0) for k in range(3))
     u, v = 0.5 * width * (1 + x), 0.5 * height * (1 - y)
     inside = in_front & (z.abs() <= 1) & (u >= 0) & (u <= width) & (v >= 0) & (v <= height)

@@ -328,6 +328,15 @@ def test_hostile_vertices_touch_nothing(seed, dtype):
         assert torch.equal(valid, reference.uv_unwrap(image, hostile, uv_map, fragments)[1])
 
 
+def test_an_infinite_w_hides_its_texels(device):
+    """x / w would be 0: the middle of the picture."""
+    mesh, uv, vertices = quads(0.0)
+    vertices[0, [0, 2], 3] = math.inf
+    uv_map = build_uv_map(mesh, 4, 4, uv=uv).to(device)
+    _, valid = ops.uv_unwrap(torch.ones(1, 1, 4, 4, device=device), vertices.to(device), uv_map)
+    assert not valid.any()
+
+
 def test_a_broken_table_reads_no_memory_outside(device):
     """Corners that are not vertices make empty texels; fragments of another mesh have no neighbours."""
     image, vertices, uv_map, fragments = make_inputs(device, torch.float64, *SHAPES["odd"])

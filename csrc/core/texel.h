@@ -28,8 +28,8 @@ FACECORE_HD TexelPoint<V> project_texel(const V (*corner)[4], const V* weight, S
   point.y = q[1] * point.inverse_w;
   point.z = q[2] * point.inverse_w;
   const V u = (S(0.5) * width) * (S(1) + point.x), v = (S(0.5) * height) * (S(1) - point.y);
-  point.inside =
-      (q[3] > S(0)) & (q[2] <= q[3]) & (-q[2] <= q[3]) & (u >= S(0)) & (u <= width) & (v >= S(0)) & (v <= height);
+  point.inside = (q[3] > S(0)) & (point.inverse_w > S(0)) & (q[2] <= q[3]) & (-q[2] <= q[3]) & (u >= S(0)) &
+                 (u <= width) & (v >= S(0)) & (v <= height);
   const V zero = V{};
   point.column = sample_axis<S>(point.inside ? u : zero, width);  // whole numbers that an integer can hold
   point.row = sample_axis<S>(point.inside ? v : zero, height);
