@@ -73,6 +73,9 @@ def one_round(draw: Draw) -> None:
         gradients(ops.vertex_normals(points, triangles), points)
     except ValueError:  # indices that are no vertices
         gradients(ops.vertex_normals(points, draw.indices(t if v else 0, v, bad=False)), points)
+    texture, uv = draw.numbers(n, c, height // 8, width // 8), draw.numbers(v, 2)
+    if texture.shape[2] and texture.shape[3]:
+        gradients(ops.uv_sample(texture, uv), texture, uv)
     normals, light = draw.numbers(n, height, 3), draw.numbers(n, 9, 3)
     gradients(ops.sh_shading(normals, light), normals, light)
 

@@ -36,9 +36,12 @@ def sanitized(tmp_path_factory) -> pathlib.Path:
 
 
 def run(folder: pathlib.Path, *command: str) -> subprocess.CompletedProcess[str]:
-    library = subprocess.run(["g++", "-print-file-name=libasan.so"], check=True, capture_output=True, text=True)
+    libraries = [  # libstdc++ too: the sanitizer looks for what throws before the extension brings it
+        subprocess.run(["g++", f"-print-file-name={name}"], check=True, capture_output=True, text=True).stdout.strip()
+        for name in ("libasan.so", "libstdc++.so")
+    ]
     environment = os.environ | {
-        "LD_PRELOAD": library.stdout.strip(),
+        "LD_PRELOAD": " ".join(libraries),
         "ASAN_OPTIONS": "detect_leaks=0",  # Python's own
         "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
         "PYTHONPATH": str(folder),
