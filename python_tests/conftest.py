@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from facecore import ops
+from facecore import _C, ops
 
 # Processes that tests start must import the installed package, not the source tree in the current folder, which has no
 # compiled module when it was installed as a wheel. Python 3.10 does not know this: they start in another folder, too.
@@ -25,6 +25,17 @@ def device(request: pytest.FixtureRequest) -> torch.device:
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     return torch.device(request.param)
+
+
+@pytest.fixture(params=[0, 1, 2], ids=["base", "avx2", "avx512"])
+def simd_level(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Runs a test at each instruction set that this machine has."""
+    before = _C.limit_simd_level(request.param)
+    if _C.simd_level() != request.param:
+        _C.limit_simd_level(before)
+        pytest.skip("this processor or build lacks the instruction set")
+    yield request.param
+    _C.limit_simd_level(before)
 
 
 @pytest.fixture

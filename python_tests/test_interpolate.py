@@ -6,7 +6,7 @@ import pytest
 import torch
 from checks import check_matches_reference, check_registration
 
-from facecore import _C, ops, reference
+from facecore import ops, reference
 from facecore.ops.interpolate import _attributes_gradient_by_index
 
 SHAPES = {  # images, vertices, triangles, height, width, channels
@@ -48,19 +48,12 @@ def test_every_channel_count(device, dtype, channels):
     check_matches_reference(ops.interpolate, reference.interpolate, inputs, tolerance=tolerance)
 
 
-@pytest.mark.parametrize("level", [0, 1, 2], ids=["base", "avx2", "avx512"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_every_simd_level(level, dtype):
-    before = _C.limit_simd_level(level)
-    try:
-        if _C.simd_level() != level:
-            pytest.skip("this processor or build lacks the instruction set")
-        tolerance = (1e-5, 3e-5) if dtype == torch.float32 else None  # as above
-        for channels in CHANNELS:
-            inputs = make_inputs("cpu", dtype, 2, 50, 90, 11, 13, channels)
-            check_matches_reference(ops.interpolate, reference.interpolate, inputs, tolerance=tolerance)
-    finally:
-        _C.limit_simd_level(before)
+def test_every_simd_level(simd_level, dtype):
+    tolerance = (1e-5, 3e-5) if dtype == torch.float32 else None  # as above
+    for channels in CHANNELS:
+        inputs = make_inputs("cpu", dtype, 2, 50, 90, 11, 13, channels)
+        check_matches_reference(ops.interpolate, reference.interpolate, inputs, tolerance=tolerance)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 5, 16, 33])

@@ -13,16 +13,6 @@ from facecore.ops.rasterize import _rasterize_backward
 SIZES = [(1, 1), (3, 15), (17, 16), (9, 63), (8, 64), (5, 65), (30, 130)]
 
 
-@pytest.fixture(params=[0, 1, 2], ids=["base", "avx2", "avx512"])
-def level(request):
-    before = _C.limit_simd_level(request.param)
-    if _C.simd_level() != request.param:
-        _C.limit_simd_level(before)
-        pytest.skip("this processor or build lacks the instruction set")
-    yield request.param
-    _C.limit_simd_level(before)
-
-
 def mixed_scene(seed: int, triangles: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Triangles of all sizes: many smaller than a pixel, some over the whole picture, clipped, flat, of bad indices."""
     generator = torch.Generator().manual_seed(seed)
@@ -44,7 +34,7 @@ def mixed_scene(seed: int, triangles: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("height,width", SIZES)
-def test_draws_the_reference(level, dtype, height, width):
+def test_draws_the_reference(simd_level, dtype, height, width):
     for seed, kind in enumerate(("affine", "perspective", "any_w")):
         vertices, triangles = soup(seed, dtype, n=2, t=14, kind=kind)
         for cull in (False, True):
@@ -57,7 +47,7 @@ def test_draws_the_reference(level, dtype, height, width):
 
 
 @pytest.mark.parametrize("count", [1, 15, 16, 17, 63, 64, 65, 4095, 4096, 4097, 9000])
-def test_any_number_of_triangles_of_any_size(level, count):
+def test_any_number_of_triangles_of_any_size(simd_level, count):
     """Bit-equal to the float64 path, which projects vertex by vertex, and to every triangle drawn in another order."""
     vertices, triangles = mixed_scene(count, count)
     got = ops.rasterize(vertices, triangles, 61, 77)
@@ -74,7 +64,7 @@ def test_any_number_of_triangles_of_any_size(level, count):
     assert not bool(((triangles[valid] < 0) | (triangles[valid] >= vertices.shape[1])).any())
 
 
-def test_levels_agree_bit_for_bit(level):
+def test_levels_agree_bit_for_bit(simd_level):
     """Against the plainest one: ids and depths by bits, barycentrics and gradients to rounding (one fuses, one not)."""
     vertices, triangles = dense_surface(n=2)
     vertices = vertices.requires_grad_()
@@ -96,7 +86,7 @@ def test_levels_agree_bit_for_bit(level):
     torch.testing.assert_close(gradient / scale, base_gradient / scale, rtol=0, atol=1e-4)
 
 
-def test_gradient_ignores_ids_that_are_no_triangles(level):
+def test_gradient_ignores_ids_that_are_no_triangles(simd_level):
     """The registered operator takes any tensor: pixels of foreign ids add nothing, and nothing foreign is read."""
     vertices, triangles = dense_surface(n=1, rows=12, columns=12)
     fragments = ops.rasterize(vertices, triangles, 20, 35)
@@ -111,7 +101,7 @@ def test_gradient_ignores_ids_that_are_no_triangles(level):
     assert torch.isfinite(got).all() and float(got.abs().max()) > 0
 
 
-def test_slivers_have_the_snapped_barycentrics(level):
+def test_slivers_have_the_snapped_barycentrics(simd_level):
     """Triangles thinner than the snapping are left to the scalar code: finite, summing to one, without a gradient."""
     generator = torch.Generator().manual_seed(8)
     count = 4000

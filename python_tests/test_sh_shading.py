@@ -37,19 +37,12 @@ def test_matches_reference(device, dtype, shape):
     check_matches_reference(ops.sh_shading, reference.sh_shading, inputs, tolerance=tolerance)
 
 
-@pytest.mark.parametrize("level", [0, 1, 2], ids=["base", "avx2", "avx512"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_every_simd_level(level, dtype):
-    before = _C.limit_simd_level(level)
-    try:
-        if _C.simd_level() != level:
-            pytest.skip("this processor or build lacks the instruction set")
-        for points in (1, 2, 63, 64, 65, 130, 1025):  # around whole vectors, tiles and blocks
-            tolerance = (1e-4, 2e-5) if dtype == torch.float32 else (1e-12, 1e-11)  # as above
-            inputs = make_inputs("cpu", dtype, 2, points)
-            check_matches_reference(ops.sh_shading, reference.sh_shading, inputs, tolerance=tolerance)
-    finally:
-        _C.limit_simd_level(before)
+def test_every_simd_level(simd_level, dtype):
+    for points in (1, 2, 63, 64, 65, 130, 1025):  # around whole vectors, tiles and blocks
+        tolerance = (1e-4, 2e-5) if dtype == torch.float32 else (1e-12, 1e-11)  # as above
+        inputs = make_inputs("cpu", dtype, 2, points)
+        check_matches_reference(ops.sh_shading, reference.sh_shading, inputs, tolerance=tolerance)
 
 
 def test_constants_are_those_of_the_paper():

@@ -39,17 +39,6 @@ def make_x(device, dtype, n, v, f):
     return torch.randn(n, v, f, generator=generator, dtype=torch.float64).to(device, dtype).requires_grad_()
 
 
-@pytest.fixture(params=[0, 1, 2], ids=["base", "avx2", "avx512"])
-def simd_level(request):
-    """Runs a test at each instruction set that this machine has."""
-    before = _C.limit_simd_level(request.param)
-    if _C.simd_level() != request.param:
-        _C.limit_simd_level(before)
-        pytest.skip("this processor or build lacks the instruction set")
-    yield request.param
-    _C.limit_simd_level(before)
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_matches_reference(device, dtype, shape):

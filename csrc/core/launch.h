@@ -21,13 +21,6 @@ template <class Body> void launch_cpu(int64_t num_images, int64_t num_items, con
     for (int64_t item = 0; item < num_items; ++item) body(image, item);
 }
 
-// One thread per image: for bodies that add into memory which all items of an image share.
-template <class Body> void launch_cpu_per_image(int64_t num_images, int64_t num_items, const Body& body) {
-#pragma omp parallel for schedule(dynamic) if (num_images > 1 && num_images * num_items > kParallelGrain)
-  for (int64_t image = 0; image < num_images; ++image)
-    for (int64_t item = 0; item < num_items; ++item) body(image, item);
-}
-
 // Defined in launch.cuh and instantiated by each op's .cu file.
 template <class Body>
 void launch_cuda(int64_t num_images, int64_t num_items, const Body& body, std::uintptr_t stream);
@@ -37,15 +30,12 @@ void launch_cuda(int64_t num_images, int64_t num_items, const Body& body, std::u
       "facecore was built without CUDA kernels; rebuild it where nvcc is found (FACECORE_CUDA=ON)");
 }
 
-enum class Sharing { kNone, kPerImage };  // what the items of one image write to in common
-
 template <class Body>
 void launch(const Device& device, int64_t num_images, int64_t num_items, const Body& body,
-            Sharing sharing = Sharing::kNone, int64_t grain = kParallelGrain) {
+            int64_t grain = kParallelGrain) {
   if (num_images <= 0 || num_items <= 0) return;
   if (device.is_cpu()) {
-    if (sharing == Sharing::kNone) launch_cpu(num_images, num_items, body, grain);
-    else launch_cpu_per_image(num_images, num_items, body);
+    launch_cpu(num_images, num_items, body, grain);
     return;
   }
 #ifdef FACECORE_WITH_CUDA

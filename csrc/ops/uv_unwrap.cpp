@@ -253,7 +253,7 @@ template <class T> void bind(pybind11::module_& m, const std::string& dtype) {
         [](Device device, int64_t n, int64_t v, int64_t num_blocks, int64_t block_size, Address vertices_clip,
            Address ranges) {
           launch(device, n, num_blocks, DepthRanges<T>{v, num_blocks, block_size, vertices_clip, ranges},
-                 Sharing::kNone, kParallelGrain / block_size);
+                 kParallelGrain / block_size);
         },
         Release());
   m.def(("uv_unwrap_" + dtype).c_str(),

@@ -14,7 +14,8 @@ from facecore.structures import Fragments
 MAX_SIZE = 16384  # pixels a side: keeps the snapped coordinates of csrc/core/triangle.h in range
 _SERIAL_WORK = 1 << 15  # vertices + triangles + pixels below which starting threads costs more than it saves
 _KEY_BYTES = 256 << 20  # of the CPU threads' keys, 8 to a pixel each: fewer threads where they would not fit
-_SMALLEST_S, _FARTHEST_FROM_HALF = 1e-9, 1.5  # when a triangle has barycentrics: PixelTriangle in csrc/ops/rasterize.h
+# When a triangle has barycentrics: PixelTriangle in csrc/core/pixel_triangle.h.
+_SMALLEST_S, _FARTHEST_FROM_HALF = 1e-9, 1.5
 
 
 def rasterize(
@@ -174,7 +175,7 @@ def _is_empty(vertices_clip: torch.Tensor, triangles: torch.Tensor, triangle_id:
 
 
 class _PixelTriangles:
-    """b [P, 3, 1] and c [P, 3, 2] of csrc/ops/rasterize.h at every pixel, in differentiable torch operations.
+    """b [P, 3, 1] and c [P, 3, 2] of csrc/core/pixel_triangle.h at every pixel, in differentiable torch operations.
 
     db_i = -sum_j b_j (c_i . dq_j),  dc_i = -sum_j (c_i . dq_j) c_j  for dq_j = (dx_j - px dw_j, dy_j - py dw_j):
     b and c are closed under differentiation, so every derivative of the barycentrics is made of the two. Both are 0
