@@ -14,43 +14,38 @@ template <class T> struct Block {  // [N, rows, width] inside a larger array
   operator Block<const T>() const { return {data, row_stride, image_stride}; }
 };
 
-// One sparse step put together: out = alpha * first + second + what is added.
+// One sparse step put together: out = alpha * first + second + what is added (simd/sparse_rows.h), for all images.
 template <class T> class Step {
  public:
   Step(const ChebyshevGraph<T>& graph, T alpha, const CsrMatrix<T>& matrix, Block<const T> x) {
-    step_.rows.width = step_.rows.stored = graph.width;
-    step_.rows.alpha = alpha;
-    step_.rows.product = product(matrix, x);
-    step_.product_image = x.image_stride;
+    rows_.width = rows_.stored = graph.width;
+    rows_.alpha = alpha;
+    rows_.product = product(matrix, x);
   }
   Step& also(const CsrMatrix<T>& matrix, Block<const T> x) {
-    step_.rows.second = product(matrix, x);
-    step_.second_image = x.image_stride;
+    rows_.second = product(matrix, x);
     return *this;
   }
   Step& add(T coefficient, Block<const T> x) {
-    if (x.data == nullptr) return *this;
-    const int32_t i = step_.rows.num_addends++;
-    step_.rows.addends[i] = {x.data, x.row_stride, coefficient};
-    step_.addend_image[i] = x.image_stride;
+    if (x.data != nullptr) rows_.addends[rows_.num_addends++] = {x.data, x.row_stride, x.image_stride, coefficient};
     return *this;
   }
   Step& store(int64_t stored) {
-    step_.rows.stored = stored;
+    rows_.stored = stored;
     return *this;
   }
   void run(const Device& device, int64_t num_images, int64_t num_rows, Block<T> out) {
-    step_.rows.out = out.data;
-    step_.rows.out_stride = out.row_stride;
-    step_.out_image = out.image_stride;
-    launch_rows<T>(device, num_images, num_rows, step_.rows.stored, step_);
+    rows_.out = out.data;
+    rows_.out_stride = out.row_stride;
+    rows_.out_image = out.image_stride;
+    launch_rows(device, num_images, num_rows, rows_);
   }
 
  private:
   static SparseProduct<T> product(const CsrMatrix<T>& matrix, Block<const T> x) {
-    return {matrix.crow_indices, matrix.col_indices, matrix.values, x.data, x.row_stride};
+    return {matrix.crow_indices, matrix.col_indices, matrix.values, x.data, x.row_stride, x.image_stride};
   }
-  ChebyshevStep<T> step_{};
+  SparseRows<T> rows_{};
 };
 
 template <class T> Block<T> term(const ChebyshevGraph<T>& graph, T* terms, int64_t k) {

@@ -5,32 +5,6 @@
 
 namespace facecore {
 
-// One step of a recurrence: alpha * product + second product + scaled addends (simd/sparse_rows.h), for all images.
-template <class T> struct ChebyshevStep {
-  SparseRows<T> rows;                              // the pointers of image 0
-  int64_t product_image, second_image, out_image;  // elements from one image to the next
-  int64_t addend_image[kMaxAddends];
-
-  FACECORE_HD void operator()(int64_t image, int64_t item) const {  // the device's traversal: item = (row, feature)
-    const int64_t r = item / rows.stored, f = item % rows.stored;
-    T sum = rows.alpha * sparse_dot(rows.product, rows.product.x + image * product_image, r, f);
-    if (rows.second.crow_indices) sum += sparse_dot(rows.second, rows.second.x + image * second_image, r, f);
-    for (int32_t k = 0; k < rows.num_addends; ++k)
-      sum +=
-          rows.addends[k].coefficient * rows.addends[k].data[image * addend_image[k] + r * rows.addends[k].stride + f];
-    rows.out[image * out_image + r * rows.out_stride + f] = sum;
-  }
-
-  SparseRows<T> of_image(int64_t image) const {  // the host's traversal: SIMD over the features of a row
-    SparseRows<T> result = rows;
-    result.product.x += image * product_image;
-    if (result.second.crow_indices) result.second.x += image * second_image;
-    result.out += image * out_image;
-    for (int32_t k = 0; k < rows.num_addends; ++k) result.addends[k].data += image * addend_image[k];
-    return result;
-  }
-};
-
 template <class T> struct CsrMatrix {
   const int32_t* crow_indices;  // [R+1]; null for an absent matrix
   const int32_t* col_indices;   // [nnz]

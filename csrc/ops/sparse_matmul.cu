@@ -4,6 +4,6 @@
 #include "core/launch.cuh"
 
 namespace facecore {
-template void launch_cuda(int64_t, int64_t, const SparseMatmul<float>&, std::uintptr_t);
-template void launch_cuda(int64_t, int64_t, const SparseMatmul<double>&, std::uintptr_t);
+template void launch_cuda(int64_t, int64_t, const SparseRowsBody<float>&, std::uintptr_t);
+template void launch_cuda(int64_t, int64_t, const SparseRowsBody<double>&, std::uintptr_t);
 }  // namespace facecore

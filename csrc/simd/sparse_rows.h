@@ -6,23 +6,24 @@
 
 namespace facecore {
 
-template <class T> struct SparseProduct {  // sum_j values[j] x[col_indices[j], f], j in row r of a CSR matrix
+template <class T> struct SparseProduct {  // sum_j values[j] x[n, col_indices[j], f], j in row r of a CSR matrix
   const int32_t* crow_indices;             // [R+1]; null for a product that is absent
   const int32_t* col_indices;              // [nnz]
   const T* values;                         // [nnz]
-  const T* x;                              // [V, width], rows x_stride apart
-  int64_t x_stride;
+  const T* x;                              // [N, V, width], rows x_stride and images x_image apart
+  int64_t x_stride, x_image;
 };
 
-template <class T> struct Addend {  // coefficient * data[r * stride + f]; stride 0 repeats one row (a bias)
+template <class T> struct Addend {  // coefficient * data[n * image + r * stride + f]; zero strides repeat one row (a
+                                    // bias)
   const T* data;
-  int64_t stride;
+  int64_t stride, image;
   T coefficient;
 };
 
 constexpr int kMaxAddends = 3;
 
-// out[r,f] = alpha * product + second product + sum of the addends, for the first `stored` of `width` features.
+// out[n,r,f] = alpha * product + second product + sum of the addends, for the first `stored` of `width` features.
 // `out` may be the data of an addend: each element is read before it is written.
 template <class T> struct SparseRows {
   int64_t width, stored;
@@ -30,13 +31,17 @@ template <class T> struct SparseRows {
   SparseProduct<T> product, second;
   int32_t num_addends;
   Addend<T> addends[kMaxAddends];
-  T* out;  // [R, stored], rows out_stride apart
-  int64_t out_stride;
+  T* out;  // [N, R, stored], rows out_stride and images out_image apart
+  int64_t out_stride, out_image;
 };
 
-template <class T> using SparseRowsKernel = void(const SparseRows<T>& rows, int64_t begin, int64_t end);
+struct RowRange {  // of images [first_image, last_image) the rows [begin, end)
+  int64_t first_image, last_image, begin, end;
+};
 
-FACECORE_DECLARE_SIMD(void sparse_rows(const SparseRows<float>& rows, int64_t begin, int64_t end))
-FACECORE_DECLARE_SIMD(void sparse_rows(const SparseRows<double>& rows, int64_t begin, int64_t end))
+template <class T> using SparseRowsKernel = void(const SparseRows<T>& rows, const RowRange& range);
+
+FACECORE_DECLARE_SIMD(void sparse_rows(const SparseRows<float>& rows, const RowRange& range))
+FACECORE_DECLARE_SIMD(void sparse_rows(const SparseRows<double>& rows, const RowRange& range))
 
 }  // namespace facecore

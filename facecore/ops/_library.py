@@ -126,6 +126,7 @@ def make_op(
             with torch._C._AutoDispatchBelowAutograd():
                 output = op(*args)
             save(ctx, args, output)
+            ctx.tensor_places = [i for i, argument in enumerate(args) if isinstance(argument, torch.Tensor)]
             return output
 
     class Functorch(torch.autograd.Function):
@@ -154,6 +155,28 @@ def make_op(
     call_op.__name__ = name
     call_op.op = op  # type: ignore[attr-defined]
     return call_op
+
+
+def wanted_gradients(ctx: Any) -> tuple[bool, ...]:
+    """Which arguments of a make_op operator this very backward pass needs the gradients of, one bool per argument.
+
+    ctx.needs_input_grad says which require one at all; torch.autograd.grad(..., inputs) often asks for fewer, as a
+    gradient penalty does. Without eager autograd's graph at hand (compiled, torch.func) it is needs_input_grad.
+    """
+    wanted = list(ctx.needs_input_grad)
+    if (places := getattr(ctx, "tensor_places", None)) is None:
+        return tuple(wanted)
+    for place, (node, _) in zip(places, ctx.next_functions):  # one edge per tensor argument
+        if node is not None and wanted[place]:
+            wanted[place] = _will_run(node)
+    return tuple(wanted)
+
+
+def _will_run(node: Any) -> bool:
+    try:
+        return torch._C._will_engine_execute_node(node)
+    except RuntimeError:  # how torch answers for a leaf that is among the inputs of torch.autograd.grad: it is wanted
+        return True
 
 
 def _in_full_precision(argument: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from facecore.ops._chebyshev import Graph, convolve, gradients
-from facecore.ops._library import FLOATS, check_tensor, check_tensors, make_op
+from facecore.ops._library import FLOATS, check_tensor, check_tensors, make_op, wanted_gradients
 from facecore.ops.sparse_matmul import check_columns, check_matrix, matrix_arguments, transposed_arguments
 from facecore.structures import SparseMatrix
 
@@ -107,7 +107,7 @@ def _backward(ctx: Any, grad_out: torch.Tensor | None) -> tuple[torch.Tensor | N
     if grad_out is None:
         return (None,) * 21
     x, weight, *matrices = ctx.saved_tensors
-    need_x, need_weight, need_bias = ctx.needs_input_grad[:3]
+    need_x, need_weight, need_bias = wanted_gradients(ctx)[:3]
     grad_x, grad_weight = _gradients(grad_out, x, weight, matrices, need_x, need_weight)
     grad_bias = grad_out.sum((0, 1)) if ctx.has_bias and need_bias else None
     return grad_x, grad_weight, grad_bias, *(None,) * 18
@@ -159,17 +159,21 @@ def _backward_backward(
     """
     grad_out, x, weight, *matrices = ctx.saved_tensors
     u, w = (to_grad_x if ctx.had_x else None), to_grad_weight
-    need_out, need_x, need_weight = ctx.needs_input_grad[:3]
+    need_out, need_x, need_weight = wanted_gradients(ctx)[:3]
     for_out = for_x = for_weight = None
-    if need_out and u is not None:
+    if need_out and need_weight and u is not None:  # conv(u, weight) is the x-gradient of the transposed convolution
+        flipped = _transposed(matrices)
+        for_out, for_weight = _chebyshev_conv_backward(u, grad_out, weight.transpose(1, 2), *flipped, True)
+        for_weight = for_weight.transpose(1, 2)
+    elif need_out and u is not None:
         for_out = _chebyshev_conv(u, weight, None, *matrices)
+    elif need_weight and u is not None:
+        for_weight = _gradients(grad_out, u, weight, matrices, False, True)[1]
     if need_out and w is not None:
         term = _chebyshev_conv(x, w, None, *matrices)
         for_out = term if for_out is None else for_out + term
     if need_x and w is not None:
         for_x = _gradients(grad_out, x, w, matrices, True, False)[0]
-    if need_weight and u is not None:
-        for_weight = _gradients(grad_out, u, weight, matrices, False, True)[1]
     return for_out, for_x, for_weight, *(None,) * 19
 
 

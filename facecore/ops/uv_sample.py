@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from facecore.ops._library import FLOATS, call, check_tensor, check_tensors, make_op
+from facecore.ops._library import FLOATS, call, check_tensor, check_tensors, make_op, wanted_gradients
 from facecore.ops._pixels import sample_corners, sum_at
 from facecore.ops.rasterize import MAX_SIZE
 
@@ -67,7 +67,7 @@ def _setup(ctx: Any, inputs: Any, output: Any) -> None:
 
 
 def _backward(ctx: Any, grad_out: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-    wanted = ctx.needs_input_grad[:2]
+    wanted = wanted_gradients(ctx)[:2]
     grads = _uv_sample_backward(grad_out, *ctx.saved_tensors, *wanted)
     return tuple(grad if want else None for grad, want in zip(grads, wanted))
 

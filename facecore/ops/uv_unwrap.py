@@ -8,7 +8,7 @@ import torch
 
 from facecore import _C
 from facecore.ops._debug import check_indices
-from facecore.ops._library import FLOATS, INT32, call, check_tensor, check_tensors, make_op
+from facecore.ops._library import FLOATS, INT32, call, check_tensor, check_tensors, make_op, wanted_gradients
 from facecore.ops._pixels import sample_corners, sum_at
 from facecore.ops.rasterize import MAX_SIZE
 from facecore.structures import Fragments, UVMap
@@ -155,7 +155,7 @@ def _setup(ctx: Any, inputs: Any, output: Any) -> None:
 
 
 def _backward(ctx: Any, grad_texture: torch.Tensor, grad_valid: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
-    wanted = ctx.needs_input_grad[:2]
+    wanted = wanted_gradients(ctx)[:2]
     grads = _uv_unwrap_backward(grad_texture, *ctx.saved_tensors, *wanted)
     return *(grad if want else None for grad, want in zip(grads, wanted)), *(None,) * 7
 
