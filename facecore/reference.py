@@ -47,6 +47,7 @@ def chebyshev_conv(
     *,
     before: SparseMatrix | None = None,
     after: SparseMatrix | None = None,
+    negative_slope: float | None = None,
 ) -> torch.Tensor:
     """Definition of facecore.ops.chebyshev_conv: [N, V, Fout]."""
     terms = [x if before is None else sparse_matmul(before, x)]
@@ -55,7 +56,8 @@ def chebyshev_conv(
         terms.append(product if k == 1 else 2 * product - terms[-2])
     out = sum((term @ weight[k] for k, term in enumerate(terms)), x.new_zeros(()))
     out = out if after is None else sparse_matmul(after, out)
-    return out if bias is None else out + bias
+    out = out if bias is None else out + bias
+    return out if negative_slope is None else torch.nn.functional.leaky_relu(out, negative_slope)
 
 
 def vertex_normals(vertices: torch.Tensor, triangles: torch.Tensor) -> torch.Tensor:

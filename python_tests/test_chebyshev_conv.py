@@ -94,6 +94,32 @@ def test_resampling_matches_reference(device, dtype, use, shape):
         )
 
 
+@pytest.mark.parametrize("slope", [0.0, 0.2, 1.0])
+@pytest.mark.parametrize("use", ["none", "before", "after"])
+@pytest.mark.parametrize(("fan_in", "fan_out", "k"), [(3, 2, 3), (2, 3, 3), (3, 2, 1), (2, 3, 1)])
+def test_activation(device, use, fan_in, fan_out, k, slope):
+    """Every way that a result is finished. Values lie far enough from 0 for the differences of gradcheck."""
+    before, after = make_resampling(6, 3, torch.float64, device)
+    x, _, weight, bias = make_inputs(device, torch.float64, 2, 3 if use == "before" else 6, fan_in, fan_out, k)
+    laplacian = make_laplacian(6, torch.float64, device)
+    options = {
+        "before": before if use == "before" else None,
+        "after": after if use == "after" else None,
+        "negative_slope": slope,
+    }
+    inputs = (x, laplacian, weight, bias)
+    assert ops.chebyshev_conv(*inputs, **{**options, "negative_slope": None}).abs().min() > 1e-4
+    check_matches_reference(
+        functools.partial(ops.chebyshev_conv, **options), functools.partial(reference.chebyshev_conv, **options), inputs
+    )
+
+    def function(x, weight, bias):
+        return ops.chebyshev_conv(x, laplacian, weight, bias, **options)
+
+    assert torch.autograd.gradcheck(function, (x, weight, bias))
+    assert torch.autograd.gradgradcheck(function, (x, weight, bias))
+
+
 @pytest.mark.parametrize("use", ["before", "after", "both"])
 @pytest.mark.parametrize(("fan_in", "fan_out"), [(3, 2), (2, 3), (2, 2)])
 def test_resampling_gradients_are_exact(device, use, fan_in, fan_out):
@@ -218,9 +244,9 @@ def test_is_registered_correctly(device, shape):
     x, laplacian, weight, bias = make_inputs(device, torch.float32, *SHAPES[shape])
     arguments = (*matrix_arguments("laplacian", laplacian), *(None,) * 12)
     check_registration(
-        torch.ops.facecore.chebyshev_conv.default,
-        lambda x, weight, bias, *_: ops.chebyshev_conv(x, laplacian, weight, bias),
-        (x, weight, bias, *arguments),
+        torch.ops.facecore.chebyshev_conv_v2.default,
+        lambda x, weight, bias, *_: ops.chebyshev_conv(x, laplacian, weight, bias, negative_slope=0.2),
+        (x, weight, bias, *arguments, 0.2),
     )
     backward = torch.ops.facecore.chebyshev_conv_backward.default
     grad = torch.randn(x.shape[0], x.shape[1], weight.shape[2], device=device).requires_grad_()
@@ -230,7 +256,7 @@ def test_is_registered_correctly(device, shape):
     before, after = make_resampling(9, coarse, torch.float32, device)
     laplacian = make_laplacian(9, torch.float32, device)
     arguments = [array for matrix in (laplacian, before, after) for array in matrix_arguments("matrix", matrix)]
-    torch.library.opcheck(torch.ops.facecore.chebyshev_conv.default, (x, weight, None, *arguments))
+    torch.library.opcheck(torch.ops.facecore.chebyshev_conv_v2.default, (x, weight, None, *arguments, 0.0))
     torch.library.opcheck(backward, (grad, x, weight, *arguments, True))
 
 
@@ -262,6 +288,9 @@ def test_rejects_bad_arguments():
     ]:
         with pytest.raises(ValueError, match=message):
             ops.chebyshev_conv(x, laplacian, weight, **{name: wide.transposed if name == "before" else wide})
+    for slope in (-0.1, 1.5, float("nan")):
+        with pytest.raises(ValueError, match=f"negative_slope must be None or a number from 0 to 1, got {slope}"):
+            ops.chebyshev_conv(x, laplacian, weight, negative_slope=slope)
     taller = SparseMatrix.from_scipy(scipy.sparse.csr_matrix((7, 4)))
     with pytest.raises(ValueError, match=r"x must have shape \[N, 4, F\] for a before \[7, 4\], got \[3, 7, 5\]"):
         ops.chebyshev_conv(x, laplacian, weight, before=taller)

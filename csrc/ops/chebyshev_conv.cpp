@@ -21,6 +21,7 @@ template <class T> class Step {
     rows_.width = rows_.stored = graph.width;
     rows_.alpha = alpha;
     rows_.product = product(matrix, x);
+    rows_.negative_slope = T(1);
   }
   Step& also(const CsrMatrix<T>& matrix, Block<const T> x) {
     rows_.second = product(matrix, x);
@@ -32,6 +33,10 @@ template <class T> class Step {
   }
   Step& store(int64_t stored) {
     rows_.stored = stored;
+    return *this;
+  }
+  Step& rectify(T negative_slope) {
+    rows_.negative_slope = negative_slope;
     return *this;
   }
   void run(const Device& device, int64_t num_images, int64_t num_rows, Block<T> out) {
@@ -81,7 +86,7 @@ void chebyshev_terms(const Device& device, const ChebyshevGraph<T>& graph, const
 
 template <class T>
 void chebyshev_sum(const Device& device, const ChebyshevGraph<T>& graph, const T* terms, const T* bias, T* work,
-                   int64_t stored, T* out) {
+                   int64_t stored, T negative_slope, T* out) {
   const bool resampled = graph.resample.crow_indices != nullptr;
   const int64_t n = graph.num_images, last = graph.num_terms - 1;
   Block<const T> b1 = term(graph, const_cast<T*>(terms), last), b2{nullptr, 0, 0};  // b_{k+1}, b_{k+2}
@@ -96,7 +101,7 @@ void chebyshev_sum(const Device& device, const ChebyshevGraph<T>& graph, const T
     if (resampled) step.also(graph.resample, h);
     else step.add(T(1), h);
     step.add(T(-1), b2);
-    if (k == 0) step.add(T(1), {bias, 0, 0}).store(stored);
+    if (k == 0) step.add(T(1), {bias, 0, 0}).store(stored).rectify(negative_slope);
     const Block<T> b = k == 0 ? Block<T>{out, stored, graph.num_vertices * stored} : buffer(graph, work, k);
     step.run(device, n, graph.num_vertices, b);  // b_k may overwrite b_{k+2}: an element is read before it is written
     b2 = b1;
@@ -117,16 +122,16 @@ template <class T> void bind(pybind11::module_& m, const std::string& dtype) {
           chebyshev_terms<T>(device, graph, x, work, terms);
         },
         Release());
-  m.def(
-      ("chebyshev_sum_" + dtype).c_str(),
-      [](Device device, int64_t n, int64_t v, int64_t s, int64_t k, int64_t width, int64_t stored, Address crow_indices,
-         Address col_indices, Address values, Address resample_crow_indices, Address resample_col_indices,
-         Address resample_values, Address terms, Address bias, Address work, Address out) {
-        const CsrMatrix<T> resample{resample_crow_indices, resample_col_indices, resample_values};
-        const ChebyshevGraph<T> graph{n, v, k, width, {crow_indices, col_indices, values}, resample, s};
-        chebyshev_sum<T>(device, graph, terms, bias, work, stored, out);
-      },
-      Release());
+  m.def(("chebyshev_sum_" + dtype).c_str(),
+        [](Device device, int64_t n, int64_t v, int64_t s, int64_t k, int64_t width, int64_t stored,
+           double negative_slope, Address crow_indices, Address col_indices, Address values,
+           Address resample_crow_indices, Address resample_col_indices, Address resample_values, Address terms,
+           Address bias, Address work, Address out) {
+          const CsrMatrix<T> resample{resample_crow_indices, resample_col_indices, resample_values};
+          const ChebyshevGraph<T> graph{n, v, k, width, {crow_indices, col_indices, values}, resample, s};
+          chebyshev_sum<T>(device, graph, terms, bias, work, stored, static_cast<T>(negative_slope), out);
+        },
+        Release());
 }
 
 }  // namespace

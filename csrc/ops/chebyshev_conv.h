@@ -24,10 +24,11 @@ template <class T>
 void chebyshev_terms(const Device& device, const ChebyshevGraph<T>& graph, const T* x, T* work, T* terms);
 
 // out[n,v,:stored] = sum_k (T_k(L) R h_k)[n,v,:stored] + bias with h_k = terms[n,s,k,:], by Clenshaw's recurrence
-// b_k = R h_k + 2 L b_{k+1} - b_{k+2}, out = R h_0 + L b_1 - b_2. K >= 2. bias [width] or absent; work [2, N, V,
+// b_k = R h_k + 2 L b_{k+1} - b_{k+2}, out = R h_0 + L b_1 - b_2, and where that
+// is negative, times negative_slope. K >= 2. bias [width] or absent; work [2, N, V,
 // width].
 template <class T>
 void chebyshev_sum(const Device& device, const ChebyshevGraph<T>& graph, const T* terms, const T* bias, T* work,
-                   int64_t stored, T* out);
+                   int64_t stored, T negative_slope, T* out);
 
 }  // namespace facecore

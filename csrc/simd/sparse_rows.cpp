@@ -62,6 +62,10 @@ FACECORE_INLINE void rows_of(const SparseRows<T>& rows, const RowRange& range, i
       FACECORE_UNROLL
       for (int i = 0; i < B::count; ++i) sum[i] += addend.coefficient * V::load(source + i * B::step(addend.image));
     }
+    if (a.negative_slope != T(1)) {
+      FACECORE_UNROLL
+      for (int i = 0; i < B::count; ++i) sum[i] = sum[i] < T(0) ? sum[i] * a.negative_slope : sum[i];
+    }
     T* row = out + r * a.out_stride;
     if (is_cut) {
       store_cut<B>(a, row, f, sum);

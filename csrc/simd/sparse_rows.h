@@ -23,7 +23,8 @@ template <class T> struct Addend {  // coefficient * data[n * image + r * stride
 
 constexpr int kMaxAddends = 3;
 
-// out[n,r,f] = alpha * product + second product + sum of the addends, for the first `stored` of `width` features.
+// out[n,r,f] = alpha * product + second product + sum of the addends, for the first `stored` of `width` features; where
+// that is negative, times negative_slope (1: as it is; 0: ReLU).
 // `out` may be the data of an addend: each element is read before it is written.
 template <class T> struct SparseRows {
   int64_t width, stored;
@@ -33,6 +34,7 @@ template <class T> struct SparseRows {
   Addend<T> addends[kMaxAddends];
   T* out;  // [N, R, stored], rows out_stride and images out_image apart
   int64_t out_stride, out_image;
+  T negative_slope;
 };
 
 struct RowRange {  // of images [first_image, last_image) the rows [begin, end)

@@ -77,6 +77,7 @@ class ChebConv(nn.Module):
         laplacian: facecore.mesh.laplacian(mesh), eigenvalues in [-1, 1]; or SparseBuffers to share one among layers.
         bias: one number per output feature.
         before, after: SparseMatrix, or None for no change of resolution.
+        negative_slope: of an activation fused into the layer: 0 for ReLU, 0.2 for LeakyReLU(0.2); None for none.
 
     `weight` [K, Fin, Fout] starts Glorot-uniform with fan_in K * Fin and fan_out Fout, `bias` [Fout] at zero. The
     matrices follow .to(device) and .double(), and are not in the state dict. METHODS 1.6.
@@ -92,6 +93,7 @@ class ChebConv(nn.Module):
         *,
         before: SparseMatrix | None = None,
         after: SparseMatrix | None = None,
+        negative_slope: float | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("in_features", in_features), ("out_features", out_features), ("num_terms", num_terms)):
@@ -100,6 +102,7 @@ class ChebConv(nn.Module):
         self.laplacian = laplacian if isinstance(laplacian, SparseBuffers) else SparseBuffers(laplacian)
         self.before = None if before is None else SparseBuffers(before)
         self.after = None if after is None else SparseBuffers(after)
+        self.negative_slope = negative_slope
         self.weight = nn.Parameter(torch.empty(num_terms, in_features, out_features))
         self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
         self.reset_parameters()
@@ -119,8 +122,10 @@ class ChebConv(nn.Module):
             self.bias,
             before=None if self.before is None else self.before.matrix,
             after=None if self.after is None else self.after.matrix,
+            negative_slope=self.negative_slope,
         )
 
     def extra_repr(self) -> str:
         num_terms, in_features, out_features = self.weight.shape
-        return f"{in_features}, {out_features}, num_terms={num_terms}, bias={self.bias is not None}"
+        activation = "" if self.negative_slope is None else f", negative_slope={self.negative_slope}"
+        return f"{in_features}, {out_features}, num_terms={num_terms}, bias={self.bias is not None}{activation}"

@@ -54,7 +54,14 @@ class MeshDecoder(nn.Module):
         for step, level in enumerate(reversed(range(steps))):
             graph = laplacian_buffers(hierarchy.levels[level], kind)
             self.convolutions.append(
-                ChebConv(channels[step], channels[step + 1], num_terms, graph, before=hierarchy.up[level])
+                ChebConv(
+                    channels[step],
+                    channels[step + 1],
+                    num_terms,
+                    graph,
+                    before=hierarchy.up[level],
+                    negative_slope=0.0,
+                )
             )
         if graph is None:
             graph = laplacian_buffers(hierarchy.levels[0], kind)
@@ -63,6 +70,6 @@ class MeshDecoder(nn.Module):
     def forward(self, code: torch.Tensor) -> torch.Tensor:
         x = torch.relu(self.linear(code)).view(-1, *self.coarse_shape)
         for convolution in self.convolutions:
-            x = torch.relu(convolution(x))
+            x = convolution(x)
         x = self.last(x)
         return torch.sigmoid(x) if self.output == "sigmoid" else x

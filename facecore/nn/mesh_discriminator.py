@@ -49,12 +49,12 @@ class MeshDiscriminator(nn.Module):
         self.convolutions = nn.ModuleList()
         for level, (fan_in, fan_out) in enumerate(zip((in_channels, *channels), channels)):
             graph, down = laplacian_buffers(hierarchy.levels[level], kind), _selection(hierarchy.down[level])
-            self.convolutions.append(ChebConv(fan_in, fan_out, num_terms, graph, after=down))
+            self.convolutions.append(ChebConv(fan_in, fan_out, num_terms, graph, after=down, negative_slope=_SLOPE))
         self.linear = nn.Linear(hierarchy.down[-1].shape[0] * channels[-1], 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for convolution in self.convolutions:  # to the kept vertices first: the activation of the others is not needed
-            x = nn.functional.leaky_relu(convolution(x), _SLOPE)
+            x = convolution(x)
         return self.linear(x.flatten(1)).squeeze(1)
 
 

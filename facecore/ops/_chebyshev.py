@@ -37,26 +37,28 @@ class Graph(NamedTuple):
         return cls(laplacian[0].shape[0] - 1, laplacian, before, after)
 
 
-def convolve(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, graph: Graph, out: torch.Tensor) -> None:
-    """Writes A sum_k T_k(L) (B x) weight[k] + bias to `out`, in the cheaper order."""
+def convolve(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    graph: Graph,
+    out: torch.Tensor,
+    negative_slope: float = 1.0,
+) -> None:
+    """Writes A sum_k T_k(L) (B x) weight[k] + bias to `out`, in the cheaper order; negative values times the slope."""
     k, fan_in, fan_out = weight.shape
     if fan_out < fan_in or (fan_out == fan_in and len(graph.before) > 0):
         if not graph.after:
-            _weights_first(x, weight, bias, graph, out)
+            _weights_first(x, weight, bias, graph, out, negative_slope)
             return
         fine = x.new_empty(x.shape[0], graph.num_vertices, fan_out)
         _weights_first(x, weight, None, graph, fine)
         product(graph.after, fine, out)
-        if bias is not None:
-            out += bias
+        _finish(out, bias, negative_slope)
         return
     flat_weight = _padded(weight, 1).reshape(-1, fan_out)
     for images, terms in terms_of(x, graph, k):
-        target = out[images].view(-1, fan_out)
-        if bias is None:
-            torch.mm(terms, flat_weight, out=target)
-        else:
-            torch.addmm(bias, terms, flat_weight, out=target)
+        _dense(terms, flat_weight, bias, out[images].view(-1, fan_out), negative_slope)
 
 
 def gradients(
@@ -97,14 +99,18 @@ def product(matrix: Csr, x: torch.Tensor, out: torch.Tensor) -> None:
 
 
 def _weights_first(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, graph: Graph, out: torch.Tensor
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    graph: Graph,
+    out: torch.Tensor,
+    negative_slope: float = 1.0,
 ) -> None:
     """sum_k T_k(L) B (x weight[k]) + bias, without A: one dense product and Clenshaw's recurrence."""
     k, fan_in, fan_out = weight.shape
     samples, v = x.shape[1], graph.num_vertices
     if k == 1 and not graph.before:
-        flat, target = x.reshape(-1, fan_in), out.view(-1, fan_out)
-        torch.mm(flat, weight[0], out=target) if bias is None else torch.addmm(bias, flat, weight[0], out=target)
+        _dense(x.reshape(-1, fan_in), weight[0], bias, out.view(-1, fan_out), negative_slope)
         return
     width = _padded_width(x, fan_out)
     flat_weight = _padded(weight, 2).transpose(0, 1).reshape(fan_in, k * width)
@@ -118,11 +124,24 @@ def _weights_first(
         torch.mm(x[images].reshape(-1, fan_in), flat_weight, out=terms)
         if k == 1:
             product(graph.before, terms.view(count, samples, width)[:, :, :fan_out], out[images])
-            if bias is not None:
-                out[images] += bias
+            _finish(out[images], bias, negative_slope)
             continue
-        sizes = (count, v, samples, k, width, fan_out)
+        sizes = (count, v, samples, k, width, fan_out, negative_slope)
         call("chebyshev_sum", x, sizes, (*graph.laplacian, *resample, terms, padded_bias), (work, out[images]))
+
+
+def _dense(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, out: torch.Tensor, negative_slope: float
+) -> None:
+    torch.mm(x, weight, out=out) if bias is None else torch.addmm(bias, x, weight, out=out)
+    _finish(out, None, negative_slope)
+
+
+def _finish(out: torch.Tensor, bias: torch.Tensor | None, negative_slope: float) -> None:
+    if bias is not None:
+        out += bias
+    if negative_slope != 1:
+        torch.nn.functional.leaky_relu_(out, negative_slope)
 
 
 def terms_of(x: torch.Tensor, graph: Graph, k: int) -> Iterator[tuple[slice, torch.Tensor]]:

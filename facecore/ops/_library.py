@@ -179,6 +179,25 @@ def _will_run(node: Any) -> bool:
         return True
 
 
+def map_one_by_one(function: Callable[..., Any], info: Any, in_dims: Any, args: Any) -> Any:
+    """A vmap rule: one call after the other, for arguments that an operator cannot take as more images of a batch."""
+    calls = [
+        function(*(a if dim is None else a.select(dim, i) for a, dim in zip(args, in_dims)))
+        for i in range(info.batch_size)
+    ]
+    if isinstance(calls[0], torch.Tensor):
+        return torch.stack(calls), 0
+    return tuple(torch.stack(outputs) for outputs in zip(*calls)), (0,) * len(calls[0])
+
+
+def map_images(function: Callable[..., Any], info: Any, in_dims: Any, args: Any) -> Any:
+    """A vmap rule where only the first argument [N, ...] may be mapped: its maps are more images of the batch."""
+    if any(dim is not None for dim in in_dims[1:]):
+        return map_one_by_one(function, info, in_dims, args)
+    mapped = args[0].movedim(in_dims[0], 0)
+    return function(mapped.flatten(0, 1), *args[1:]).unflatten(0, mapped.shape[:2]), 0
+
+
 def _in_full_precision(argument: Any) -> Any:
     """Under torch.autocast, a half-precision tensor as float32; anything else as it is."""
     if (

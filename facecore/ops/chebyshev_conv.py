@@ -7,7 +7,15 @@ from typing import Any
 import torch
 
 from facecore.ops._chebyshev import Graph, convolve, gradients
-from facecore.ops._library import FLOATS, check_tensor, check_tensors, make_op, wanted_gradients
+from facecore.ops._library import (
+    FLOATS,
+    check_tensor,
+    check_tensors,
+    make_op,
+    map_images,
+    map_one_by_one,
+    wanted_gradients,
+)
 from facecore.ops.sparse_matmul import check_columns, check_matrix, matrix_arguments, transposed_arguments
 from facecore.structures import SparseMatrix
 
@@ -22,6 +30,7 @@ def chebyshev_conv(
     *,
     before: SparseMatrix | None = None,
     after: SparseMatrix | None = None,
+    negative_slope: float | None = None,
 ) -> torch.Tensor:
     """Returns after (sum_k T_k(laplacian) (before x[n]) weight[k]) + bias, [N, V, Fout]; T_k: Chebyshev polynomials.
 
@@ -34,15 +43,18 @@ def chebyshev_conv(
         before: SparseMatrix [V, Vin] applied to x [N, Vin, Fin] first, such as an upsampling; None: the identity.
         after: SparseMatrix [Vout, V] applied to the result, such as the selection of the vertices that a coarser level
             keeps: then the result is [N, Vout, Fout], with the bias added last. None: the identity.
+        negative_slope: of an activation fused into the result: 0 for ReLU, 0.2 for LeakyReLU(0.2), at least 0 and at
+            most 1; None for none.
 
     The K-1 sparse products have min(Fin, Fout) columns: where Fout < Fin, the weights are applied first and Clenshaw's
     recurrence runs on the result. With `before` or `after` the dense products run at the coarser resolution where the
     widths allow it, which is several times cheaper than a sparse_matmul of its own. Only the arguments are kept for
-    the backward.
+    the backward, and the result where there is an activation.
 
-    Twice differentiable (and further) in x, weight and bias. No atomics: deterministic from run to run. The recurrences
+    Twice differentiable (and further) in x, weight and bias; where an activation meets exactly 0, its slope is
+    negative_slope. No atomics: deterministic from run to run. The recurrences
     do not depend on the number of threads; the dense products are torch's, whose last bits may. Raises ValueError for a
-    wrong shape, dtype or device, and for a matrix that requires a gradient. METHODS 1.6.
+    wrong shape, dtype, device or slope, and for a matrix that requires a gradient. METHODS 1.6.
     """
     check_tensors(x=x, weight=weight, **({} if bias is None else {"bias": bias}))
     if not isinstance(laplacian, SparseMatrix):
@@ -58,7 +70,9 @@ def chebyshev_conv(
             fits = "[V, Vin]" if dim == 0 else "[Vout, V]"
             raise ValueError(f"{name} must have shape {fits} with V = {laplacian.shape[0]}, got {list(matrix.shape)}")
     check_columns("x", x, "laplacian" if before is None else "before", laplacian if before is None else before)
-    return _chebyshev_conv(x, weight, bias, *arguments)
+    if negative_slope is not None and not 0 <= negative_slope <= 1:
+        raise ValueError(f"negative_slope must be None or a number from 0 to 1, got {negative_slope}")
+    return _chebyshev_conv(x, weight, bias, *arguments, 1.0 if negative_slope is None else float(negative_slope))
 
 
 def _check(x: torch.Tensor, weight: torch.Tensor, matrices: Any) -> dict[str, int]:
@@ -78,16 +92,17 @@ def _check(x: torch.Tensor, weight: torch.Tensor, matrices: Any) -> dict[str, in
     return sizes
 
 
-def _fake(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *matrices: Any) -> torch.Tensor:
-    sizes = _check(x, weight, matrices)
+def _fake(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *rest: Any) -> torch.Tensor:
+    sizes = _check(x, weight, rest[:-1])
     if bias is not None:
         check_tensor("bias", bias, ("Fout",), FLOATS, like=x, sizes=sizes)
     return x.new_empty(sizes["N"], sizes["Vout"], sizes["Fout"])
 
 
-def _kernel(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *matrices: Any) -> torch.Tensor:
-    out = _fake(x, weight, bias, *matrices)
-    convolve(x, weight, bias, Graph.of(matrices), out)
+def _kernel(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *rest: Any) -> torch.Tensor:
+    out = _fake(x, weight, bias, *rest)
+    *matrices, negative_slope = rest
+    convolve(x, weight, bias, Graph.of(matrices), out, negative_slope)
     return out
 
 
@@ -97,27 +112,40 @@ def _transposed(matrices: Any) -> Any:
 
 
 def _setup(ctx: Any, inputs: Any, output: Any) -> None:
-    x, weight, bias, *matrices = inputs
+    x, weight, bias, *matrices, ctx.negative_slope = inputs
     ctx.set_materialize_grads(False)
     ctx.has_bias = bias is not None
-    ctx.save_for_backward(x, weight, *matrices)
+    ctx.save_for_backward(x, weight, *matrices, None if ctx.negative_slope == 1 else output)
 
 
 def _backward(ctx: Any, grad_out: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
     if grad_out is None:
-        return (None,) * 21
-    x, weight, *matrices = ctx.saved_tensors
+        return (None,) * 22
+    x, weight, *matrices, out = ctx.saved_tensors
+    if out is not None:
+        grad_out = _through_activation(grad_out, out, ctx.negative_slope)
     need_x, need_weight, need_bias = wanted_gradients(ctx)[:3]
     grad_x, grad_weight = _gradients(grad_out, x, weight, matrices, need_x, need_weight)
     grad_bias = grad_out.sum((0, 1)) if ctx.has_bias and need_bias else None
-    return grad_x, grad_weight, grad_bias, *(None,) * 18
+    return grad_x, grad_weight, grad_bias, *(None,) * 19
+
+
+def _through_activation(grad: torch.Tensor, out: torch.Tensor, negative_slope: float) -> torch.Tensor:
+    """The sign of the activation's result is that of its argument, so the argument need not be kept."""
+    if negative_slope == 0:
+        return torch.ops.aten.threshold_backward(grad, out, 0)
+    return torch.ops.aten.leaky_relu_backward(grad, out, negative_slope, True)
+
+
+def _linear(x: torch.Tensor, weight: torch.Tensor, *matrices: Any) -> torch.Tensor:
+    return _chebyshev_conv(x, weight, None, *matrices, 1.0)
 
 
 def _gradients(
     grad_out: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, matrices: Any, need_x: bool, need_weight: bool
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     if need_x and not need_weight:
-        return _chebyshev_conv(grad_out, weight.transpose(1, 2), None, *_transposed(matrices)), None
+        return _linear(grad_out, weight.transpose(1, 2), *_transposed(matrices)), None
     if not need_weight:
         return None, None
     grad_x, grad_weight = _chebyshev_conv_backward(grad_out, x, weight, *matrices, need_x)
@@ -166,15 +194,24 @@ def _backward_backward(
         for_out, for_weight = _chebyshev_conv_backward(u, grad_out, weight.transpose(1, 2), *flipped, True)
         for_weight = for_weight.transpose(1, 2)
     elif need_out and u is not None:
-        for_out = _chebyshev_conv(u, weight, None, *matrices)
+        for_out = _linear(u, weight, *matrices)
     elif need_weight and u is not None:
         for_weight = _gradients(grad_out, u, weight, matrices, False, True)[1]
     if need_out and w is not None:
-        term = _chebyshev_conv(x, w, None, *matrices)
+        term = _linear(x, w, *matrices)
         for_out = term if for_out is None else for_out + term
     if need_x and w is not None:
         for_x = _gradients(grad_out, x, w, matrices, True, False)[0]
     return for_out, for_x, for_weight, *(None,) * 19
+
+
+def _vmap(info: Any, in_dims: Any, *args: Any) -> Any:
+    return map_images(_chebyshev_conv, info, in_dims, args)
+
+
+def _backward_vmap(info: Any, in_dims: Any, *args: Any) -> Any:
+    """Each mapped call has a gradient of the weights of its own, so images cannot share a call."""
+    return map_one_by_one(_chebyshev_conv_backward, info, in_dims, args)
 
 
 _ARRAYS = [f"{part}{array}" for part in ("", "transposed_") for array in ("crow_indices", "col_indices", "values")]
@@ -188,12 +225,14 @@ _chebyshev_conv_backward = make_op(
     _backward_fake,
     setup=_backward_setup,
     backward=_backward_backward,
+    vmap=_backward_vmap,
 )
 _chebyshev_conv = make_op(
-    "chebyshev_conv",
-    f"(Tensor x, Tensor weight, Tensor? bias, {_MATRICES}) -> Tensor",
+    "chebyshev_conv_v2",
+    f"(Tensor x, Tensor weight, Tensor? bias, {_MATRICES}, float negative_slope) -> Tensor",
     _kernel,
     _fake,
     setup=_setup,
     backward=_backward,
+    vmap=_vmap,
 )

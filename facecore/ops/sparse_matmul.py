@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from facecore.ops._library import FLOATS, INT32, call, check_tensor, check_tensors, make_op
+from facecore.ops._library import FLOATS, INT32, call, check_tensor, check_tensors, make_op, map_images
 from facecore.structures import SparseMatrix
 
 
@@ -106,6 +106,10 @@ def _backward(ctx: Any, grad_out: torch.Tensor) -> tuple[torch.Tensor | None, ..
     return grad_x, None, None, None, None, None, None
 
 
+def _vmap(info: Any, in_dims: Any, *args: Any) -> Any:
+    return map_images(_sparse_matmul, info, in_dims, args)
+
+
 _sparse_matmul = make_op(
     "sparse_matmul",
     "(Tensor x, Tensor crow_indices, Tensor col_indices, Tensor values, Tensor transposed_crow_indices,"
@@ -114,4 +118,5 @@ _sparse_matmul = make_op(
     _fake,
     setup=_setup,
     backward=_backward,
+    vmap=_vmap,
 )
