@@ -35,6 +35,12 @@ template <class T> class Step {
     rows_.stored = stored;
     return *this;
   }
+  Step& copy(Block<T> block) {
+    rows_.copy = block.data;
+    rows_.copy_stride = block.row_stride;
+    rows_.copy_image = block.image_stride;
+    return *this;
+  }
   Step& rectify(T negative_slope) {
     rows_.negative_slope = negative_slope;
     return *this;
@@ -70,13 +76,14 @@ void chebyshev_terms(const Device& device, const ChebyshevGraph<T>& graph, const
   const bool resampled = graph.resample.crow_indices != nullptr;
   const int64_t n = graph.num_images;
   Block<const T> last{x, graph.width, graph.num_vertices * graph.width}, before{nullptr, 0, 0};
-  if (!resampled) last = term(graph, terms, 0);
   for (int64_t k = 0; k < graph.num_terms; ++k) {
-    if (k > 0) {  // in a buffer, T_k overwrites T_{k-2}: an element is read before it is written
-      const Block<T> next = resampled ? buffer(graph, work, k) : term(graph, terms, k);
-      Step<T>(graph, T(k == 1 ? 1 : 2), graph.laplacian, last)
-          .add(T(-1), before)
-          .run(device, n, graph.num_vertices, next);
+    if (k > 0) {  // T_k overwrites T_{k-2}: an element is read before it is written
+      // A sparse product reads rows of the buffer, which lie close together, and not of the terms, which lie K apart.
+      const bool to_terms = !resampled && k == graph.num_terms - 1;
+      const Block<T> next = to_terms ? term(graph, terms, k) : buffer(graph, work, k);
+      Step<T> step(graph, T(k == 1 ? 1 : 2), graph.laplacian, last);
+      if (!resampled && !to_terms) step.copy(term(graph, terms, k));
+      step.add(T(-1), before).run(device, n, graph.num_vertices, next);
       before = last;
       last = next;
     }

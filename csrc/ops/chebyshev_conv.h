@@ -19,7 +19,7 @@ template <class T> struct ChebyshevGraph {
 };
 
 // terms[n,s,k,:] = (R T_k(L) x)[n,s,:] by T_1 = L T_0, T_k = 2 L T_{k-1} - T_{k-2}.
-// Without R: x = terms[:,:,0,:], already there, and `work` is not used. With R: x [N, V, width], work [2, N, V, width].
+// x [N, V, width], work [2, N, V, width]. Without R the caller has put x into terms[:,:,0,:] as well.
 template <class T>
 void chebyshev_terms(const Device& device, const ChebyshevGraph<T>& graph, const T* x, T* work, T* terms);
 

@@ -46,6 +46,7 @@ FACECORE_INLINE void rows_of(const SparseRows<T>& rows, const RowRange& range, i
   const T* x = a.product.x + image * a.product.x_image + f;
   const T* second_x = a.second.crow_indices ? a.second.x + image * a.second.x_image + f : nullptr;
   T* out = a.out + image * a.out_image + f;
+  T* copy = a.copy ? a.copy + image * a.copy_image + f : nullptr;
   const bool is_cut = f + (B::folded ? 1 : B::count) * V::lanes > a.stored;
   for (int64_t r = range.begin; r < range.end; ++r) {
     typename V::type sum[B::count];
@@ -65,6 +66,10 @@ FACECORE_INLINE void rows_of(const SparseRows<T>& rows, const RowRange& range, i
     if (a.negative_slope != T(1)) {
       FACECORE_UNROLL
       for (int i = 0; i < B::count; ++i) sum[i] = sum[i] < T(0) ? sum[i] * a.negative_slope : sum[i];
+    }
+    if (copy) {
+      FACECORE_UNROLL
+      for (int i = 0; i < B::count; ++i) V::store(copy + r * a.copy_stride + i * B::step(a.copy_image), sum[i]);
     }
     T* row = out + r * a.out_stride;
     if (is_cut) {

@@ -35,6 +35,8 @@ template <class T> struct SparseRows {
   T* out;  // [N, R, stored], rows out_stride and images out_image apart
   int64_t out_stride, out_image;
   T negative_slope;
+  T* copy;  // null, or where every row is stored a second time (whole), rows copy_stride and images copy_image apart
+  int64_t copy_stride, copy_image;
 };
 
 struct RowRange {  // of images [first_image, last_image) the rows [begin, end)

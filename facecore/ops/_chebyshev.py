@@ -153,20 +153,19 @@ def terms_of(x: torch.Tensor, graph: Graph, k: int) -> Iterator[tuple[slice, tor
     samples = graph.after[0].shape[0] - 1 if graph.after else v
     resample = graph.after or (None, None, None)
     terms = work = None
-    for images in _groups(x, samples * k * width + (3 * v * width if graph.after else 0)):
+    for images in _groups(x, samples * k * width + 3 * v * width):
         count = images.stop - images.start
         if terms is None or len(terms) != count:
             terms = x.new_empty(count, samples, k, width)
-            work = x.new_empty(2, count, v, width) if graph.after else None
+            work = x.new_empty(2, count, v, width)
         source = x[images]
         if graph.before:
             source = x.new_empty(count, v, f)
             product(graph.before, x[images], source)
-        if not graph.after:
-            terms[:, :, 0, :f].copy_(source)
-            terms[:, :, 0, f:].zero_()
-        elif width != f:
+        if width != f:
             source = torch.nn.functional.pad(source, [0, width - f])
+        if not graph.after:
+            terms[:, :, 0].copy_(source)
         call("chebyshev_terms", x, (count, v, samples, k, width), (*graph.laplacian, *resample, source), (work, terms))
         yield images, terms.view(count * samples, k * width)
 
