@@ -239,6 +239,26 @@ def test_threads_give_the_same_recurrence(fan_in, fan_out):
     assert torch.equal(results[2], results[0])
 
 
+@pytest.mark.parametrize(("fan_in", "fan_out", "v"), [(16, 8, 6000), (8, 16, 6000), (300, 40, 200), (40, 300, 200)])
+def test_deterministic_mode_gives_the_same_bits_for_any_number_of_threads(deterministic, fan_in, fan_out, v):
+    """Sums over thousands of vertices and over K * Fin features, both of which a BLAS would divide among threads."""
+    x, laplacian, weight, bias = make_inputs("cpu", torch.float32, 2, v, fan_in, fan_out, 6)
+    threads = torch.get_num_threads()
+    runs = []
+    try:
+        for count in (1, 2, 4):
+            torch.set_num_threads(count)
+            out = ops.chebyshev_conv(x, laplacian, weight, bias, negative_slope=0.2)
+            first = torch.autograd.grad(out.pow(3).sum(), (x, weight, bias), create_graph=True)
+            second = torch.autograd.grad(sum(g.pow(2).sum(dim=-1).sum() for g in first), (x, weight))
+            runs.append((out, *first, *second))
+    finally:
+        torch.set_num_threads(threads)
+    for other in runs[1:]:
+        for got, want in zip(other, runs[0]):
+            assert torch.equal(got, want)
+
+
 @pytest.mark.parametrize("shape", ["odd", "narrow_input"])
 def test_is_registered_correctly(device, shape):
     x, laplacian, weight, bias = make_inputs(device, torch.float32, *SHAPES[shape])

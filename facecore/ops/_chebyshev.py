@@ -17,6 +17,8 @@ from facecore.ops._library import call
 # Bytes of a workspace on the CPU: images are taken in groups that fit, so that it stays in the cache and its pages
 # are faulted in once. On CUDA the whole batch is one group.
 WORKSPACE_BYTES = 8 << 20
+# Of an inner dimension: a BLAS divides a longer one among its threads, so that the last bits depend on their number.
+_SLICE = 512
 _ALIGNMENT = 16  # bytes: rows of a workspace are padded with zeros to whole vectors
 
 Csr = Sequence[torch.Tensor]  # crow_indices, col_indices, values; empty for an absent matrix
@@ -58,7 +60,8 @@ def convolve(
         return
     flat_weight = _padded(weight, 1).reshape(-1, fan_out)
     for images, terms in terms_of(x, graph, k):
-        _dense(terms, flat_weight, bias, out[images].view(-1, fan_out), negative_slope)
+        _dense(terms, flat_weight, out[images].view(-1, fan_out), bias)
+        _finish(out[images], None, negative_slope)
 
 
 def gradients(
@@ -81,13 +84,13 @@ def gradients(
         flat_grad = x.new_zeros(fan_in, back_weight.shape[0])
         for images, terms in terms_of(grad_out, transposed, k):  # B^T T_k(L^T) A^T grad_out, for both gradients
             if grad_x is not None:
-                torch.mm(terms, back_weight, out=grad_x[images].view(-1, fan_in))
-            flat_grad.addmm_(x[images].reshape(-1, fan_in).t(), terms)
+                _dense(terms, back_weight, grad_x[images].view(-1, fan_in))
+            _add_product(flat_grad, x[images].reshape(-1, fan_in).t(), terms)
         grad_weight.copy_(flat_grad.view(fan_in, k, -1)[:, :, :fan_out].transpose(0, 1))
         return
     flat_grad = x.new_zeros(k * _padded_width(x, fan_in), fan_out)
     for images, terms in terms_of(x, graph, k):
-        flat_grad.addmm_(terms.t(), grad_out[images].reshape(-1, fan_out))
+        _add_product(flat_grad, terms.t(), grad_out[images].reshape(-1, fan_out))
     grad_weight.copy_(flat_grad.view(k, -1, fan_out)[:, :fan_in])
     if grad_x is not None:
         convolve(grad_out, weight.transpose(1, 2), None, transposed, grad_x)
@@ -110,7 +113,8 @@ def _weights_first(
     k, fan_in, fan_out = weight.shape
     samples, v = x.shape[1], graph.num_vertices
     if k == 1 and not graph.before:
-        _dense(x.reshape(-1, fan_in), weight[0], bias, out.view(-1, fan_out), negative_slope)
+        _dense(x.reshape(-1, fan_in), weight[0], out.view(-1, fan_out), bias)
+        _finish(out, None, negative_slope)
         return
     width = _padded_width(x, fan_out)
     flat_weight = _padded(weight, 2).transpose(0, 1).reshape(fan_in, k * width)
@@ -121,7 +125,7 @@ def _weights_first(
         count = images.stop - images.start
         if terms is None or len(terms) != count * samples:
             terms, work = x.new_empty(count * samples, k * width), x.new_empty(2, count, v, width)
-        torch.mm(x[images].reshape(-1, fan_in), flat_weight, out=terms)
+        _dense(x[images].reshape(-1, fan_in), flat_weight, terms)
         if k == 1:
             product(graph.before, terms.view(count, samples, width)[:, :, :fan_out], out[images])
             _finish(out[images], bias, negative_slope)
@@ -130,11 +134,26 @@ def _weights_first(
         call("chebyshev_sum", x, sizes, (*graph.laplacian, *resample, terms, padded_bias), (work, out[images]))
 
 
-def _dense(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, out: torch.Tensor, negative_slope: float
-) -> None:
-    torch.mm(x, weight, out=out) if bias is None else torch.addmm(bias, x, weight, out=out)
-    _finish(out, None, negative_slope)
+def _dense(x: torch.Tensor, weight: torch.Tensor, out: torch.Tensor, bias: torch.Tensor | None = None) -> None:
+    if _in_slices(x):
+        out.zero_() if bias is None else out.copy_(bias.expand_as(out))
+        _add_product(out, x, weight)
+    elif bias is None:
+        torch.mm(x, weight, out=out)
+    else:
+        torch.addmm(bias, x, weight, out=out)
+
+
+def _add_product(out: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> None:
+    """out += a @ b."""
+    step = _SLICE if _in_slices(a) else max(1, a.shape[1])
+    for start in range(0, a.shape[1], step):
+        out.addmm_(a[:, start : start + step], b[start : start + step])
+
+
+def _in_slices(a: torch.Tensor) -> bool:
+    """In the deterministic mode on the CPU, a long inner dimension is summed in slices, in order."""
+    return a.shape[1] > _SLICE and not a.is_cuda and torch.are_deterministic_algorithms_enabled()
 
 
 def _finish(out: torch.Tensor, bias: torch.Tensor | None, negative_slope: float) -> None:

@@ -53,7 +53,8 @@ def chebyshev_conv(
 
     Twice differentiable (and further) in x, weight and bias; where an activation meets exactly 0, its slope is
     negative_slope. No atomics: deterministic from run to run. The recurrences
-    do not depend on the number of threads; the dense products are torch's, whose last bits may. Raises ValueError for a
+    do not depend on the number of threads; the dense products are torch's, whose last bits may, except under
+    torch.use_deterministic_algorithms(True), where nothing does. Raises ValueError for a
     wrong shape, dtype, device or slope, and for a matrix that requires a gradient. METHODS 1.6.
     """
     check_tensors(x=x, weight=weight, **({} if bias is None else {"bias": bias}))
