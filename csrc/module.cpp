@@ -49,6 +49,7 @@ PYBIND11_MODULE(_C, m) {
 #else
   m.attr("built_with_cuda") = false;
 #endif
+  m.attr("compiler") = FACECORE_COMPILER;
   m.def("cuda_device_count", &cuda_device_count, "(number of CUDA devices, why there is none)");
   m.def("max_threads", [] {
 #ifdef _OPENMP

@@ -3,6 +3,7 @@
 from typing import Any
 
 built_with_cuda: bool
+compiler: str  # name, version, build type and processor
 
 def cuda_device_count() -> tuple[int, str]: ...
 def max_threads() -> int: ...
