@@ -13,6 +13,7 @@ import torch
 
 from facecore import _C, ops
 from facecore.ops.rasterize import _rasterize_backward
+from facecore.structures import Fragments, UVMap
 
 BAD_NUMBERS = (float("nan"), float("inf"), -float("inf"), 0.0, -0.0, 1e38, -1e38, 3e-45, 1e-30, 1e30)
 
@@ -47,6 +48,25 @@ class Draw:
             ids.view(-1)[self.below(ids.numel())] = 2**31 - 1
         return ids
 
+    def uv_map(self, v: int, triangles: torch.Tensor) -> UVMap:
+        """A table of which nothing fits together: corners that are no vertices, lists that point anywhere."""
+        height, width, entries = self.below(20), self.below(70), self.below(200)
+        filled = self.indices(height * width, v, bad=bool(self.below(2))).view(height, width, 3)
+        holes = torch.rand(height, width, 1, generator=self.generator) < 0.2
+        barycentric = self.numbers(height, width, 3).detach()
+        if self.below(2):
+            barycentric = barycentric.softmax(-1)
+        return UVMap(
+            triangle_id=self.pixel_ids(1, height, width, len(triangles))[0],
+            barycentric=barycentric,
+            triangles=triangles,
+            uv=self.numbers(v, 2).detach(),
+            uv_triangles=triangles,
+            corners=torch.where(holes, -1, filled),
+            vertex_start=self.indices(v + 1, entries)[:, 0].contiguous(),
+            vertex_texels=self.indices(entries, 3 * height * width)[:, 0].contiguous(),
+        )
+
 
 def gradients(output: torch.Tensor, *inputs: torch.Tensor) -> None:
     if output.requires_grad and all(x.numel() for x in inputs):
@@ -73,11 +93,22 @@ def one_round(draw: Draw) -> None:
         gradients(ops.vertex_normals(points, triangles), points)
     except ValueError:  # indices that are no vertices
         gradients(ops.vertex_normals(points, draw.indices(t if v else 0, v, bad=False)), points)
-    texture, uv = draw.numbers(n, c, height // 8, width // 8), draw.numbers(v, 2)
-    if texture.shape[2] and texture.shape[3]:
-        gradients(ops.uv_sample(texture, uv), texture, uv)
+    uv_operators(draw, vertices, triangles, fragments)
     normals, light = draw.numbers(n, height, 3), draw.numbers(n, 9, 3)
     gradients(ops.sh_shading(normals, light), normals, light)
+
+
+def uv_operators(draw: Draw, vertices: torch.Tensor, triangles: torch.Tensor, fragments: Fragments) -> None:
+    (n, height, width), v, c = fragments.triangle_id.shape, vertices.shape[1], draw.below(20)
+    texture = draw.numbers(n, c, 1 + draw.below(8), 1 + draw.below(16))
+    uv = draw.numbers(*((v, 2), (n, v, 2), (n, draw.below(9), draw.below(40), 2))[draw.below(3)])
+    gradients(ops.uv_sample(texture, uv), texture, uv)
+    image, seen = draw.numbers(n, c, height, width), None
+    if draw.below(3):
+        ids = draw.pixel_ids(n, height, width, len(triangles)) if draw.below(2) else fragments.triangle_id
+        depth = draw.numbers(n, height, width) if draw.below(2) else fragments.z_ndc
+        seen = Fragments(ids, fragments.barycentric, depth)
+    gradients(ops.uv_unwrap(image, vertices, draw.uv_map(v, triangles), seen)[0], image, vertices)
 
 
 def main() -> None:
