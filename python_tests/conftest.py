@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -36,6 +36,14 @@ def simd_level(request: pytest.FixtureRequest) -> Iterator[int]:
         pytest.skip("this processor or build lacks the instruction set")
     yield request.param
     _C.limit_simd_level(before)
+
+
+@pytest.fixture
+def thread_count() -> Iterator[Callable[[int], None]]:
+    """Sets the number of threads for a test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

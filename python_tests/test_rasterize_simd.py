@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_rasterize import dense_surface, soup
+from scenes import dense_surface, soup
 
 from facecore import _C, ops, reference
 from facecore.ops.rasterize import _rasterize_backward

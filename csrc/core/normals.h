@@ -33,16 +33,21 @@ template <class V> FACECORE_HD Vector3<V> normalize_backward(Vector3<V> unit, V 
   return inverse * (grad - dot(unit, grad) * unit);
 }
 
+// All 0 for a triangle without area, and for one with a vertex that is NaN or infinite: nothing of it gets anywhere.
 template <class V> struct TriangleNormal {
-  Vector3<V> ab, ac, unit;  // unit is 0 for a triangle without area
-  V inverse;                // 1 / |ab x ac|, or 0
+  Vector3<V> ab, ac, unit;
+  V inverse;  // 1 / |ab x ac|
 };
+template <class V> FACECORE_HD Vector3<V> where_positive(V x, Vector3<V> v) {
+  const V none = V{};
+  return {x > none ? v.x : none, x > none ? v.y : none, x > none ? v.z : none};
+}
 template <class L>
 FACECORE_HD TriangleNormal<typename L::type> triangle_normal(Vector3<typename L::type> a, Vector3<typename L::type> b,
                                                              Vector3<typename L::type> c) {
   const auto ab = b - a, ac = c - a, normal = cross(ab, ac);
   const auto inverse = inverse_length<L>(normal, dot(ab, ab) * dot(ac, ac));
-  return {ab, ac, inverse * normal, inverse};
+  return {where_positive(inverse, ab), where_positive(inverse, ac), where_positive(inverse, inverse * normal), inverse};
 }
 
 }  // namespace facecore

@@ -20,8 +20,8 @@ def vertex_normals(vertices: torch.Tensor, triangles: torch.Tensor) -> torch.Ten
         triangles: vertex indices, int32 [T, 3], counter-clockwise seen from outside.
 
     A direction is not defined, and counts as (0, 0, 0) with zero gradient, when its length is at most 1e-6 times its
-    natural scale: a triangle whose sine at its first corner is that small, a vertex whose unit normals cancel or that
-    no triangle touches.
+    natural scale: a triangle whose sine at its first corner is that small or that has a vertex with a coordinate that is
+    NaN or infinite, a vertex whose unit normals cancel or that no triangle touches.
 
     Twice differentiable (and further) in vertices. Values, gradient and second derivative are deterministic on every
     device and for every number of threads: sums are added in the order of the triangles. Raises ValueError for a wrong
@@ -166,9 +166,10 @@ def _backward_backward(ctx: Any, direction: torch.Tensor) -> tuple[torch.Tensor 
     index = triangles.long()
     edges, edges_along = _edges(vertices, index), _edges(direction, index)
     normal = torch.linalg.cross(*edges)
-    normal_along = _cross_along(edges, edges_along)
     scale = edges[0].square().sum(-1, keepdim=True) * edges[1].square().sum(-1, keepdim=True)
     unit, inverse = _normalize(normal, scale)
+    edges = _where_positive(inverse, edges[0]), _where_positive(inverse, edges[1])
+    normal_along = _cross_along(edges, edges_along)
     total = _sum_at_vertices(unit.unsqueeze(2), index, vertices)
     total_along = _sum_at_vertices(_project(unit, inverse, normal_along).unsqueeze(2), index, vertices)
     unit_total, inverse_total = _normalize(total, torch.ones_like(total[..., :1]))
@@ -214,7 +215,12 @@ def _normalize(vector: torch.Tensor, squared_scale: torch.Tensor) -> _Edges:
     squared = vector.square().sum(-1, keepdim=True)
     defined = squared > _C.normal_epsilon**2 * squared_scale
     inverse = torch.where(defined, torch.where(defined, squared, 1.0).rsqrt(), 0.0)
-    return vector * inverse, inverse
+    return _where_positive(inverse, vector * inverse), inverse
+
+
+def _where_positive(inverse: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
+    """Nothing of an undefined direction gets anywhere, NaN and infinity neither."""
+    return torch.where(inverse > 0, vector, 0.0)
 
 
 def _dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
