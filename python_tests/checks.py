@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
+
+from facecore import _C
 
 # float64 may differ from the reference by the order of a sum; float32 by 1e-5 of the values, which are of order 1.
 TOLERANCES = {torch.float64: (1e-12, 1e-12), torch.float32: (1e-5, 1e-5)}
@@ -37,6 +40,16 @@ def check_matches_reference(
         expected_grad = torch.zeros_like(leaf) if expected_grad is None else expected_grad
         scale = max(1.0, float(expected_grad.abs().max()) if expected_grad.numel() else 1.0)
         torch.testing.assert_close(grad / scale, expected_grad / scale, rtol=rtol, atol=10 * atol)
+
+
+@contextlib.contextmanager
+def at_level(level: int) -> Iterator[None]:
+    """At most this instruction set: 0 base, 1 AVX2, 2 AVX-512."""
+    before = _C.limit_simd_level(level)
+    try:
+        yield
+    finally:
+        _C.limit_simd_level(before)
 
 
 def check_registration(op: torch._ops.OpOverload, function: Callable, inputs: Sequence[object]) -> None:

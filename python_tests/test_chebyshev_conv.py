@@ -11,7 +11,7 @@ import scipy.sparse
 import torch
 from checks import check_matches_reference, check_registration
 
-from facecore import _C, ops, reference
+from facecore import ops, reference
 from facecore.ops.sparse_matmul import matrix_arguments
 from facecore.structures import SparseMatrix
 
@@ -135,18 +135,11 @@ def test_resampling_gradients_are_exact(device, use, fan_in, fan_out):
     assert torch.autograd.gradgradcheck(function, (x, weight, bias), fast_mode=True)
 
 
-@pytest.mark.parametrize("level", [0, 1, 2], ids=["base", "avx2", "avx512"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("shape", ["narrow_result", "narrow_input", "odd"])
-def test_every_simd_level(level, shape):
-    before = _C.limit_simd_level(level)
-    try:
-        if _C.simd_level() != level:
-            pytest.skip("this processor or build lacks the instruction set")
-        for dtype in (torch.float32, torch.float64):
-            inputs = make_inputs("cpu", dtype, *SHAPES[shape])
-            check_matches_reference(ops.chebyshev_conv, reference.chebyshev_conv, inputs)
-    finally:
-        _C.limit_simd_level(before)
+def test_every_simd_level(simd_level, dtype, shape):
+    inputs = make_inputs("cpu", dtype, *SHAPES[shape])
+    check_matches_reference(ops.chebyshev_conv, reference.chebyshev_conv, inputs)
 
 
 @pytest.mark.parametrize(("fan_in", "fan_out"), [(6, 3), (3, 6)])

@@ -68,13 +68,20 @@ def test_a_vertex_that_is_nowhere_hides_its_triangles_only(device, bad, coordina
     hidden = (triangles == 4).any(-1)
     assert hidden.any() and not hidden.all()
     vertices[0, 4, coordinate] = bad
-    got = ops.rasterize(vertices.to(device), triangles.to(device), 20, 20)
+    leaf = vertices.to(device).requires_grad_()
+    got = ops.rasterize(leaf, triangles.to(device), 20, 20)
     kept = torch.arange(10)[~hidden].int()
-    want = ops.rasterize(vertices, triangles[~hidden], 20, 20)
+    intact = soup(8, n=1, t=10, v=12)[0].requires_grad_()
+    want = ops.rasterize(intact, triangles[~hidden], 20, 20)
     renamed = torch.where(want.triangle_id >= 0, kept[want.triangle_id.clamp_min(0).long()], -1)
     assert torch.equal(got.triangle_id.cpu(), renamed)
     assert got.barycentric.isfinite().all()
     assert not torch.equal(got.triangle_id.cpu(), clean.triangle_id)
+    weight = torch.randn(want.barycentric.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    (expected,) = torch.autograd.grad(want.barycentric, intact, weight)
+    (grad,) = torch.autograd.grad(got.barycentric, leaf, weight.to(device))
+    assert (grad[0, 4] == 0).all()
+    torch.testing.assert_close(grad.cpu(), expected, rtol=1e-9, atol=1e-9)  # atomics on CUDA, on values up to 1e3
 
 
 def test_the_point_zero_is_nowhere(device):

@@ -46,6 +46,35 @@ def test_perspective_weights_by_hand(device):
     assert b.tolist() == pytest.approx([8 / 11, 2 / 11, 1 / 11], abs=1e-15)
 
 
+def test_one_triangle_by_hand(device):
+    # From (1, 1) to (6, 1) and (1, 4): row i + 0.5 is covered from u = 1 to 6 - (i - 0.5) 5 / 3.
+    vertices = from_pixels([(1, 1, 0), (6, 1, 0), (1, 4, 0)], 5, 7).to(device)
+    expected = [
+        [-1, -1, -1, -1, -1, -1, -1],
+        [-1, 0, 0, 0, 0, -1, -1],  # to 5.17: the centre at 4.5, not 5.5
+        [-1, 0, 0, -1, -1, -1, -1],  # to 3.5: a right edge through a centre does not count
+        [-1, 0, -1, -1, -1, -1, -1],  # to 1.83
+        [-1, -1, -1, -1, -1, -1, -1],
+    ]
+    for triangle in (indices((0, 1, 2)), indices((1, 0, 2))):
+        assert ops.rasterize(vertices, triangle.to(device), 5, 7).triangle_id[0].tolist() == expected
+
+
+@pytest.mark.parametrize("row, column", [(0, 0), (0, 6), (4, 0), (4, 6)])
+def test_pixels_in_the_corners_of_the_picture(device, row, column):
+    # A triangle around one centre, half of it out of the picture; and one that ends a 256th of a pixel beside it.
+    u, v, step = column + 0.5, row + 0.5, 1 / 256
+    around = [(u - 0.75, v - 0.75, 0), (u + 0.75, v - 0.75, 0), (u, v + 0.75, 0)]
+    ids = ops.rasterize(from_pixels(around, 5, 7).to(device), indices((0, 1, 2)).to(device), 5, 7).triangle_id[0]
+    assert (ids >= 0).nonzero().tolist() == [[row, column]]
+    beside = [(u + step, v - 0.75, 0), (u + step, v + 0.75, 0), (u + 0.75, v, 0)]
+    ids = ops.rasterize(from_pixels(beside, 5, 7).to(device), indices((0, 1, 2)).to(device), 5, 7).triangle_id[0]
+    assert (ids == -1).all()
+    touching = [(u, v - 0.75, 0), (u, v + 0.75, 0), (u + 0.75, v, 0)]  # a left edge through the centre
+    ids = ops.rasterize(from_pixels(touching, 5, 7).to(device), indices((0, 1, 2)).to(device), 5, 7).triangle_id[0]
+    assert (ids >= 0).nonzero().tolist() == [[row, column]]
+
+
 def test_top_left_rule_on_the_border_of_the_picture(device):
     # A square whose sides pass through pixel centres 1 and 3: left and top sides count, right and bottom do not.
     vertices = from_pixels([(1.5, 1.5, 0), (3.5, 1.5, 0), (3.5, 3.5, 0), (1.5, 3.5, 0)], 5, 5).to(device)
@@ -134,9 +163,15 @@ def test_one_vertex_behind_the_eye(device):
         return (x, y, -(far + near) / (far - near) * z - 2 * far * near / (far - near), -z)
 
     vertices = torch.tensor([[project(-40, -1, -4), project(40, -1, -4), project(0, -1, 4)]], dtype=torch.float64)
-    ids = ops.rasterize(vertices.to(device), indices((0, 1, 2)).to(device), 16, 16).triangle_id[0]
+    fragments = ops.rasterize(vertices.to(device), indices((0, 1, 2)).to(device), 16, 16)
+    ids, b = fragments.triangle_id[0], fragments.barycentric[0, 10:].cpu()
     assert (ids[:10] == -1).all()  # the far edge, at y_ndc = -1/4, is between rows 9 and 10
     assert (ids[10:] == 0).all()
+    # A ray (x, y, -1) meets the plane y = -1 at z_eye = 1 / y; z goes from -4 to 4 with b_2, x = 40 (b_1 - b_0).
+    x = ((2 * torch.arange(16, dtype=torch.float64) + 1) / 16 - 1).view(1, -1)
+    y = (1 - (2 * torch.arange(10, 16, dtype=torch.float64) + 1) / 16).view(-1, 1)
+    torch.testing.assert_close(b[..., 2], ((4 + 1 / y) / 8).expand(6, 16), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(b[..., 1] - b[..., 0], x / -y / 40, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(3))

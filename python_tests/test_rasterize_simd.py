@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 import torch
-from scenes import dense_surface, soup
+from checks import at_level
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scenes import dense_surface, soup, star
 
-from facecore import _C, ops, reference
-from facecore.ops.rasterize import _rasterize_backward
+from facecore import ops, reference
+from facecore.ops.rasterize import _PixelTriangles, _rasterize_backward
 
 # Widths around the 64 pixels of a tile and the 4, 8 and 16 of a vector; a picture of one pixel.
 SIZES = [(1, 1), (3, 15), (17, 16), (9, 63), (8, 64), (5, 65), (30, 130)]
@@ -75,15 +80,50 @@ def test_levels_agree_bit_for_bit(simd_level):
         return fragments, torch.autograd.grad(fragments.barycentric, vertices, weight)[0]
 
     got, gradient = run()
-    limit = _C.limit_simd_level(0)
-    try:
+    with at_level(0):
         base, base_gradient = run()
-    finally:
-        _C.limit_simd_level(limit)
     assert torch.equal(got.triangle_id, base.triangle_id) and torch.equal(got.z_ndc, base.z_ndc)
     torch.testing.assert_close(got.barycentric, base.barycentric, rtol=0, atol=1e-4)
     scale = float(base_gradient.abs().max())
     torch.testing.assert_close(gradient / scale, base_gradient / scale, rtol=0, atol=1e-4)
+
+
+def rounding(vertices, triangles, triangle_id):
+    """A bound of float32's error in the barycentrics of each pixel [N, H, W, 1].
+
+    db = -c . dq (METHODS 1.8), and q = (x - px w, y - py w) is known to a few units in the last place of |x| + |w|.
+    """
+    exact = vertices.double()
+    c = _PixelTriangles(exact, triangles, triangle_id).c.abs().sum((1, 2))
+    size = exact[..., [0, 1, 3]].abs().amax(-1)  # [N, V]
+    corner = triangles[triangle_id.clamp_min(0).long()].long()  # [N, H, W, 3]
+    largest = torch.stack([size[n, corner[n]].amax(-1) for n in range(len(size))])
+    return 8 * torch.finfo(torch.float32).eps * (1 + c.view(triangle_id.shape) * largest).unsqueeze(-1)
+
+
+@given(st.integers(0, 10**6), st.sampled_from(["affine", "perspective", "any_w", "closed"]), st.booleans())
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_threads_and_levels_decide_alike(simd_level, thread_count, monkeypatch, seed, kind, batch):
+    """Of random soups and closed meshes: ids and depths by bits, barycentrics and gradients by bits between threads."""
+    monkeypatch.setattr(importlib.import_module("facecore.ops.rasterize"), "_SERIAL_WORK", 0)
+    vertices, triangles = star(seed, 2) if kind == "closed" else soup(seed, n=1, t=20, kind=kind)
+    vertices = vertices.float().repeat(5 if batch else 1, 1, 1)  # more images than threads, or one shared by them
+    vertices[1:, :, 0] *= 0.9
+    weight = torch.randn(3, generator=torch.Generator().manual_seed(seed))
+
+    def run(threads):
+        thread_count(threads)
+        leaf = vertices.clone().requires_grad_()
+        fragments = ops.rasterize(leaf, triangles, 37, 70)
+        return *fragments, torch.autograd.grad((fragments.barycentric * weight).square().sum(), leaf)[0]
+
+    one = run(1)
+    for threads in (2, 4):
+        assert all(torch.equal(a, b) for a, b in zip(run(threads), one))
+    with at_level(0):
+        base = run(1)
+    assert torch.equal(one[0], base[0]) and torch.equal(one[2], base[2])
+    assert ((one[1] - base[1]).abs() <= rounding(vertices, triangles, one[0])).all()
 
 
 def test_gradient_ignores_ids_that_are_no_triangles(simd_level):

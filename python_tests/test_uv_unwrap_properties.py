@@ -11,41 +11,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from uv_scenes import SHAPES, cap, make_inputs
 
-from facecore import _C, ops, reference
+from facecore import ops, reference
 from facecore.mesh import build_uv_map
 from facecore.structures import Fragments
 
 
 @pytest.mark.parametrize("images", [1, 3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_threads_change_no_bit(images, dtype):
+def test_threads_change_no_bit(simd_level, thread_count, images, dtype):
     inputs = make_inputs(torch.device("cpu"), dtype, images, 3, 60, 50, (70, 66))
     results = []
-    before = torch.get_num_threads()
-    try:
-        for count in (1, 2, 4):
-            torch.set_num_threads(count)
-            texture, valid = ops.uv_unwrap(*inputs)
-            results.append((texture, valid, *torch.autograd.grad(texture.pow(3).sum(), inputs[:2])))
-    finally:
-        torch.set_num_threads(before)
+    for count in (1, 2, 4):
+        thread_count(count)
+        texture, valid = ops.uv_unwrap(*inputs)
+        results.append((texture, valid, *torch.autograd.grad(texture.pow(3).sum(), inputs[:2])))
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other))
 
 
-@pytest.mark.parametrize("level", [0, 1, 2])
-def test_every_instruction_set_gives_the_same(level):
+def test_every_simd_level(simd_level):
     inputs = make_inputs(torch.device("cpu"), torch.float64, *SHAPES["typical"])
-    before = _C.limit_simd_level(level)
-    try:
-        texture, valid = ops.uv_unwrap(*inputs)
-        grads = torch.autograd.grad(texture.square().sum(), inputs[:2])
-    finally:
-        _C.limit_simd_level(before)
+    texture, valid = ops.uv_unwrap(*inputs)
     expected, expected_valid = reference.uv_unwrap(*inputs)
     assert torch.equal(valid, expected_valid)
     torch.testing.assert_close(texture, expected, rtol=1e-11, atol=1e-11)
-    want = torch.autograd.grad(expected.square().sum(), inputs[:2])
+    grads, want = (torch.autograd.grad(x.square().sum(), inputs[:2]) for x in (texture, expected))
     torch.testing.assert_close(grads, want, rtol=1e-10, atol=1e-10)
 
 
@@ -116,9 +106,17 @@ def test_a_broken_table_reads_no_memory_outside(device):
 def test_debug_mode_refuses_indices_out_of_range(device, debug):
     image, vertices, uv_map, fragments = make_inputs(device, torch.float64, *SHAPES["odd"])
     ops.uv_unwrap(image, vertices, uv_map, fragments)
-    bad_map = _replace(uv_map, corners=uv_map.corners + uv_map.num_vertices)
-    with pytest.raises(ValueError, match=r"uv_map\.corners must index 162 vertices"):
-        ops.uv_unwrap(image, vertices, bad_map, fragments)
+    for name, end, message in (
+        ("corners", 162, r"162 vertices, 0 to 161 or -1"),
+        ("triangles", 162, r"162 vertices, 0 to 161, got"),
+        ("vertex_start", len(uv_map.vertex_texels) + 1, r"\d+ entries of uv_map.vertex_texels"),
+        ("vertex_texels", 3 * 11 * 13, "429 corners of texels"),
+    ):
+        table = getattr(uv_map, name).clone()
+        for bad in (-2, end):
+            table[-1] = bad
+            with pytest.raises(ValueError, match=rf"uv_map\.{name} must index {message}"):
+                ops.uv_unwrap(image, vertices, _replace(uv_map, **{name: table}), fragments)
     bad_ids = Fragments(fragments.triangle_id + 10**6, *fragments[1:])
     with pytest.raises(ValueError, match=r"fragments.triangle_id must index \d+ triangles"):
         ops.uv_unwrap(image, vertices, uv_map, bad_ids)

@@ -39,6 +39,8 @@ def _check(
     sizes = check_tensor("attributes", attributes, ("N", "V", "C"), FLOATS)
     check_tensor("triangles", triangles, ("T", 3), INT32, like=attributes)
     check_tensor("triangle_id", triangle_id, ("N", "H", "W"), INT32, like=attributes, sizes=sizes)
+    if sizes["H"] * sizes["W"] >= 2**31:
+        raise ValueError(f"triangle_id must have fewer than 2^31 pixels an image, got shape {list(triangle_id.shape)}")
     return check_tensor("barycentric", barycentric, ("N", "H", "W", 3), FLOATS, like=attributes, sizes=sizes)
 
 

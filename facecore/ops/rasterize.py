@@ -58,7 +58,10 @@ def rasterize(
 
 def _check(vertices_clip: torch.Tensor, triangles: torch.Tensor) -> dict[str, int]:
     sizes = check_tensor("vertices_clip", vertices_clip, ("N", "V", 4), FLOATS)
-    return check_tensor("triangles", triangles, ("T", 3), INT32, like=vertices_clip, sizes=sizes)
+    check_tensor("triangles", triangles, ("T", 3), INT32, like=vertices_clip, sizes=sizes)
+    if sizes["T"] >= 2**31:
+        raise ValueError(f"triangles must have fewer than 2^31 rows, got {sizes['T']}")
+    return sizes
 
 
 def _fake(

@@ -40,15 +40,22 @@ def uv_unwrap(
     and valid is not differentiable. Texels that are not valid have no gradient, whatever comes in for them.
     Deterministic on the CPU, for any number of threads; on CUDA the gradients are added with atomics, and in a fixed
     order (slower, with memory for four times the texture) under torch.use_deterministic_algorithms(True).
-    Raises ValueError for a wrong shape, dtype or device. METHODS 1.9.
+    Raises ValueError for a wrong shape, dtype or device, and with facecore.ops.set_debug for a table whose indices do
+    not fit together or a triangle_id that is not a triangle; otherwise such texels and pixels count as empty.
+    METHODS 1.9.
     """
     check_tensors(image=image, vertices_clip=vertices_clip)
     if not isinstance(uv_map, UVMap):
         raise ValueError(f"uv_map must be a UVMap of facecore.mesh.build_uv_map, got {type(uv_map).__name__}")
+    fields = ("triangles", "corners", "barycentric", "vertex_start", "vertex_texels")
+    check_tensors(**{f"uv_map.{name}": getattr(uv_map, name) for name in fields})
+    check_tensor("uv_map.corners", uv_map.corners, ("Hu", "Wu", 3), INT32)
+    check_tensor("uv_map.barycentric", uv_map.barycentric, ("Hu", "Wu", 3), FLOATS)
     z_ndc = triangle_id = None
     if fragments is not None:
         if not isinstance(fragments, Fragments):
             raise ValueError(f"fragments must be the Fragments of rasterize or None, got {type(fragments).__name__}")
+        check_tensors(**{"fragments.z_ndc": fragments.z_ndc, "fragments.triangle_id": fragments.triangle_id})
         z_ndc, triangle_id = fragments.z_ndc.detach(), fragments.triangle_id
     return _uv_unwrap(
         image,
@@ -76,6 +83,8 @@ def _check(
     if sizes["H"] > MAX_SIZE or sizes["W"] > MAX_SIZE:
         raise ValueError(f"image must have at most {MAX_SIZE} pixels a side, got shape {list(image.shape)}")
     check_tensor("uv_map.corners", corners, (3, "Hu", "Wu"), INT32, like=image, sizes=sizes)
+    if sizes["Hu"] > MAX_SIZE or sizes["Wu"] > MAX_SIZE:
+        raise ValueError(f"uv_map must have at most {MAX_SIZE} texels a side, got {sizes['Hu']} x {sizes['Wu']}")
     check_tensor("uv_map.barycentric", barycentric, (3, "Hu", "Wu"), FLOATS, like=image, sizes=sizes)
     check_tensor("uv_map.vertex_texels", vertex_texels, ("E",), INT32, like=image)
     check_tensor("uv_map.vertex_start", vertex_start, ("V+1",), INT32, like=image)
@@ -122,6 +131,9 @@ def _kernel(
         image, vertices_clip, corners, barycentric, triangles, vertex_start, vertex_texels, z_ndc, triangle_id
     )
     check_indices("uv_map.corners", corners, vertices_clip.shape[1], lowest=-1)
+    check_indices("uv_map.triangles", triangles, vertices_clip.shape[1])
+    check_indices("uv_map.vertex_start", vertex_start, vertex_texels.shape[0] + 1, "entries of uv_map.vertex_texels")
+    check_indices("uv_map.vertex_texels", vertex_texels, corners.numel(), "corners of texels")
     depth_range = None
     if z_ndc is not None and triangle_id is not None:
         check_indices("fragments.triangle_id", triangle_id, triangles.shape[0], "triangles", lowest=-1)

@@ -20,8 +20,8 @@ def vertex_normals(vertices: torch.Tensor, triangles: torch.Tensor) -> torch.Ten
         triangles: vertex indices, int32 [T, 3], counter-clockwise seen from outside.
 
     A direction is not defined, and counts as (0, 0, 0) with zero gradient, when its length is at most 1e-6 times its
-    natural scale: a triangle whose sine at its first corner is that small or that has a vertex with a coordinate that is
-    NaN or infinite, a vertex whose unit normals cancel or that no triangle touches.
+    natural scale: a triangle whose sine at its first corner is that small or that has a corner with a NaN or an
+    infinity, a vertex whose unit normals cancel or that no triangle touches.
 
     Twice differentiable (and further) in vertices. Values, gradient and second derivative are deterministic on every
     device and for every number of threads: sums are added in the order of the triangles. Raises ValueError for a wrong
@@ -36,7 +36,10 @@ def vertex_normals(vertices: torch.Tensor, triangles: torch.Tensor) -> torch.Ten
 
 def _check_mesh(vertices: torch.Tensor, triangles: torch.Tensor) -> dict[str, int]:
     sizes = check_tensor("vertices", vertices, ("N", "V", 3), FLOATS)
-    return check_tensor("triangles", triangles, ("T", 3), INT32, like=vertices, sizes=sizes)
+    check_tensor("triangles", triangles, ("T", 3), INT32, like=vertices, sizes=sizes)
+    if 3 * sizes["T"] >= 2**31:
+        raise ValueError(f"triangles must have fewer than 2^31 corners, got shape {list(triangles.shape)}")
+    return sizes
 
 
 def _corners_fake(triangles: torch.Tensor, num_vertices: int) -> tuple[torch.Tensor, torch.Tensor]:
