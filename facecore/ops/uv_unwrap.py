@@ -116,20 +116,9 @@ def _fake(
     return image.new_empty(n, sizes["C"], *texture_size), image.new_empty(n, *texture_size, dtype=torch.bool)
 
 
-def _kernel(
-    image: torch.Tensor,
-    vertices_clip: torch.Tensor,
-    corners: torch.Tensor,
-    barycentric: torch.Tensor,
-    triangles: torch.Tensor,
-    vertex_start: torch.Tensor,
-    vertex_texels: torch.Tensor,
-    z_ndc: torch.Tensor | None,
-    triangle_id: torch.Tensor | None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    texture, valid = _fake(
-        image, vertices_clip, corners, barycentric, triangles, vertex_start, vertex_texels, z_ndc, triangle_id
-    )
+def _kernel(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    texture, valid = _fake(*arguments)
+    image, vertices_clip, corners, barycentric, triangles, vertex_start, vertex_texels, z_ndc, triangle_id = arguments
     check_indices("uv_map.corners", corners, vertices_clip.shape[1], lowest=-1)
     check_indices("uv_map.triangles", triangles, vertices_clip.shape[1])
     check_indices("uv_map.vertex_start", vertex_start, vertex_texels.shape[0] + 1, "entries of uv_map.vertex_texels")
@@ -193,30 +182,9 @@ def _backward_fake(
     )
 
 
-def _backward_kernel(
-    grad_texture: torch.Tensor,
-    image: torch.Tensor,
-    vertices_clip: torch.Tensor,
-    corners: torch.Tensor,
-    barycentric: torch.Tensor,
-    vertex_start: torch.Tensor,
-    vertex_texels: torch.Tensor,
-    valid: torch.Tensor,
-    to_image: bool,
-    to_vertices: bool,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    grad_image, grad_vertices = _backward_fake(
-        grad_texture,
-        image,
-        vertices_clip,
-        corners,
-        barycentric,
-        vertex_start,
-        vertex_texels,
-        valid,
-        to_image,
-        to_vertices,
-    )
+def _backward_kernel(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    grad_image, grad_vertices = _backward_fake(*arguments)
+    grad_texture, image, vertices_clip, corners, barycentric, *lists, valid, to_image, to_vertices = arguments
     if image.is_cuda and torch.are_deterministic_algorithms_enabled():
         grads = _gradients_by_index(grad_texture, image, vertices_clip, corners, barycentric, valid)
         return grads[0] if to_image else grad_image, grads[1] if to_vertices else grad_vertices
@@ -229,8 +197,8 @@ def _backward_kernel(
     call(
         "uv_unwrap_backward",
         image,
-        (n, texels, v, c, height, width, vertex_texels.shape[0]),
-        (grad_texture, image, vertices_clip, corners, barycentric, vertex_start, vertex_texels, valid),
+        (n, texels, v, c, height, width, lists[1].shape[0]),
+        (grad_texture, image, vertices_clip, corners, barycentric, *lists, valid),
         (
             grad_image.zero_() if to_image else None,
             grad_vertices.zero_() if to_vertices else None,
