@@ -210,7 +210,7 @@ def test_accepts_any_strides(device, fan_in, fan_out):
 
 
 @pytest.mark.parametrize(("fan_in", "fan_out"), [(8, 4), (4, 16)])
-def test_threads_give_the_same_recurrence(fan_in, fan_out):
+def test_threads_give_the_same_recurrence(thread_count, fan_in, fan_out):
     """The dense products are torch's, which may add in another order: here they are exact in any order."""
     _, laplacian, _, bias = make_inputs("cpu", torch.float32, 2, 3000, fan_in, fan_out, 6)
     generator = torch.Generator().manual_seed(3)
@@ -220,14 +220,10 @@ def test_threads_give_the_same_recurrence(fan_in, fan_out):
     else:  # recurrence first: each result is one of its terms
         weight = torch.eye(6 * fan_in)[:, torch.randperm(6 * fan_in, generator=generator)[:fan_out]]
         weight = weight.view(6, fan_in, fan_out)
-    threads = torch.get_num_threads()
     results = []
-    try:
-        for count in (1, 2, 3):
-            torch.set_num_threads(count)
-            results.append(ops.chebyshev_conv(x, laplacian, weight, bias))
-    finally:
-        torch.set_num_threads(threads)
+    for count in (1, 2, 3):
+        thread_count(count)
+        results.append(ops.chebyshev_conv(x, laplacian, weight, bias))
     assert torch.equal(results[1], results[0])
     assert torch.equal(results[2], results[0])
 

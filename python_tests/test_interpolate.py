@@ -59,45 +59,37 @@ def test_every_simd_level(simd_level, dtype):
 @pytest.mark.parametrize("channels", [1, 3, 5, 16, 33])
 @pytest.mark.parametrize("images", [1, 3])
 @pytest.mark.parametrize("picture", ["neighbours_close", "neighbours_anywhere"])
-def test_threads_give_the_same_bits(images, channels, picture):
+def test_threads_give_the_same_bits(thread_count, images, channels, picture):
     attributes, triangles, triangle_id, barycentric = make_inputs(
         "cpu", torch.float32, images, 400, 700, 64, 61, channels
     )
     if picture == "neighbours_close":  # most vertices are seen in one part of the picture, as those of a mesh are
         triangles = (torch.arange(700).view(-1, 1) // 2 + torch.tensor([0, 1, 20])).to(torch.int32)
         triangle_id = torch.where(triangle_id < 0, -1, triangle_id.flatten(1).sort(1).values.view_as(triangle_id))
-    threads = torch.get_num_threads()
     results = []
-    try:
-        for count in (1, 2, 3, 4):
-            torch.set_num_threads(count)
-            out = ops.interpolate(attributes, triangles, triangle_id, barycentric)
-            results.append((out, *torch.autograd.grad(out.square().sum(), (attributes, barycentric))))
-    finally:
-        torch.set_num_threads(threads)
+    for count in (1, 2, 3, 4):
+        thread_count(count)
+        out = ops.interpolate(attributes, triangles, triangle_id, barycentric)
+        results.append((out, *torch.autograd.grad(out.square().sum(), (attributes, barycentric))))
     for result in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(result, results[0]))
 
 
 @pytest.mark.parametrize("bad", [-1, -(2**31), 7, 2**31 - 1])
 @pytest.mark.parametrize("size", [1, 40])  # a picture for one thread, and for several
-def test_a_triangle_with_a_vertex_that_is_none_covers_nothing(device, bad, size):
+def test_a_triangle_with_a_vertex_that_is_none_covers_nothing(thread_count, device, bad, size):
     attributes, triangles, triangle_id, barycentric = make_inputs(device, torch.float64, 1, 7, 5, size, 61 * size, 2)
     triangle_id[..., 0, 0] = 2
     uncovered = torch.where(triangle_id == 2, -1, triangle_id)
     want = ops.interpolate(attributes, triangles, uncovered, barycentric)
     want_grads = torch.autograd.grad(want.square().sum(), (attributes, barycentric))
     triangles[2, 1] = bad
-    threads = torch.get_num_threads()
-    try:
-        for count in (1, 2):
-            torch.set_num_threads(count)
-            out = ops.interpolate(attributes, triangles, triangle_id, barycentric)
-            grads = torch.autograd.grad(out.square().sum(), (attributes, barycentric))
-            assert torch.equal(out, want)
-            torch.testing.assert_close(grads, want_grads, rtol=1e-12, atol=1e-12)  # CUDA adds in any order
-    finally:
-        torch.set_num_threads(threads)
+    for count in (1, 2):
+        thread_count(count)
+        out = ops.interpolate(attributes, triangles, triangle_id, barycentric)
+        grads = torch.autograd.grad(out.square().sum(), (attributes, barycentric))
+        assert torch.equal(out, want)
+        torch.testing.assert_close(grads, want_grads, rtol=1e-12, atol=1e-12)  # CUDA adds in any order
 
 
 def test_accepts_any_strides(device):

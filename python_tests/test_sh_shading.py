@@ -99,17 +99,13 @@ def test_autocast_does_not_lower_the_precision_of_second_derivatives(device):
     assert all(torch.equal(a, b) for a, b in zip(*results))
 
 
-def test_threads_give_the_same_bits():
+def test_threads_give_the_same_bits(thread_count):
     normals, sh_coefficients = make_inputs("cpu", torch.float32, 2, 61, 67)
-    threads = torch.get_num_threads()
     results = []
-    try:
-        for count in (1, 2, 3):
-            torch.set_num_threads(count)
-            shading = ops.sh_shading(normals, sh_coefficients)
-            results.append((shading, *torch.autograd.grad(shading.square().sum(), (normals, sh_coefficients))))
-    finally:
-        torch.set_num_threads(threads)
+    for count in (1, 2, 3):
+        thread_count(count)
+        shading = ops.sh_shading(normals, sh_coefficients)
+        results.append((shading, *torch.autograd.grad(shading.square().sum(), (normals, sh_coefficients))))
     for result in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(result, results[0]))
 

@@ -119,18 +119,14 @@ def test_gradients_are_exact(device):
     assert torch.autograd.gradgradcheck(lambda x: ops.sparse_matmul(matrix, x), x)
 
 
-def test_threads_give_the_same_bits():
+def test_threads_give_the_same_bits(thread_count):
     matrix = make_matrix(3000, 3000, torch.float32, density=0.002)
     x = make_x("cpu", torch.float32, 2, 3000, 19)
     results = []
-    threads = torch.get_num_threads()
-    try:
-        for count in (1, 2, 3):
-            torch.set_num_threads(count)
-            out = ops.sparse_matmul(matrix, x)
-            results.append((out, torch.autograd.grad(out.square().sum(), x)[0]))
-    finally:
-        torch.set_num_threads(threads)
+    for count in (1, 2, 3):
+        thread_count(count)
+        out = ops.sparse_matmul(matrix, x)
+        results.append((out, torch.autograd.grad(out.square().sum(), x)[0]))
     for out, grad in results[1:]:
         assert torch.equal(out, results[0][0])
         assert torch.equal(grad, results[0][1])

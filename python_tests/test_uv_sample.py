@@ -139,17 +139,13 @@ def test_hostile_coordinates_stay_between_the_texels(values, height, width):
 
 
 @pytest.mark.parametrize("images", [1, 3])
-def test_threads_change_no_bit(images):
+def test_threads_change_no_bit(thread_count, images):
     inputs = make_inputs(torch.device("cpu"), torch.float32, (images, 3, 40, 30), (images, 5000, 2))
     results = []
-    before = torch.get_num_threads()
-    try:
-        for count in (1, 2, 4):
-            torch.set_num_threads(count)
-            out = ops.uv_sample(*inputs)
-            results.append((out, *torch.autograd.grad(out.square().sum(), inputs)))
-    finally:
-        torch.set_num_threads(before)
+    for count in (1, 2, 4):
+        thread_count(count)
+        out = ops.uv_sample(*inputs)
+        results.append((out, *torch.autograd.grad(out.square().sum(), inputs)))
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other))
 

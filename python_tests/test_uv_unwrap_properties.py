@@ -82,7 +82,7 @@ def test_hostile_vertices_touch_nothing(seed, dtype):
         assert torch.equal(valid, reference.uv_unwrap(image, hostile, uv_map, fragments)[1])
 
 
-def test_a_broken_table_reads_no_memory_outside(device):
+def test_a_broken_table_reads_no_memory_outside(thread_count, device):
     """Corners that are not vertices make empty texels; fragments of another mesh have no neighbours."""
     image, vertices, uv_map, fragments = make_inputs(device, torch.float64, *SHAPES["odd"])
     before = ops.uv_unwrap(image, vertices, uv_map, fragments)[1]
@@ -93,12 +93,8 @@ def test_a_broken_table_reads_no_memory_outside(device):
         assert not valid[..., ::2].any() and torch.equal(valid[..., 1::2], before[..., 1::2])
         lists = {"vertex_start": uv_map.vertex_start * 1000 - 5, "vertex_texels": uv_map.vertex_texels * 0 + bad}
         texture, _ = ops.uv_unwrap(image[:1], vertices[:1], _replace(uv_map, corners=corners, **lists))
-        threads = torch.get_num_threads()
-        try:
-            torch.set_num_threads(2)  # the lists are read when threads share an image
-            torch.autograd.grad(texture.sum(), vertices)
-        finally:
-            torch.set_num_threads(threads)
+        thread_count(2)  # the lists are read when threads share an image
+        torch.autograd.grad(texture.sum(), vertices)
         ids = torch.where(fragments.triangle_id >= 0, bad, fragments.triangle_id).int()
         ops.uv_unwrap(image, vertices, uv_map, Fragments(ids, *fragments[1:]))
 

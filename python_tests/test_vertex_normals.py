@@ -158,17 +158,13 @@ def grid_triangles(rows, columns):
 
 @pytest.mark.parametrize("images", [1, 2, 9])
 @pytest.mark.parametrize("mesh", ["neighbours_close", "neighbours_anywhere"])
-def test_threads_give_the_same_bits(images, mesh):
+def test_threads_give_the_same_bits(thread_count, images, mesh):
     vertices, triangles = make_inputs("cpu", torch.float32, images, 5000, 9000)
     triangles = grid_triangles(100, 50) if mesh == "neighbours_close" else triangles
-    threads = torch.get_num_threads()
     got = []
-    try:
-        for count in (1, 2, 3, 4):
-            torch.set_num_threads(count)
-            got.append(results(vertices, triangles))
-    finally:
-        torch.set_num_threads(threads)
+    for count in (1, 2, 3, 4):
+        thread_count(count)
+        got.append(results(vertices, triangles))
     for result in got[1:]:
         assert all(torch.equal(a, b) for a, b in zip(result, got[0]))
 
