@@ -17,11 +17,12 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from checks import at_level
 
 from facecore import _C, ops
 from facecore.mesh import Mesh, build_uv_map
@@ -69,15 +70,6 @@ class Recorder:
         return offset
 
 
-@pytest.fixture
-def at_avx2_on_one_thread() -> Iterator[None]:
-    level, threads = _C.limit_simd_level(1), torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-    _C.limit_simd_level(level)
-
-
 def sheet() -> Mesh:
     """A bent sheet that fills the picture; its first two coordinates make its layout, too."""
     v, u = torch.meshgrid(torch.linspace(-0.9, 0.9, ROWS), torch.linspace(-0.9, 0.9, ROWS), indexing="ij")
@@ -106,12 +98,10 @@ def rendering_step(mesh: Mesh) -> Callable[[], None]:
 
 def recorded(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     step, recorder = rendering_step(sheet()), Recorder()
-    original = _library.call
     with monkeypatch.context() as patch:
         for name, module in [*sys.modules.items()]:
             if name.startswith("facecore.ops.") and name != _library.__name__ and hasattr(module, "call"):
                 patch.setattr(module, "call", recorder)
-        patch.setattr(_library, "call", original)
         step()
     return recorder
 
@@ -124,7 +114,7 @@ def replay(recorder: Recorder, folder: pathlib.Path, valgrind: str) -> tuple[dic
     out = folder / "callgrind.out"
     tool = [valgrind, "--tool=callgrind", f"--callgrind-out-file={out}", "--combine-dumps=yes"]
     driver = [sys.executable, "-I", "-S", str(HERE / "replay_kernels.py"), _C.__file__, str(folder)]
-    environment = os.environ | {"FACECORE_ISA": "1", "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+    environment = os.environ | {"FACECORE_ISA": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run([*tool, *driver], env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-4000:]
     parts = [int(x) for x in re.findall(r"^totals: (\d+)$", out.read_text(), re.MULTILINE)]
@@ -163,11 +153,13 @@ def test_a_slower_kernel_is_found():
             assert found.startswith(f"{name}: ")
 
 
-def test_instruction_counts(monkeypatch, tmp_path, at_avx2_on_one_thread):
+def test_instruction_counts(monkeypatch, tmp_path, thread_count):
     valgrind = shutil.which("valgrind")
     if valgrind is None or platform.machine() != "x86_64":
         pytest.skip("instructions are counted on x86-64 where valgrind is installed")
-    recorder = recorded(monkeypatch)
+    thread_count(1)
+    with at_level(1):
+        recorder = recorded(monkeypatch)
     counts, simd_level = replay(recorder, tmp_path, valgrind)
     got = {"compiler": _C.compiler, "simd_level": simd_level, "counts": counts}
     print(json.dumps(got, indent=2))
