@@ -84,6 +84,19 @@ def test_top_left_rule_on_the_border_of_the_picture(device):
     assert (ops.rasterize(whole, indices((0, 1, 2), (0, 2, 3)).to(device), 5, 5).triangle_id >= 0).all()
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_top_left_rule_of_clipped_triangles(device, dtype):
+    # Strips between centres 1 and 3 that reach far beyond the guard band of 64 half pictures.
+    for reach in (((-5000, 1.5), (5000, 3.5)), ((1.5, -5000), (3.5, 5000))):
+        (left, top), (right, bottom) = reach
+        corners = [(left, top, 0), (right, top, 0), (right, bottom, 0), (left, bottom, 0)]
+        vertices, triangles = from_pixels(corners, 5, 5, dtype).to(device), indices((0, 1, 2), (0, 2, 3)).to(device)
+        covered = (ops.rasterize(vertices, triangles, 5, 5).triangle_id[0] >= 0).cpu()
+        inside = torch.tensor([False, True, True, False, False]).expand(5, 5)  # columns
+        assert torch.equal(covered, inside.T if left < 0 else inside)
+        assert (coverage(vertices, triangles, 5, 5).cpu() == covered.int()).all()
+
+
 def test_nearest_wins_then_the_lowest_id(device):
     square = [(0, 0), (9, 0), (0, 9)]
     vertices = from_pixels([(u, v, z) for z in (0.5, 0.25, 0.25) for u, v in square], 2, 2).to(device)
