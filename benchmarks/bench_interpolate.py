@@ -1,15 +1,19 @@
-"""interpolate: facecore, the plain PyTorch definition, and that definition through torch.compile."""
+"""interpolate: facecore, the plain PyTorch definition, eager and through torch.compile, and the peers that are here."""
 
 from __future__ import annotations
 
+import peers
 import torch
-from harness import Suite, compiled
+from harness import Suite, compiled, peer
 
 from facecore import ops, reference
 
 FACE = {"vertices": 37280, "triangles": 73840}  # a refined face mesh
 SMALL_FACE = {"vertices": 5023, "triangles": 9976}
-CROP = {"height": 224, "width": 224}  # of a network
+
+
+def case(mesh: dict[str, int], size: int, images: int, channels: int) -> dict[str, int]:
+    return mesh | {"height": size, "width": size, "images": images, "channels": channels}
 
 
 def make_inputs(
@@ -47,17 +51,16 @@ suite = Suite(
         "facecore": ops.interpolate,
         "reference": reference.interpolate,
         "torch.compile": compiled(reference.interpolate),
+        "nvdiffrast": peer("nvdiffrast.torch", peers.interpolate_nvdiffrast),
+        "pytorch3d": peer("pytorch3d", peers.interpolate_pytorch3d),
+        "drtk": peer("drtk", peers.interpolate_drtk),
     },
     cases={
-        "face_rgb_b1": dict(images=1, channels=3, **FACE, **CROP),
-        "face_rgb_b8": dict(images=8, channels=3, **FACE, **CROP),
-        "small_face_rgb_b8": dict(images=8, channels=3, **SMALL_FACE, **CROP),
-        "face_rgb_256_b8": dict(images=8, channels=3, height=256, width=256, **FACE),
-        "face_rgb_512_b8": dict(images=8, channels=3, height=512, width=512, **FACE),
-        "face_1_channel_b8": dict(images=8, channels=1, **FACE, **CROP),
-        "face_6_channels_b8": dict(images=8, channels=6, **FACE, **CROP),
-        "face_16_channels_b8": dict(images=8, channels=16, **FACE, **CROP),
-        "face_64_channels_b1": dict(images=1, channels=64, **FACE, **CROP),
+        **{f"face_37k_{size}_rgb_b{n}": case(FACE, size, n, 3) for size in (224, 256, 512) for n in (1, 8)},
+        "face_37k_224_rgb_b32": case(FACE, 224, 32, 3),
+        **{f"face_5k_224_rgb_b{n}": case(SMALL_FACE, 224, n, 3) for n in (1, 8)},
+        **{f"face_37k_224_{c}_channels_b8": case(FACE, 224, 8, c) for c in (1, 6, 16)},
+        "face_37k_224_64_channels_b1": case(FACE, 224, 1, 64),
     },
     make_inputs=make_inputs,
 )

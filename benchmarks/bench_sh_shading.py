@@ -1,9 +1,10 @@
-"""sh_shading: facecore, the plain PyTorch definition, and that definition through torch.compile."""
+"""sh_shading: facecore, the plain PyTorch definition, eager and through torch.compile, and kaolin's basis."""
 
 from __future__ import annotations
 
+import peers
 import torch
-from harness import Suite, compiled
+from harness import Suite, compiled, peer
 
 from facecore import ops, reference
 
@@ -22,11 +23,11 @@ suite = Suite(
         "facecore": ops.sh_shading,
         "reference": reference.sh_shading,
         "torch.compile": compiled(reference.sh_shading),
+        "kaolin": peer("kaolin", peers.sh_shading_kaolin),
     },
     cases={
         f"pixels_{size}_b{images}": {"images": images, "height": size, "width": size}
-        for size in (224, 256, 512)
-        for images in (1, 8)
+        for size, images in ((224, 1), (224, 8), (224, 32), (256, 1), (256, 8), (512, 1), (512, 8))
     },
     make_inputs=make_inputs,
 )

@@ -1,17 +1,17 @@
-"""uv_sample: facecore, the plain PyTorch definition, and grid_sample, eager and compiled."""
+"""uv_sample: facecore, the plain PyTorch definition, grid_sample, eager and compiled, and nvdiffrast's texture."""
 
 from __future__ import annotations
 
+import peers
 import torch
-from harness import Suite, compiled
+from eager import sample_bilinear
+from harness import Suite, compiled, peer
 
 from facecore import ops, reference
 
 
 def with_grid_sample(texture: torch.Tensor, uv: torch.Tensor) -> torch.Tensor:
-    grid = torch.stack((2 * uv[..., 0] - 1, 1 - 2 * uv[..., 1]), -1)
-    grid = grid if uv.ndim == 4 else grid.unsqueeze(2)
-    colors = torch.nn.functional.grid_sample(texture, grid, padding_mode="border", align_corners=False)
+    colors = sample_bilinear(texture, 2 * (uv if uv.ndim == 4 else uv.unsqueeze(2)) - 1)
     return colors.permute(0, 2, 3, 1) if uv.ndim == 4 else colors.squeeze(3).transpose(1, 2)
 
 
@@ -35,18 +35,23 @@ def make_inputs(
     return texture.to(device).requires_grad_(), uv.contiguous().to(device).requires_grad_()
 
 
+TEXTURE = {"channels": 3, "texels": 256}
 suite = Suite(
     op="uv_sample",
     providers={
         "facecore": ops.uv_sample,
         "reference": reference.uv_sample,
         "grid_sample": with_grid_sample,
-        "compiled": compiled(with_grid_sample),
+        "torch.compile": compiled(with_grid_sample),
+        "nvdiffrast": peer("nvdiffrast.torch", peers.uv_sample_nvdiffrast),
     },
     cases={
-        "picture_224_b1": {"images": 1, "channels": 3, "texels": 256, "rows": 224, "columns": 224},
-        "picture_224_b8": {"images": 8, "channels": 3, "texels": 256, "rows": 224, "columns": 224},
-        "vertices_37k_b8": {"images": 8, "channels": 3, "texels": 256, "rows": 37249, "columns": 0},
+        **{
+            f"picture_{size}_b{images}": {"images": images, "rows": size, "columns": size} | TEXTURE
+            for size, images in ((224, 1), (224, 8), (224, 32), (256, 8), (512, 1), (512, 8))
+        },
+        "vertices_5k_b8": {"images": 8, "rows": 71 * 71, "columns": 0} | TEXTURE,
+        "vertices_37k_b8": {"images": 8, "rows": 193 * 193, "columns": 0} | TEXTURE,
     },
     make_inputs=make_inputs,
 )

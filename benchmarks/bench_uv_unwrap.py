@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 
 import torch
-from grid import bent_grid
+from eager import sample_bilinear
+from grid import bent_grid, to_clip
 from harness import Suite, compiled
 
 from facecore import ops, reference, reference_uv
@@ -29,7 +30,6 @@ def with_grid_sample(
     in_table = (uv_map.triangle_id.flatten() >= 0).unsqueeze(-1)
     ndc = q[..., :3] / torch.where(in_table, q[..., 3:], 1.0)  # grid_sample's gradient crashes where the grid is NaN
     texels = (uv_map.height, uv_map.width)
-    grid = (ndc[..., :2] * ndc.new_tensor([1.0, -1.0])).view(n, *texels, 2)
     with torch.no_grad():
         x, y, z = ndc.unbind(-1)
         inside = in_table.squeeze(-1) & (ndc.abs() <= 1).all(-1)
@@ -45,7 +45,7 @@ def with_grid_sample(
             tolerance = 0.005 * (depths.amax(1, keepdim=True) - depths.amin(1, keepdim=True))
             seen = z <= fragments.z_ndc.view(n, -1).gather(1, pixel) + tolerance
         valid = (inside & (det > 0) & seen).view(n, *texels)
-    colors = torch.nn.functional.grid_sample(image, grid, padding_mode="border", align_corners=False)
+    colors = sample_bilinear(image, ndc[..., :2].view(n, *texels, 2))
     return torch.where(valid.unsqueeze(1), colors, 0.0), valid
 
 
@@ -67,13 +67,9 @@ def make_inputs(
     size: int,
     texels: int,
 ) -> tuple[object, ...]:
-    """A face-sized grid, turned by up to 40 degrees to either side, that fills most of a noisy picture."""
+    """A noisy picture of the grid, turned to either side."""
     mesh = bent_grid(rows, columns)
-    angle = torch.linspace(-0.7, 0.7, images) if images > 1 else torch.tensor([0.4])
-    x, y, z = (mesh.vertices / 115).expand(images, -1, -1).unbind(-1)
-    sine, cosine = angle.sin().unsqueeze(1), angle.cos().unsqueeze(1)
-    turned = (cosine * x + sine * z, y, 0.8 * (sine * x - cosine * z), torch.ones_like(x))
-    vertices_clip = torch.stack(turned, -1).to(device)
+    vertices_clip = to_clip(mesh, images).to(device)
     fragments = ops.rasterize(vertices_clip, mesh.triangles.to(device), size, size)
     image = torch.rand(images, 3, size, size, generator=generator).to(device).requires_grad_()
     return image, vertices_clip.requires_grad_(), build_uv_map(mesh, texels, texels).to(device), fragments
@@ -89,13 +85,14 @@ suite = Suite(
         "reference": reference.uv_unwrap,
         "grid_sample": planes,
         "grid_sample, point depth": point_depth,
-        "compiled": compiled(planes),
-        "compiled, point depth": compiled(point_depth),
+        "torch.compile": compiled(planes),
+        "torch.compile, point depth": compiled(point_depth),
     },
     cases={
-        "face_37k_b1": dict(images=1, **FACE),
-        "face_37k_b8": dict(images=8, **FACE),
-        "face_5k_b8": dict(images=8, **FACE | {"rows": 71, "columns": 71}),
+        **{f"face_37k_224_b{images}": dict(images=images, **FACE) for images in (1, 8, 32)},
+        "face_37k_256_b8": dict(images=8, **FACE | {"size": 256}),
+        "face_37k_512_b8": dict(images=8, **FACE | {"size": 512, "texels": 512}),
+        "face_5k_224_b8": dict(images=8, **FACE | {"rows": 71, "columns": 71}),
     },
     make_inputs=make_inputs,
     # A sample that rounding puts on the other side of a pixel's centre has the slope of another pair of pixels. In

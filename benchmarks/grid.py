@@ -6,6 +6,8 @@ import torch
 
 from facecore.mesh import Mesh
 
+DISTANCE, NEAR, FAR = 600.0, 400.0, 800.0  # of the camera and its clip planes, mm
+
 
 def bent_grid(rows: int, columns: int) -> Mesh:
     """rows x columns vertices of a half ellipsoid in mm, two triangles a cell, counter-clockwise seen from outside."""
@@ -19,3 +21,14 @@ def bent_grid(rows: int, columns: int) -> Mesh:
     below = corner + columns
     cells = torch.stack((corner, below, corner + 1, corner + 1, below, below + 1), -1)
     return Mesh(points.reshape(-1, 3), cells.reshape(-1, 3))
+
+
+def to_clip(mesh: Mesh, images: int) -> torch.Tensor:
+    """Clip coordinates [images, V, 4] of a head in its crop: turned by up to 40 degrees to either side, in perspective,
+    as high as 5/6 of the picture."""
+    angle = torch.linspace(-0.7, 0.7, images) if images > 1 else torch.tensor([0.4])
+    sine, cosine = angle.sin().unsqueeze(1), angle.cos().unsqueeze(1)
+    x, y, z = mesh.vertices.expand(images, -1, -1).unbind(-1)
+    w = DISTANCE - (cosine * z - sine * x)
+    depth = ((FAR + NEAR) * w - 2 * FAR * NEAR) / (FAR - NEAR)
+    return torch.stack((5 * (cosine * x + sine * z), 5 * y, depth, w), -1)

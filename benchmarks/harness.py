@@ -72,7 +72,9 @@ class Suite:
             peak = peak_mebibytes(run, device)
             benchmark(run)
             row = {"op": self.op, "provider": provider, "mode": mode, "case": case, "device": device.type}
-            record_row(row | timing(benchmark) | {"peak_mib": peak, "sizes": dict(self.cases[case])})
+            yardstick = None if benchmark.stats is None else sgemm_milliseconds(device)
+            row |= timing(benchmark) | {"peak_mib": peak, "sgemm_ms": yardstick, "sizes": dict(self.cases[case])}
+            record_row(row)
 
         return bench
 
@@ -187,6 +189,17 @@ def timing(benchmark: Any) -> dict[str, Any]:
         "rounds": len(rounds),
         "noisy": len(rounds) < 5 or p80 > NOISY * p20,
     }
+
+
+def sgemm_milliseconds(device: torch.device, rounds: int = 7) -> float:
+    """The p20 of a product of two 1024 x 1024 float32 matrices, measured now: what the machine gives at this moment."""
+    a, b = torch.ones(2, 1024, 1024, device=device)
+    times = []
+    for _ in range(rounds + 2):
+        start = synchronised_clock()
+        torch.mm(a, b)
+        times.append(1e3 * (synchronised_clock() - start))
+    return percentile(sorted(times[2:]), 0.2)
 
 
 def percentile(ascending: Sequence[float], fraction: float) -> float:
