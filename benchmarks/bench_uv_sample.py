@@ -54,5 +54,7 @@ suite = Suite(
         "vertices_37k_b8": {"images": 8, "rows": 193 * 193, "columns": 0} | TEXTURE,
     },
     make_inputs=make_inputs,
+    # The gradient in uv jumps at texel centres: among a million places a few are rounded to the other side of one.
+    check_sizes={"images": 1, "rows": 224, "columns": 224} | TEXTURE,
 )
 bench_uv_sample = suite.benchmark()
