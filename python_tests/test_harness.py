@@ -135,3 +135,17 @@ def test_rows_are_merged_by_what_was_measured(tmp_path):
     rows = json.loads(path.read_text())
     assert {r["provider"]: r["median_ms"] for r in rows} == {"facecore": 1.0, "reference": 3.0}
     assert all(r["torch"] == torch.__version__ and r["hardware"] and r["commit"] for r in rows)
+
+
+def test_ratios_leave_out_noisy_and_disturbed_rows():
+    ratios = load("ratios")
+
+    def row(provider, median, noisy=False, sgemm=13.0):
+        shared = {"op": "rasterize", "case": "face_b8", "mode": "forward"}
+        return shared | {"provider": provider, "median_ms": median, "noisy": noisy, "sgemm_ms": sgemm}
+
+    own = row("facecore", 2.0)
+    lines = ratios.table([own, row("a", 5.0), row("b", 6.0, noisy=True), row("c", 8.0, sgemm=20.0)])
+    assert lines[0].split(" | ")[3:] == ["/ sgemm", "a", "b", "c |"]
+    assert lines[2] == "| face_b8 | forward | 2.00 | 0.154 | 2.5 |  |  |"
+    assert len(ratios.table([row("facecore", 2.0, noisy=True), row("a", 5.0)])) == 2  # the head alone
