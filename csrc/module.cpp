@@ -16,6 +16,7 @@ namespace facecore {
 void bind_chebyshev_conv(pybind11::module_&);
 void bind_interpolate(pybind11::module_&);
 void bind_rasterize(pybind11::module_&);
+void bind_reconstruction(pybind11::module_&);
 void bind_sh_shading(pybind11::module_&);
 void bind_simplify(pybind11::module_&);
 void bind_sparse_matmul(pybind11::module_&);
@@ -66,6 +67,7 @@ PYBIND11_MODULE(_C, m) {
   bind_chebyshev_conv(m);
   bind_interpolate(m);
   bind_rasterize(m);
+  bind_reconstruction(m);
   bind_sh_shading(m);
   bind_simplify(m);
   bind_sparse_matmul(m);

@@ -10,15 +10,23 @@ from facecore.ops._library import check_tensor
 def pixel_weights(
     rendered: torch.Tensor, image: torch.Tensor, mask: torch.Tensor | None, attention: torch.Tensor | None = None
 ) -> torch.Tensor | None:
-    """Checks the arguments of a picture loss; returns mask * attention [N, H, W], 0 where either is not positive.
+    """Checks the arguments of a picture loss; returns mask * attention [N, H, W] in the dtype of the pictures.
 
-    None when every pixel counts 1. A NaN in the mask counts as 0, so what it covers changes nothing.
+    None when every pixel counts 1. What is not positive there, NaN included, is to count as 0 (so does the kernel): of
+    two factors the product is 0 where either is not positive.
     """
+    if isinstance(rendered, torch.Tensor) and isinstance(image, torch.Tensor):
+        for name, picture in (("rendered", rendered), ("image", image)):
+            if not picture.is_floating_point():
+                raise ValueError(
+                    f"{name} must be floating point, got {str(picture.dtype).removeprefix('torch.')}: convert it, "
+                    f"{name}.float() / 255 for bytes"
+                )
     sizes = check_tensor("rendered", rendered, ("N", "C", "H", "W"))
     check_tensor("image", image, ("N", "C", "H", "W"), like=rendered, sizes=sizes)
     if sizes["C"] == 0:
         raise ValueError("rendered must have at least one channel, got 0")
-    weights = None
+    factors: list[torch.Tensor] = []
     for name, factor in (("mask", mask), ("attention", attention)):
         if factor is None:
             continue
@@ -27,9 +35,10 @@ def pixel_weights(
             raise ValueError(f"{name} must be on {rendered.device} like rendered, got {factor.device}")
         if factor.requires_grad:
             raise ValueError(f"{name} is a constant of the loss and gets no gradient: pass {name}.detach()")
-        positive = torch.where(factor > 0, factor.to(rendered.dtype), 0.0)
-        weights = positive if weights is None else weights * positive
-    return weights
+        factors.append(factor.to(rendered.dtype))
+    if len(factors) == 2:
+        return torch.where((factors[0] > 0) & (factors[1] > 0), factors[0] * factors[1], 0.0)
+    return factors[0] if factors else None
 
 
 def batch_mean(values: torch.Tensor) -> torch.Tensor:

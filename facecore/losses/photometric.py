@@ -6,11 +6,7 @@ from typing import Literal
 
 import torch
 
-from facecore.losses._masked import batch_mean, pixel_weights
-
-Norm = Literal["l2_squared", "l2", "l1"]
-NORMS = ("l2_squared", "l2", "l1")
-L2_EPSILON = 1e-6  # inside the square root of "l2", METHODS section 4: its slope is then finite where pictures agree
+from facecore.losses.reconstruction import Norm, picture_loss
 
 
 def photometric_loss(
@@ -34,28 +30,10 @@ def photometric_loss(
         reduction: "per_image" divides by each image's sum of weights and averages images; "pooled" divides by the sum
             over the batch. Both divide by max(sum, 1). An empty batch gives 0.
 
-    Differentiable in rendered and image; mask and attention are constants. Deterministic on the CPU.
-    Raises ValueError for a wrong shape, dtype, device or option, or a mask that requires a gradient.
-    METHODS 1.1, 2.2 (L_recon), 4 (L_photo).
+    Once differentiable in rendered and image; a second derivative is refused; mask and attention are constants.
+    Deterministic: the result does not depend on the number of threads. Raises ValueError for a wrong shape, dtype,
+    device or option, or a mask that requires a gradient. METHODS 1.1, 2.2 (L_recon), 4 (L_photo).
     """
-    if norm not in NORMS:
-        raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {norm!r}")
     if reduction not in ("per_image", "pooled"):
         raise ValueError(f"reduction must be per_image or pooled, got {reduction!r}")
-    weights = pixel_weights(rendered, image, mask, attention)
-    difference = rendered - image
-    if weights is None:
-        weights = torch.ones_like(difference[:, 0])
-    else:
-        difference = torch.where(weights[:, None] > 0, difference, 0.0)
-    error = weights * _pixel_error(difference, norm)
-    if reduction == "pooled":
-        return error.sum() / weights.sum().clamp_min(1.0)
-    return batch_mean(error.sum((1, 2)) / weights.sum((1, 2)).clamp_min(1.0))
-
-
-def _pixel_error(difference: torch.Tensor, norm: str) -> torch.Tensor:
-    if norm == "l1":
-        return difference.abs().sum(1)
-    squared = (difference * difference).sum(1)
-    return squared if norm == "l2_squared" else torch.sqrt(squared + L2_EPSILON)
+    return picture_loss(rendered, image, mask, attention, norm=norm, pooled=reduction == "pooled")

@@ -1,11 +1,17 @@
-"""Reconstruction loss: the photometric and the gradient difference loss together."""
+"""Reconstruction loss: the photometric and the gradient difference loss in one pass, and the operator of all three."""
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import torch
 
-from facecore.losses.gradient_difference import gradient_difference_loss
-from facecore.losses.photometric import Norm, photometric_loss
+from facecore import reference_losses
+from facecore.losses._masked import pixel_weights
+from facecore.ops._library import FLOATS, call, check_tensor, make_op, wanted_gradients
+
+Norm = Literal["l2_squared", "l2", "l1"]
+NORMS = ("l2_squared", "l2", "l1")  # in the order of PictureNorm in csrc/simd/picture_rows.h
 
 
 def reconstruction_loss(
@@ -18,13 +24,128 @@ def reconstruction_loss(
 ) -> torch.Tensor:
     """Returns photometric_loss + gradient_weight * gradient_difference_loss, both per image: a scalar.
 
+    The two pictures are read once for the value and once for the gradient.
+
     Args:
         rendered, image: pictures, float32 or float64 [N, C, H, W].
         mask: weight of each pixel, bool or float in [0, 1], [N, H, W]; None = all 1.
         norm: of the photometric part, see photometric_loss.
         gradient_weight: w_g of METHODS 2.2.
 
-    Differentiable in rendered and image. Deterministic on the CPU. Raises ValueError like its two parts.
+    Once differentiable in rendered and image; a second derivative is refused. Deterministic: the result does not depend
+    on the number of threads. Raises ValueError like its two parts.
     """
-    photometric = photometric_loss(rendered, image, mask, norm=norm)
-    return photometric + gradient_weight * gradient_difference_loss(rendered, image, mask)
+    return picture_loss(rendered, image, mask, norm=norm, steps_weight=gradient_weight)
+
+
+def picture_loss(
+    rendered: torch.Tensor,
+    image: torch.Tensor,
+    mask: torch.Tensor | None,
+    attention: torch.Tensor | None = None,
+    *,
+    norm: str = "l2_squared",
+    pooled: bool = False,
+    error_weight: float = 1.0,
+    steps_weight: float = 0.0,
+) -> torch.Tensor:
+    """error_weight * photometric_loss + steps_weight * gradient_difference_loss, a scalar."""
+    if norm not in NORMS:
+        raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {norm!r}")
+    weights = pixel_weights(rendered, image, mask, attention)
+    if rendered.is_cuda:  # the kernels are the host's
+        reduction = "pooled" if pooled else "per_image"
+        photometric = reference_losses.photometric_loss(rendered, image, weights, norm=norm, reduction=reduction)
+        steps = reference_losses.gradient_difference_loss(rendered, image, weights) if steps_weight else 0.0
+        return error_weight * photometric + steps_weight * steps
+    options = (NORMS.index(norm), pooled, float(error_weight), float(steps_weight))
+    return _picture_loss(rendered, image, weights, *options)[0]
+
+
+def _check(rendered: torch.Tensor, image: torch.Tensor, weights: torch.Tensor | None) -> dict[str, int]:
+    sizes = check_tensor("rendered", rendered, ("N", "C", "H", "W"))
+    check_tensor("image", image, ("N", "C", "H", "W"), like=rendered, sizes=sizes)
+    if weights is not None:
+        check_tensor("weights", weights, ("N", "H", "W"), like=rendered, sizes=sizes)
+    return sizes
+
+
+def _fake(
+    rendered: torch.Tensor, image: torch.Tensor, weights: torch.Tensor | None, *options: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    sizes = _check(rendered, image, weights)
+    return rendered.new_empty(()), rendered.new_empty(sizes["N"], 3)
+
+
+def _kernel(
+    rendered: torch.Tensor, image: torch.Tensor, weights: torch.Tensor | None, *options: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    value, scales = _fake(rendered, image, weights)
+    call("picture_loss", rendered, (*rendered.shape, *options), (rendered, image, weights), (value, scales))
+    return value, scales
+
+
+def _setup(ctx: Any, inputs: Any, output: Any) -> None:
+    rendered, image, weights, *ctx.options = inputs
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(rendered, image, weights, output[1])
+
+
+def _backward(ctx: Any, grad: torch.Tensor, _: Any) -> tuple[torch.Tensor | None, ...]:
+    wanted = wanted_gradients(ctx)[:2]
+    grads = _picture_loss_backward(grad, *ctx.saved_tensors, *ctx.options, *wanted)
+    return *(g if want else None for g, want in zip(grads, wanted)), *(None,) * 5
+
+
+def _backward_fake(
+    grad: torch.Tensor,
+    rendered: torch.Tensor,
+    image: torch.Tensor,
+    weights: torch.Tensor | None,
+    scales: torch.Tensor,
+    norm: int,
+    pooled: bool,
+    error_weight: float,
+    steps_weight: float,
+    need_rendered: bool,
+    need_image: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    sizes = _check(rendered, image, weights)
+    check_tensor("grad", grad, (), FLOATS, like=rendered)
+    check_tensor("scales", scales, ("N", 3), FLOATS, like=rendered, sizes=sizes)
+    shape = tuple(rendered.shape)
+    return tuple(rendered.new_empty(shape if need else (0,)) for need in (need_rendered, need_image))  # type: ignore[return-value]
+
+
+def _backward_kernel(
+    grad: torch.Tensor,
+    rendered: torch.Tensor,
+    image: torch.Tensor,
+    weights: torch.Tensor | None,
+    scales: torch.Tensor,
+    *options: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    grads = _backward_fake(grad, rendered, image, weights, scales, *options)
+    *loss_options, need_rendered, need_image = options
+    wanted = (grads[0] if need_rendered else None, grads[1] if need_image else None)
+    inputs = (grad, rendered, image, weights, scales)
+    call("picture_loss_backward", rendered, (*rendered.shape, *loss_options), inputs, wanted)
+    return grads
+
+
+_OPTIONS = "int norm, bool pooled, float error_weight, float steps_weight"
+_picture_loss_backward = make_op(
+    "picture_loss_backward",
+    f"(Tensor grad, Tensor rendered, Tensor image, Tensor? weights, Tensor scales, {_OPTIONS}, bool need_rendered,"
+    " bool need_image) -> (Tensor, Tensor)",
+    _backward_kernel,
+    _backward_fake,
+)
+_picture_loss = make_op(
+    "picture_loss",
+    f"(Tensor rendered, Tensor image, Tensor? weights, {_OPTIONS}) -> (Tensor, Tensor)",
+    _kernel,
+    _fake,
+    setup=_setup,
+    backward=_backward,
+)

@@ -1,0 +1,120 @@
+// Traversal of the picture losses over the rows of a batch (CPU), and their Python binding.
+#include "losses/reconstruction.h"
+
+#include <string>
+#include <vector>
+
+#include "core/binding.h"
+
+namespace facecore {
+namespace {
+
+constexpr int64_t kSerialNumbers = 1 << 14;  // colours below which starting threads costs more than it saves
+constexpr int64_t kBlock = 32;               // rows of one task of the gradient; its first row needs the one before
+
+int64_t picture_scratch(int64_t channels, int64_t width) {
+  return (1 + 6 * channels) * (width + 2 * kPicturePadding);  // Scratch of simd/picture_rows.cpp
+}
+
+PictureSums total(const PictureSums* rows, int64_t count) {
+  PictureSums sum{};
+  for (int64_t i = 0; i < count; ++i) {
+    sum.error += rows[i].error;
+    sum.error_weight += rows[i].error_weight;
+    sum.right += rows[i].right;
+    sum.right_weight += rows[i].right_weight;
+    sum.down += rows[i].down;
+    sum.down_weight += rows[i].down_weight;
+  }
+  return sum;
+}
+
+}  // namespace
+
+template <class T> void picture_loss(const PictureLoss<T>& loss, T* value, T* scales) {
+  const int64_t n = loss.num_images, h = loss.pair.height;
+  std::vector<PictureSums> rows(n * h), images(n);
+  const auto kernel = FACECORE_SIMD(PictureSumsKernel<T>*, picture_sums);
+#pragma omp parallel for schedule(static) if (n * h * loss.pair.width * loss.pair.channels > kSerialNumbers)
+  for (int64_t i = 0; i < n * h; ++i) kernel(loss.of_image(i / h), i % h, rows[i]);
+
+  double all_weights = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    images[i] = total(rows.data() + i * h, h);
+    all_weights += images[i].error_weight;
+  }
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const double divisor = loss.pooled ? std::max(all_weights, 1.0) : std::max(images[i].error_weight, 1.0) * n;
+    const double steps = loss.steps_weight / (loss.pair.channels * n);
+    const double scale[3] = {loss.error_weight / divisor, steps / std::max(images[i].right_weight, 1.0),
+                             steps / std::max(images[i].down_weight, 1.0)};
+    const double errors[3] = {images[i].error, images[i].right, images[i].down};
+    for (int k = 0; k < 3; ++k) {
+      if (scale[k] != 0) sum += scale[k] * errors[k];
+      scales[3 * i + k] = static_cast<T>(scale[k]);
+    }
+  }
+  *value = static_cast<T>(sum);
+}
+
+template <class T>
+void picture_loss_backward(const PictureLoss<T>& loss, const T* scales, const T* grad_out, T* grad_rendered,
+                           T* grad_image) {
+  const PicturePair<T>& pair = loss.pair;
+  const int64_t n = loss.num_images, blocks = (pair.height + kBlock - 1) / kBlock;
+  const int64_t image_numbers = pair.channels * pair.height * pair.width;
+  const auto kernel = FACECORE_SIMD(PictureGradientKernel<T>*, picture_gradient);
+#pragma omp parallel for schedule(static) if (n * image_numbers > kSerialNumbers)
+  for (int64_t i = 0; i < n * blocks; ++i) {
+    const int64_t image = i / blocks, begin = i % blocks * kBlock;
+    const T* scale = scales + 3 * image;
+    std::vector<T> scratch(picture_scratch(pair.channels, pair.width));
+    const PictureGradient<T> gradient{*grad_out * scale[0],
+                                      *grad_out * scale[1],
+                                      *grad_out * scale[2],
+                                      grad_rendered ? grad_rendered + image * image_numbers : nullptr,
+                                      grad_image ? grad_image + image * image_numbers : nullptr,
+                                      scratch.data()};
+    kernel(loss.of_image(image), gradient, begin, std::min(begin + kBlock, pair.height));
+  }
+}
+
+namespace {
+
+template <class T>
+PictureLoss<T> make_loss(int64_t n, int64_t c, int64_t h, int64_t w, int64_t norm, bool pooled, double error_weight,
+                         double steps_weight, Address rendered, Address image, Address weights) {
+  const PicturePair<T> pair{
+      c, h, w, rendered, image, weights, static_cast<int32_t>(norm), error_weight != 0, steps_weight != 0};
+  return {n, pair, pooled, error_weight, steps_weight};
+}
+
+template <class T> void bind(pybind11::module_& m, const std::string& dtype) {
+  using Release = pybind11::call_guard<pybind11::gil_scoped_release>;
+  m.def(("picture_loss_" + dtype).c_str(),
+        [](Device, int64_t n, int64_t c, int64_t h, int64_t w, int64_t norm, bool pooled, double error_weight,
+           double steps_weight, Address rendered, Address image, Address weights, Address value, Address scales) {
+          picture_loss<T>(make_loss<T>(n, c, h, w, norm, pooled, error_weight, steps_weight, rendered, image, weights),
+                          value, scales);
+        },
+        Release());
+  m.def(("picture_loss_backward_" + dtype).c_str(),
+        [](Device, int64_t n, int64_t c, int64_t h, int64_t w, int64_t norm, bool pooled, double error_weight,
+           double steps_weight, Address grad_out, Address rendered, Address image, Address weights, Address scales,
+           Address grad_rendered, Address grad_image) {
+          picture_loss_backward<T>(
+              make_loss<T>(n, c, h, w, norm, pooled, error_weight, steps_weight, rendered, image, weights), scales,
+              grad_out, grad_rendered, grad_image);
+        },
+        Release());
+}
+
+}  // namespace
+
+void bind_reconstruction(pybind11::module_& m) {
+  bind<float>(m, "float32");
+  bind<double>(m, "float64");
+}
+
+}  // namespace facecore
