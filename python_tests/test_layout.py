@@ -19,7 +19,7 @@ PACKAGE = REPOSITORY / "facecore"
 LAYERS = (
     ("_C", "files", "structures"),
     ("ops", "reference", "reference_rasterize", "reference_uv"),
-    ("losses", "mesh"),
+    ("losses", "mesh", "reference_losses"),
     ("render", "morphable", "nn", "perception"),
     ("training", "data", "evaluation"),
     ("systems",),
