@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 
@@ -59,6 +60,19 @@ def check_registration(op: torch._ops.OpOverload, function: Callable, inputs: Se
     compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
     expected, got = function(*_detached(inputs)), compiled(*_detached(inputs))
     torch.testing.assert_close(got, expected)
+
+
+def added_and_gathered(compute: Callable[[], Any]) -> tuple[Any, Any]:
+    """compute() with atomics and, under torch.use_deterministic_algorithms(True), without."""
+    before = torch.are_deterministic_algorithms_enabled()
+    results = []
+    try:
+        for deterministic in (False, True):
+            torch.use_deterministic_algorithms(deterministic)
+            results.append(compute())
+    finally:
+        torch.use_deterministic_algorithms(before)
+    return results[0], results[1]
 
 
 def _detached(inputs: Sequence[object]) -> list[object]:

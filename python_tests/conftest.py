@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from facecore import _C, ops
+from facecore.ops._library import emulate_cuda
 
 # Processes that tests start must import the installed package, not the source tree in the current folder, which has no
 # compiled module when it was installed as a wheel. Python 3.10 does not know this: they start in another folder, too.
@@ -19,12 +20,35 @@ os.environ["PYTHONSAFEPATH"] = "1"
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
-@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
-def device(request: pytest.FixtureRequest) -> torch.device:
+CUDA = pytest.param("cuda", marks=pytest.mark.cuda)
+OPERATOR_TESTS = {*(f"test_{op}" for op in ops.__all__), "test_determinism"}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The operators' own tests see the bodies of CUDA's kernels run on the CPU as well."""
+    if "device" in metafunc.fixturenames:
+        of_operator = metafunc.module.__name__ in OPERATOR_TESTS
+        metafunc.parametrize("device", ["cpu", *(["cuda_bodies"] if of_operator else []), CUDA], indirect=True)
+
+
+@pytest.fixture
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
     """Each device an op runs on; the CUDA column skips cleanly where there is no GPU."""
-    if request.param == "cuda" and not torch.cuda.is_available():
+    yield from _device(request.param)
+
+
+@pytest.fixture(params=["cuda_bodies", CUDA])
+def gathering_device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """Where gradients are gathered under torch.use_deterministic_algorithms(True)."""
+    yield from _device(request.param)
+
+
+def _device(name: str) -> Iterator[torch.device]:
+    if name == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    return torch.device(request.param)
+    before = emulate_cuda(name == "cuda_bodies")
+    yield torch.device("cuda" if name == "cuda" else "cpu")
+    emulate_cuda(before)
 
 
 @pytest.fixture(params=[0, 1, 2], ids=["base", "avx2", "avx512"])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from checks import added_and_gathered
 from scenes import dense_surface, soup
 
 from facecore import ops, reference
-from facecore.ops.rasterize import _backward_by_index
 
 NAN = float("nan")
 
@@ -68,14 +68,16 @@ def test_gradient_accepts_any_strides(device):
     torch.testing.assert_close(grads[0], grads[1], rtol=0, atol=1e-12)
 
 
-def test_gradient_by_index_is_the_same_gradient(device):
-    """The form that CUDA takes under torch.use_deterministic_algorithms(True)."""
-    vertices, triangles = (x.to(device) for x in soup(6, kind="any_w"))
+def test_the_gathered_gradient_is_the_same_gradient(gathering_device):
+    vertices, triangles = (x.to(gathering_device) for x in soup(6, kind="any_w"))
     triangle_id = ops.rasterize(vertices, triangles, 25, 31).triangle_id
-    grad = torch.randn(2, 25, 31, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(device)
-    want = torch.ops.facecore.rasterize_backward(grad, vertices, triangles, triangle_id)
-    got = _backward_by_index(grad, vertices, triangles, triangle_id)
-    torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-10 * want.abs().max().item())
+    triangle_id[0, :2], triangle_id[1, 3] = triangles.shape[0], -2  # of another mesh
+    triangles[5, 1], triangles[7, 2] = vertices.shape[1], -1  # no vertex
+    grad = torch.randn(2, 25, 31, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    inputs = (grad.to(gathering_device), vertices, triangles, triangle_id)
+    added, gathered = added_and_gathered(lambda: torch.ops.facecore.rasterize_backward(*inputs))
+    assert added.abs().max() > 0 and not torch.equal(added, gathered)  # they add in different orders
+    torch.testing.assert_close(gathered, added, rtol=1e-10, atol=1e-10 * added.abs().max().item())
 
 
 def test_a_nan_at_an_uncovered_pixel_reaches_no_vertex(device):
@@ -85,10 +87,12 @@ def test_a_nan_at_an_uncovered_pixel_reaches_no_vertex(device):
     assert uncovered.any() and not uncovered.all()
     grad = torch.randn(2, 25, 31, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(device)
     with_nan = torch.where(uncovered, NAN, grad)
-    assert torch.equal(
-        _backward_by_index(with_nan, vertices, triangles, triangle_id),
-        _backward_by_index(grad, vertices, triangles, triangle_id),
-    )
+    backward = torch.ops.facecore.rasterize_backward
+    for got, want in zip(
+        added_and_gathered(lambda: backward(with_nan, vertices, triangles, triangle_id)),
+        added_and_gathered(lambda: backward(grad, vertices, triangles, triangle_id)),
+    ):
+        torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)  # atomics add in any order
 
     def derivatives(grad):
         leaves = grad.clone().requires_grad_(), vertices.clone().requires_grad_()

@@ -6,12 +6,11 @@ import math
 
 import pytest
 import torch
-from checks import check_matches_reference, check_registration
+from checks import added_and_gathered, check_matches_reference, check_registration
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facecore import ops, reference
-from facecore.ops.uv_sample import _texture_gradient_by_index
 
 SHAPES = {  # texture, uv
     "vertices": ((2, 3, 16, 12), (50, 2)),
@@ -151,18 +150,17 @@ def test_threads_change_no_bit(thread_count, images):
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_gradient_by_index_is_the_same_gradient(device, shape):
-    """The form that CUDA takes under torch.use_deterministic_algorithms(True)."""
-    texture, uv = (x.detach() for x in make_inputs(device, torch.float64, *shape))
+def test_the_gathered_gradient_is_the_same_gradient(gathering_device, shape):
+    texture, uv = (x.detach() for x in make_inputs(gathering_device, torch.float64, *shape))
     points = uv.unsqueeze(0) if uv.ndim == 2 else uv.reshape(uv.shape[0], uv.shape[1:-1].numel(), 2)
     if points.numel():
         points[:, 0, 0] = math.nan
+        points[:, -1] = points.new_tensor([-0.3, math.inf])
     n, c = texture.shape[:2]
     grad_out = torch.randn(n, points.shape[1], c, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    grad_out = grad_out.to(device)
-    want, _ = torch.ops.facecore.uv_sample_backward(grad_out, texture, points, True, False)
-    got = _texture_gradient_by_index(grad_out, texture, points)
-    torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
+    inputs = (grad_out.to(gathering_device), texture, points, True, True)
+    added, gathered = added_and_gathered(lambda: torch.ops.facecore.uv_sample_backward(*inputs))
+    torch.testing.assert_close(gathered, added, rtol=1e-12, atol=1e-12)
 
 
 def test_is_registered_correctly(device):

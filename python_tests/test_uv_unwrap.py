@@ -6,11 +6,10 @@ import math
 
 import pytest
 import torch
-from checks import check_matches_reference
+from checks import added_and_gathered, check_matches_reference
 from uv_scenes import SHAPES, make_inputs
 
 from facecore import _C, ops, reference, reference_uv
-from facecore.ops.uv_unwrap import _gradients_by_index
 from facecore.structures import Fragments
 
 
@@ -87,15 +86,21 @@ def test_what_comes_in_for_invalid_texels_reaches_nothing(device):
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_gradients_by_index_are_the_same_gradients(device, shape):
-    """The form that CUDA takes under torch.use_deterministic_algorithms(True)."""
-    image, vertices, uv_map, fragments = make_inputs(device, torch.float64, *shape)
+def test_the_gathered_gradients_are_the_same_gradients(gathering_device, shape):
+    image, vertices, uv_map, fragments = make_inputs(gathering_device, torch.float64, *shape)
     texture, valid = ops.uv_unwrap(image, vertices, uv_map, fragments)
-    grad = torch.randn(texture.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(device)
-    want = torch.autograd.grad(texture, (image, vertices), grad)
-    tables = uv_map.corners.permute(2, 0, 1), uv_map.barycentric.permute(2, 0, 1)
-    got = _gradients_by_index(grad, image.detach(), vertices.detach(), *tables, valid)
-    torch.testing.assert_close(got, want, rtol=1e-11, atol=1e-11)
+    grad = torch.randn(texture.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    grad = torch.where(valid.unsqueeze(1), grad.to(gathering_device), math.nan)
+
+    def gradients() -> tuple[torch.Tensor, ...]:
+        return tuple(
+            torch.autograd.grad(texture, wanted, grad, retain_graph=True)
+            for wanted in ((image, vertices), (image,), (vertices,))
+        )
+
+    added, gathered = added_and_gathered(gradients)
+    assert all(x.isfinite().all() for grads in added for x in grads)
+    torch.testing.assert_close(gathered, added, rtol=1e-11, atol=1e-11)
 
 
 def test_is_registered_correctly(device):

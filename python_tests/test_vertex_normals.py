@@ -7,6 +7,7 @@ import torch
 from checks import at_level, check_matches_reference, check_registration
 
 from facecore import ops, reference
+from facecore.ops._library import takes_cuda_bodies
 
 SHAPES = {  # images, vertices, triangles
     "typical": (2, 40, 70),
@@ -234,7 +235,7 @@ def test_is_registered_correctly(device):
 
 def corner_lists(triangles, num_vertices):
     """What CUDA gathers from; the CPU does without."""
-    return torch.ops.facecore.vertex_corners(triangles, num_vertices) if triangles.is_cuda else (None, None)
+    return torch.ops.facecore.vertex_corners(triangles, num_vertices) if takes_cuda_bodies(triangles) else (None, None)
 
 
 def test_debug_mode_refuses_indices_out_of_range(device, debug):

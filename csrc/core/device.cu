@@ -1,7 +1,7 @@
-// What the CUDA runtime says about this machine.
-#include <cuda_runtime.h>
-
+// What the CUDA runtime says about this machine, and which device its launches go to.
 #include "core/device.h"
+
+#include "core/launch.cuh"
 
 namespace facecore {
 
@@ -13,6 +13,10 @@ std::pair<int, std::string> cuda_device_count() {
     return {0, cudaGetErrorString(status)};
   }
   return {count, ""};
+}
+
+void select_cuda_device(const Device& device) {
+  check_cuda(cudaSetDevice(static_cast<int>(device.index)), "facecore: selecting the CUDA device");
 }
 
 }  // namespace facecore

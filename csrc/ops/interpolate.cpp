@@ -119,6 +119,15 @@ template <class T> void bind(pybind11::module_& m, const std::string& dtype) {
                                InterpolateBackward<T>{forward, grad_out, grad_attributes, grad_barycentric});
         },
         Release());
+  m.def(("interpolate_vertex_gradient_" + dtype).c_str(),
+        [](Device device, int64_t n, int64_t p, int64_t v, int64_t t, int64_t c, Address grad_out, Address triangles,
+           Address triangle_id, Address barycentric, Address corner_start, Address corners, Address pixel_start,
+           Address pixels, Address grad_attributes) {
+          const Interpolate<T> forward{p, v, t, c, nullptr, triangles, triangle_id, barycentric, nullptr};
+          const InterpolateBackward<T> body{forward, grad_out, grad_attributes, nullptr};
+          launch(device, n, v * c, InterpolateVertexGradient<T>{body, {corner_start, corners}, {pixel_start, pixels}});
+        },
+        Release());
 }
 
 }  // namespace

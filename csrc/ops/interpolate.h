@@ -1,7 +1,7 @@
 // out[n,p,c] = sum_k barycentric[n,p,k] * attributes[n, triangles[t,k], c],  t = triangle_id[n,p]   (METHODS 1.8)
 // The device's bodies; the host takes ranges of pixels by simd/pixel_values.h.
 #pragma once
-#include "core/host_device.h"
+#include "core/groups.h"
 
 namespace facecore {
 
@@ -63,6 +63,25 @@ template <class T> struct InterpolateBackward {
       }
       grad_barycentric[3 * p + k] = dot;
     }
+  }
+};
+
+// The gradient of the attributes without atomics: each vertex adds up the pixels of its triangles.
+template <class T> struct InterpolateVertexGradient {  // item = channel of a vertex: neighbours read neighbours
+  InterpolateBackward<T> pixels;
+  VertexCorners corners;
+  Groups groups;  // of pixels, by triangle
+
+  FACECORE_HD void operator()(int64_t image, int64_t item) const {
+    const Interpolate<T>& forward = pixels.forward;
+    const int64_t vertex = item / forward.num_channels, channel = item % forward.num_channels;
+    T sum = T(0);
+    for_each_item_around(corners, groups, vertex, image * forward.num_triangles, [&](int64_t p, int32_t place) {
+      int64_t row[3];
+      if (!forward.find_rows(image, p - image * forward.num_pixels, row)) return;
+      sum += forward.barycentric[3 * p + place] * pixels.grad_out[p * forward.num_channels + channel];
+    });
+    pixels.grad_attributes[(image * forward.num_vertices + vertex) * forward.num_channels + channel] = sum;
   }
 };
 

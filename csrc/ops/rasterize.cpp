@@ -131,6 +131,20 @@ template <class T> void rasterize_slices(const RasterBatch<T>& batch, int64_t nu
   }
 }
 
+template <class T> void draw_on_device(const Device& device, const RasterBatch<T>& batch, int64_t num_images) {
+  if (device.is_emulated()) {
+    for (int64_t n = 0; n < num_images; ++n)
+      for (int64_t t = 0; t < batch.first.num_triangles; ++t) batch.image(n).draw_triangle(t);
+    return;
+  }
+#ifdef FACECORE_WITH_CUDA
+  select_cuda_device(device);
+  draw_cuda(batch, num_images, device.stream);
+#else
+  throw_no_cuda();
+#endif
+}
+
 template <class T>
 void rasterize(const Device& device, const RasterBatch<T>& batch, int64_t num_images, int64_t threads) {
   const int64_t pixels = num_pixels(batch);
@@ -140,13 +154,8 @@ void rasterize(const Device& device, const RasterBatch<T>& batch, int64_t num_im
     else rasterize_slices(batch, num_images, threads);
     return;
   }
-#ifdef FACECORE_WITH_CUDA
-  launch(device, num_images, batch.first.num_vertices, ProjectVertices<T>{batch});
-  if (batch.first.num_triangles > 0) draw_cuda(batch, num_images, device.stream);
+  if (batch.first.num_triangles > 0) draw_on_device(device, batch, num_images);
   launch(device, num_images, pixels, ResolvePixels<T>{batch});
-#else
-  throw_no_cuda();
-#endif
 }
 
 // The pixels of one image in order.
@@ -208,6 +217,16 @@ template <class T> void bind(pybind11::module_& m, const std::string& dtype) {
               RasterizeBackward<T>{v, t, static_cast<int32_t>(h), static_cast<int32_t>(w), grad_barycentric,
                                    vertices_clip, triangles, triangle_id, grad_vertices_clip},
               n);
+        },
+        Release());
+  m.def(("rasterize_vertex_gradient_" + dtype).c_str(),
+        [](Device device, int64_t n, int64_t v, int64_t t, int64_t h, int64_t w, Address grad_barycentric,
+           Address vertices_clip, Address triangles, Address triangle_id, Address corner_start, Address corners,
+           Address pixel_start, Address pixels, Address grad_vertices_clip) {
+          const RasterizeBackward<T> body{
+              v,         t,           static_cast<int32_t>(h), static_cast<int32_t>(w), grad_barycentric, vertices_clip,
+              triangles, triangle_id, grad_vertices_clip};
+          launch(device, n, v, RasterizeVertexGradient<T>{body, {corner_start, corners}, {pixel_start, pixels}});
         },
         Release());
 }

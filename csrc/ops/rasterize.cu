@@ -91,10 +91,10 @@ template <class T> void draw_cuda(const RasterBatch<T>& batch, int64_t num_image
 
 template void draw_cuda(const RasterBatch<float>&, int64_t, std::uintptr_t);
 template void draw_cuda(const RasterBatch<double>&, int64_t, std::uintptr_t);
-template void launch_cuda(int64_t, int64_t, const ProjectVertices<float>&, std::uintptr_t);
-template void launch_cuda(int64_t, int64_t, const ProjectVertices<double>&, std::uintptr_t);
 template void launch_cuda(int64_t, int64_t, const ResolvePixels<float>&, std::uintptr_t);
 template void launch_cuda(int64_t, int64_t, const ResolvePixels<double>&, std::uintptr_t);
 template void launch_cuda(int64_t, int64_t, const RasterizeBackward<float>&, std::uintptr_t);
 template void launch_cuda(int64_t, int64_t, const RasterizeBackward<double>&, std::uintptr_t);
+template void launch_cuda(int64_t, int64_t, const RasterizeVertexGradient<float>&, std::uintptr_t);
+template void launch_cuda(int64_t, int64_t, const RasterizeVertexGradient<double>&, std::uintptr_t);
 }  // namespace facecore

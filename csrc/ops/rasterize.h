@@ -2,6 +2,7 @@
 // barycentrics of the winner. Coverage is exact (core/triangle.h); b and its gradient follow METHODS 1.8.
 #pragma once
 #include "core/clip.h"
+#include "core/groups.h"
 #include "core/launch.h"
 #include "core/pixel_triangle.h"
 
@@ -26,7 +27,7 @@ template <class T> struct RasterImage {
   bool cull_backfaces;
   const T* vertices_clip;    // [V, 4]
   const int32_t* triangles;  // [T, 3]
-  SnappedVertex* snapped;    // [V]
+  SnappedVertex* snapped;    // [V]; absent on the device, where each triangle projects its own vertices
   uint64_t* keys;            // [H, W]
   int32_t* triangle_id;      // [H, W]
   T* barycentric;            // [H, W, 3]
@@ -47,7 +48,8 @@ template <class T> struct RasterImage {
     for (int k = 0; k < 3; ++k) {
       const int32_t index = triangles[3 * triangle + k];
       if (static_cast<uint32_t>(index) >= num_vertices) return kNowhere;
-      const SnappedVertex vertex = snapped[index];
+      const SnappedVertex vertex =
+          snapped ? snapped[index] : project_vertex(vertices_clip + 4 * static_cast<int64_t>(index), height, width);
       result.set(k, vertex);
       any |= vertex.outside;
       all &= vertex.outside;
@@ -134,7 +136,7 @@ template <class T> struct RasterBatch {
     RasterImage<T> result = first;
     const int64_t pixels = static_cast<int64_t>(first.height) * first.width;
     result.vertices_clip += n * first.num_vertices * 4;
-    result.snapped += n * first.num_vertices;
+    if (result.snapped) result.snapped += n * first.num_vertices;
     result.keys += n * pixels;
     result.triangle_id += n * pixels;
     result.barycentric += n * pixels * 3;
@@ -143,10 +145,6 @@ template <class T> struct RasterBatch {
   }
 };
 
-template <class T> struct ProjectVertices {
-  RasterBatch<T> batch;
-  FACECORE_HD void operator()(int64_t image, int64_t vertex) const { batch.image(image).project(vertex); }
-};
 template <class T> struct ResolvePixels {
   RasterBatch<T> batch;
   FACECORE_HD void operator()(int64_t image, int64_t pixel) const {
@@ -175,27 +173,60 @@ template <class T> struct RasterizeBackward {
   }
 
   FACECORE_HD void at(int64_t image, int32_t row, int32_t column) const {
+    Share share;
+    if (!load(image, row, column, share)) return;
+    for (int k = 0; k < 3; ++k) {
+      T* grad = grad_vertices_clip + 4 * (image * num_vertices + share.vertex[k]);
+      accumulate(grad, -share.b[k] * share.x);
+      accumulate(grad + 1, -share.b[k] * share.y);
+      accumulate(grad + 3, -share.b[k] * share.w);
+    }
+  }
+
+  // A pixel adds -b_k (x, y, 0, w) to its triangle's corner k.
+  struct Share {
+    int32_t vertex[3];
+    T b[3], x, y, w;
+  };
+  // False: it adds nothing.
+  FACECORE_HD bool load(int64_t image, int32_t row, int32_t column, Share& share) const {
     const int64_t p = (image * height + row) * width + column;
-    if (triangle_id[p] < 0 || triangle_id[p] >= num_triangles) return;
-    int64_t offset[3];
+    if (triangle_id[p] < 0 || triangle_id[p] >= num_triangles) return false;
     const T* corners[3];
     for (int k = 0; k < 3; ++k) {
       const int32_t vertex = triangles[3 * static_cast<int64_t>(triangle_id[p]) + k];
-      if (static_cast<uint32_t>(vertex) >= num_vertices) return;
-      offset[k] = 4 * (image * num_vertices + vertex);
-      corners[k] = vertices_clip + offset[k];
+      if (static_cast<uint32_t>(vertex) >= num_vertices) return false;
+      share.vertex[k] = vertex;
+      corners[k] = vertices_clip + 4 * (image * num_vertices + vertex);
     }
     const auto at_pixel = pixel_triangle(corners, row, column, height, width);
-    if (!at_pixel.regular) return;
-    T x, y;
-    at_pixel.combine_gradients(grad_barycentric + 3 * p, x, y);
-    const T along_w = -(at_pixel.px * x + at_pixel.py * y);
-    for (int k = 0; k < 3; ++k) {
-      T* grad = grad_vertices_clip + offset[k];
-      accumulate(grad, -at_pixel.b[k] * x);
-      accumulate(grad + 1, -at_pixel.b[k] * y);
-      accumulate(grad + 3, -at_pixel.b[k] * along_w);
-    }
+    if (!at_pixel.regular) return false;
+    at_pixel.combine_gradients(grad_barycentric + 3 * p, share.x, share.y);
+    share.w = -(at_pixel.px * share.x + at_pixel.py * share.y);
+    for (int k = 0; k < 3; ++k) share.b[k] = at_pixel.b[k];
+    return true;
+  }
+};
+
+// The same without atomics: each vertex adds up the pixels of its triangles.
+template <class T> struct RasterizeVertexGradient {  // item = vertex
+  RasterizeBackward<T> pixels;
+  VertexCorners corners;
+  Groups groups;  // of pixels, by triangle
+
+  FACECORE_HD void operator()(int64_t image, int64_t vertex) const {
+    T sum[3] = {T(0), T(0), T(0)};
+    const int64_t image_pixels = static_cast<int64_t>(pixels.height) * pixels.width;
+    for_each_item_around(corners, groups, vertex, image * pixels.num_triangles, [&](int64_t item, int32_t place) {
+      const int32_t p = static_cast<int32_t>(item - image * image_pixels);
+      typename RasterizeBackward<T>::Share share;
+      if (!pixels.load(image, p / pixels.width, p % pixels.width, share)) return;
+      sum[0] -= share.b[place] * share.x;
+      sum[1] -= share.b[place] * share.y;
+      sum[2] -= share.b[place] * share.w;
+    });
+    T* grad = pixels.grad_vertices_clip + 4 * (image * pixels.num_vertices + vertex);
+    grad[0] = sum[0], grad[1] = sum[1], grad[2] = T(0), grad[3] = sum[2];
   }
 };
 

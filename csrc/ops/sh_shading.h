@@ -23,23 +23,22 @@ template <class T> struct ShShading {  // item = point
   }
 };
 
-// Gradients of a block of consecutive points. The coefficients' gradient is summed inside the block here and over the
-// blocks, in their order, by the caller: the result depends on neither threads nor atomics.
+// Gradients of every num_blocks-th point: neighbouring threads read neighbouring points. The coefficients' gradient is
+// summed over the block's points here and over the blocks, in their order, by the caller: the result depends on neither
+// threads nor atomics.
 template <class T> struct ShShadingBackward {  // item = block
-  int64_t num_points, num_blocks, block_size;
-  const T* grad_out;         // [N, P, 3]
-  const T* normals;          // [N, P, 3]
-  const T* sh_coefficients;  // [N, 9, 3]
-  T* grad_normals;           // [N, P, 3]
-  T* partial;                // [N, B, 9, 3]
+  int64_t num_points, num_blocks, block_size;  // the host's blocks are block_size consecutive points
+  const T* grad_out;                           // [N, P, 3]
+  const T* normals;                            // [N, P, 3]
+  const T* sh_coefficients;                    // [N, 9, 3]
+  T* grad_normals;                             // [N, P, 3]
+  T* partial;                                  // [N, B, 9, 3]
 
   FACECORE_HD void operator()(int64_t image, int64_t block) const {
-    const int64_t begin = block * block_size, limit = begin + block_size;
-    const int64_t end = limit < num_points ? limit : num_points;
     const T* light = sh_coefficients + image * kShTerms * 3;
     T sum[kShTerms * 3];
     for (int k = 0; k < kShTerms * 3; ++k) sum[k] = T(0);
-    for (int64_t point = begin; point < end; ++point) {
+    for (int64_t point = block; point < num_points; point += num_blocks) {
       const int64_t i = 3 * (image * num_points + point);
       const T grad[3] = {grad_out[i], grad_out[i + 1], grad_out[i + 2]};
       T basis[kShTerms], weight[kShTerms];

@@ -115,6 +115,30 @@ template <class T> void bind(pybind11::module_& m, const std::string& dtype) {
             texture_gradient(device, n, by_channel != 0, UvSampleTextureGradient<T>{points, c, grad_out, grad_texture});
         },
         Release());
+  m.def(("uv_sample_cells_" + dtype).c_str(),
+        [](Device device, int64_t n, int64_t p, int64_t height, int64_t width, int64_t shared, Address uv, Address cell,
+           Address fraction) {
+          const UvPoints<T> points{p, height, width, shared != 0, uv};
+          launch(device, n, p, UvSampleCells<T>{points, {height, width, cell, fraction}});
+        },
+        Release());
+  m.def(("sample_sums_" + dtype).c_str(),  // uv_unwrap's too
+        [](Device device, int64_t n, int64_t p, int64_t c, int64_t height, int64_t width, int64_t channel_stride,
+           int64_t sample_stride, Address grad, Address fraction, Address sample_start, Address samples,
+           Address grad_image) {
+          launch(device, n, c * height * width,
+                 SampleSums<T>{p,
+                               c,
+                               height,
+                               width,
+                               channel_stride,
+                               sample_stride,
+                               grad,
+                               fraction,
+                               {sample_start, samples},
+                               grad_image});
+        },
+        Release());
 }
 
 }  // namespace

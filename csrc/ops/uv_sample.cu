@@ -10,4 +10,8 @@ template void launch_cuda(int64_t, int64_t, const UvSamplePointGradient<float>&,
 template void launch_cuda(int64_t, int64_t, const UvSamplePointGradient<double>&, std::uintptr_t);
 template void launch_cuda(int64_t, int64_t, const UvSampleTextureGradient<float>&, std::uintptr_t);
 template void launch_cuda(int64_t, int64_t, const UvSampleTextureGradient<double>&, std::uintptr_t);
+template void launch_cuda(int64_t, int64_t, const UvSampleCells<float>&, std::uintptr_t);
+template void launch_cuda(int64_t, int64_t, const UvSampleCells<double>&, std::uintptr_t);
+template void launch_cuda(int64_t, int64_t, const SampleSums<float>&, std::uintptr_t);
+template void launch_cuda(int64_t, int64_t, const SampleSums<double>&, std::uintptr_t);
 }  // namespace facecore

@@ -1,7 +1,7 @@
 // out[n,p,c] = bilinear texture[n,c] at uv[n,p], v upwards: x = U Wu, y = (1 - V) Hu, the border continued
 // (METHODS 1.9)
 #pragma once
-#include "core/bilinear.h"
+#include "core/sample_sums.h"
 
 namespace facecore {
 
@@ -82,6 +82,20 @@ template <class T> struct UvSampleTextureGradient {  // item = point
     const T* grad = grad_out + (image * points.num_points + point) * num_channels;
     for (int64_t c = 0; c < num_channels; ++c)
       sample.add_to_plane(grad_texture + (image * num_channels + c) * size, grad[c]);
+  }
+};
+
+template <class T> struct UvSampleCells {  // item = point; for the gradient of the texture without atomics
+  UvPoints<T> points;
+  SampleCells<T> cells;
+
+  FACECORE_HD void operator()(int64_t image, int64_t point) const {
+    T x, y;
+    const int64_t item = image * points.num_points + point;
+    if (points.place(image, point, &x, &y))
+      cells.set(item, sample_axis<T>(x, static_cast<T>(points.width)),
+                sample_axis<T>(y, static_cast<T>(points.height)));
+    else cells.set_none(item);
   }
 };
 

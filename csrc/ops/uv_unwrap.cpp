@@ -280,6 +280,27 @@ template <class T> void bind(pybind11::module_& m, const std::string& dtype) {
                              vertex_start, vertex_texels, num_entries, records);
         },
         Release());
+  m.def(("uv_unwrap_texel_gradient_" + dtype).c_str(),
+        [](Device device, int64_t n, int64_t p, int64_t v, int64_t c, int64_t height, int64_t width,
+           Address grad_texture, Address image, Address vertices_clip, Address corners, Address barycentric,
+           Address valid, Address clip, Address cell, Address fraction) {
+          UvUnwrap<T> forward{};
+          forward.num_texels = p, forward.num_vertices = v, forward.num_channels = c;
+          forward.height = height, forward.width = width;
+          forward.image = image, forward.vertices_clip = vertices_clip;
+          forward.corners = corners, forward.barycentric = barycentric;
+          const UvUnwrapBackward<T> texels{forward, grad_texture, valid, nullptr, nullptr};
+          launch(device, n, p, UvUnwrapTexelGradient<T>{texels, clip, {height, width, cell, fraction}});
+        },
+        Release());
+  m.def(("uv_unwrap_vertex_gradient_" + dtype).c_str(),
+        [](Device device, int64_t n, int64_t p, int64_t v, int64_t num_entries, Address barycentric,
+           Address vertex_start, Address vertex_texels, Address clip, Address grad_vertices_clip) {
+          launch(device, n, v,
+                 UvUnwrapVertexGradient<T>{p, v, num_entries, barycentric, vertex_start, vertex_texels, clip,
+                                           grad_vertices_clip});
+        },
+        Release());
 }
 
 }  // namespace

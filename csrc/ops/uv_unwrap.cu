@@ -10,4 +10,8 @@ template void launch_cuda(int64_t, int64_t, const UvUnwrap<float>&, std::uintptr
 template void launch_cuda(int64_t, int64_t, const UvUnwrap<double>&, std::uintptr_t);
 template void launch_cuda(int64_t, int64_t, const UvUnwrapBackward<float>&, std::uintptr_t);
 template void launch_cuda(int64_t, int64_t, const UvUnwrapBackward<double>&, std::uintptr_t);
+template void launch_cuda(int64_t, int64_t, const UvUnwrapTexelGradient<float>&, std::uintptr_t);
+template void launch_cuda(int64_t, int64_t, const UvUnwrapTexelGradient<double>&, std::uintptr_t);
+template void launch_cuda(int64_t, int64_t, const UvUnwrapVertexGradient<float>&, std::uintptr_t);
+template void launch_cuda(int64_t, int64_t, const UvUnwrapVertexGradient<double>&, std::uintptr_t);
 }  // namespace facecore

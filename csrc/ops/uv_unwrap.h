@@ -2,6 +2,7 @@
 // the texel's triangle is visible; 0 elsewhere (METHODS 1.9). The device's bodies, and what the host shares with them;
 // the host projects tiles of texels by simd/uv_texels.h. Both use core/texel.h.
 #pragma once
+#include "core/sample_sums.h"
 #include "core/texel.h"
 
 namespace facecore {
@@ -108,16 +109,13 @@ template <class T> struct UvUnwrapBackward {  // item = texel
   T* grad_vertices_clip;  // [N, V, 4], zero on entry; absent when not wanted
 
   FACECORE_HD void operator()(int64_t image_index, int64_t texel) const {
-    T corner[3][4], weight[3];
-    if (forward.empty() || !valid[image_index * forward.num_texels + texel]) return;
-    if (!forward.load(image_index, texel, corner, weight)) return;
-    const T height = static_cast<T>(forward.height), width = static_cast<T>(forward.width);
-    const TexelPoint<T> point = project_texel<T>(corner, weight, height, width);
-    if (!point.inside) return;
+    T weight[3];
+    TexelPoint<T> point;
+    if (!find(image_index, texel, weight, point)) return;
     T grad_u = T(0), grad_v = T(0);
     add_to_image(image_index, texel, forward.sample(point), &grad_u, &grad_v);
     if (!grad_vertices_clip) return;
-    const ClipGradient<T> grad(point.x, point.y, point.inverse_w, grad_u, grad_v, height, width);
+    const ClipGradient<T> grad = clip_gradient(point, grad_u, grad_v);
     for (int k = 0; k < 3; ++k) {
       const int64_t vertex = forward.corners[k * forward.num_texels + texel];
       T* target = grad_vertices_clip + 4 * (image_index * forward.num_vertices + vertex);
@@ -125,6 +123,24 @@ template <class T> struct UvUnwrapBackward {  // item = texel
       accumulate(target + 1, weight[k] * grad.y);
       accumulate(target + 3, weight[k] * grad.w);
     }
+  }
+
+  // False where the texel has no gradient.
+  FACECORE_HD bool find(int64_t image_index, int64_t texel, T* weight, TexelPoint<T>& point) const {
+    T corner[3][4];
+    if (forward.empty() || !valid[image_index * forward.num_texels + texel]) return false;
+    if (!forward.load(image_index, texel, corner, weight)) return false;
+    point = project_texel<T>(corner, weight, static_cast<T>(forward.height), static_cast<T>(forward.width));
+    return point.inside;
+  }
+  FACECORE_HD ClipGradient<T> clip_gradient(const TexelPoint<T>& point, T grad_u, T grad_v) const {
+    return {point.x,
+            point.y,
+            point.inverse_w,
+            grad_u,
+            grad_v,
+            static_cast<T>(forward.height),
+            static_cast<T>(forward.width)};
   }
 
   FACECORE_HD void add_to_image(int64_t image_index, int64_t texel, const Sample<T>& sample, T* grad_u,
@@ -135,6 +151,53 @@ template <class T> struct UvUnwrapBackward {  // item = texel
       sample.position_gradient(forward.image + c * pixels, grad, grad_u, grad_v);
       if (grad_image) sample.add_to_plane(grad_image + c * pixels, grad);
     }
+  }
+};
+
+// The same without atomics. First what each texel has to give; then each vertex adds up its texels, and each pixel the
+// samples around it (core/sample_sums.h).
+template <class T> struct UvUnwrapTexelGradient {  // item = texel
+  UvUnwrapBackward<T> texels;                      // its grad_image is absent
+  T* clip;                                         // [N, P, 3]: grad_q's x, y, w, 0 without a gradient
+  SampleCells<T> cells;
+
+  FACECORE_HD void operator()(int64_t image_index, int64_t texel) const {
+    T weight[3];
+    TexelPoint<T> point;
+    const int64_t item = image_index * texels.forward.num_texels + texel;
+    T* result = clip + 3 * item;
+    if (!texels.find(image_index, texel, weight, point)) {
+      result[0] = result[1] = result[2] = T(0);
+      return cells.set_none(item);
+    }
+    cells.set(item, point.column, point.row);
+    T grad_u = T(0), grad_v = T(0);
+    texels.add_to_image(image_index, texel, texels.forward.sample(point), &grad_u, &grad_v);
+    const ClipGradient<T> grad = texels.clip_gradient(point, grad_u, grad_v);
+    result[0] = grad.x, result[1] = grad.y, result[2] = grad.w;
+  }
+};
+
+template <class T> struct UvUnwrapVertexGradient {  // item = vertex
+  int64_t num_texels, num_vertices, num_entries;
+  const T* barycentric;          // [3, P]
+  const int32_t* vertex_start;   // [V+1]; vertex v's entries are vertex_texels[vertex_start[v] .. vertex_start[v+1])
+  const int32_t* vertex_texels;  // [E]; 3 * texel + corner, ascending for each vertex
+  const T* clip;                 // of UvUnwrapTexelGradient
+  T* grad_vertices_clip;         // [N, V, 4]
+
+  FACECORE_HD void operator()(int64_t image_index, int64_t vertex) const {
+    const int64_t first = vertex_start[vertex], last = vertex_start[vertex + 1];
+    T sum[3] = {T(0), T(0), T(0)};
+    for (int64_t i = first < 0 ? 0 : first; i < (last < num_entries ? last : num_entries); ++i) {
+      const int64_t texel = vertex_texels[i] / 3, corner = vertex_texels[i] % 3;
+      if (vertex_texels[i] < 0 || texel >= num_texels) continue;
+      const T weight = barycentric[corner * num_texels + texel];
+      const T* grad = clip + 3 * (image_index * num_texels + texel);
+      for (int c = 0; c < 3; ++c) sum[c] += weight * grad[c];
+    }
+    T* result = grad_vertices_clip + 4 * (image_index * num_vertices + vertex);
+    result[0] = sum[0], result[1] = sum[1], result[2] = T(0), result[3] = sum[2];
   }
 };
 

@@ -14,6 +14,31 @@ _LIBRARY = torch.library.Library("facecore", "DEF")
 FLOATS = (torch.float32, torch.float64)
 INT32 = (torch.int32,)
 _HALF_PRECISION = (torch.bfloat16, torch.float16)
+_CPU, _EMULATED = -1, -2  # the host as Device of csrc/core/launch.h knows it
+_host = _CPU
+
+
+def emulate_cuda(enabled: bool) -> bool:
+    """Lets CPU tensors go through the bodies that CUDA runs, one item after the other, and returns the setting before.
+
+    For tests: so what a GPU computes is looked at without one. Slow; the warps of rasterize are all that it leaves out.
+    """
+    global _host
+    before, _host = _host == _EMULATED, _EMULATED if enabled else _CPU
+    return before
+
+
+def takes_cuda_bodies(tensor: torch.Tensor) -> bool:
+    """Whether kernels on this tensor's device are those of CUDA, with their workspaces."""
+    return tensor.is_cuda or _host == _EMULATED
+
+
+def gathers(tensor: torch.Tensor) -> bool:
+    """Whether a gradient on this tensor's device has to be gathered: where atomics would add in any order, but may not.
+
+    The CPU's kernels add in a fixed order always.
+    """
+    return takes_cuda_bodies(tensor) and torch.are_deterministic_algorithms_enabled()
 
 
 def check_tensor(
@@ -76,7 +101,7 @@ def call(
         raise RuntimeError(f"internal error: an output of {kernel} is not contiguous")
     addresses = [0 if t is None else t.data_ptr() for t in (*kept, *outputs)]
     if like.device.type == "cpu":
-        function((-1, 0), *sizes, *addresses)
+        function((_host, 0), *sizes, *addresses)
         return
     index = like.device.index
     with torch.cuda.device(index):

@@ -1,8 +1,11 @@
-"""What derivatives in plain torch need: the corners seen at every pixel, and sums in a fixed order on every device."""
+"""What derivatives need: the corners seen at every pixel, sums in a fixed order on every device, items by what they
+touch."""
 
 from __future__ import annotations
 
 import torch
+
+from facecore.ops._library import call
 
 
 def corners_at_pixels(
@@ -37,17 +40,38 @@ def sum_at(index: torch.Tensor, values: torch.Tensor, num_rows: int) -> torch.Te
     return values.new_zeros(num_rows * width).index_add(0, flat, values.flatten()).view(num_rows, width)
 
 
-def sample_corners(place: torch.Tensor, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The four pixels of bilinear samples and their weights, int64 [N, P, 4] of [N * H * W] and [N, P, 4].
+def group_by(keys: torch.Tensor, num_groups: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Items [N, P] by their keys, int32 from 0 to num_groups - 1; any other key: in no group. Nothing waits for a GPU.
 
-    place: (x, y) in pixels, [N, P, 2], in the picture; the formulas are those of csrc/core/bilinear.h.
+    Returns start, int64 [N * num_groups + 1], and items, int64 [N * P]: the items of group g of image n, as n * P + p
+    and ascending, are items[start[n * num_groups + g]] up to the next start.
     """
-    limits = place.new_tensor([width - 1, height - 1])
-    first = (place - 0.5).floor()
-    along, down = (place - 0.5 - first).unbind(-1)
-    left, top = first.clamp_min(0).long().unbind(-1)
-    right, bottom = (first + 1).minimum(limits).long().unbind(-1)
-    image = torch.arange(place.shape[0], device=place.device).view(-1, 1) * height
-    index = [(image + row) * width + column for row in (top, bottom) for column in (left, right)]
-    weight = [vertical * side for vertical in (1 - down, down) for side in (1 - along, along)]
-    return torch.stack(index, -1), torch.stack(weight, -1)
+    total = keys.shape[0] * num_groups
+    dtype = torch.int32 if total < 2**31 - 1 else torch.int64
+    first = torch.arange(0, total, num_groups, dtype=dtype, device=keys.device) if total else keys.new_zeros(len(keys))
+    group = torch.where((keys >= 0) & (keys < num_groups), keys.to(dtype) + first.unsqueeze(1), total)
+    ordered, items = torch.sort(group.flatten(), stable=True)
+    bounds = torch.arange(total + 1, dtype=dtype, device=keys.device)
+    return torch.searchsorted(ordered, bounds), items
+
+
+def vertex_corners(triangles: torch.Tensor, num_vertices: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The corners (3 * triangle + place) of each vertex in ascending order: int32 [V+1], where each vertex's begin, and
+    int32 [3T]."""
+    vertex, order = torch.sort(triangles.flatten(), stable=True)
+    bounds = torch.arange(num_vertices + 1, dtype=torch.int32, device=triangles.device)
+    return torch.searchsorted(vertex, bounds, out_int32=True), order.int()
+
+
+def sum_samples(
+    grad: torch.Tensor, strides: tuple[int, int], cell: torch.Tensor, fraction: torch.Tensor, out: torch.Tensor
+) -> None:
+    """Writes the gradient of the pictures [N, C, H, W] that were sampled: csrc/core/sample_sums.h.
+
+    grad: of the samples, N images of C * P numbers whose channels and samples lie `strides` apart. cell, fraction:
+    where the samples lie, int32 [N, P] and [N, P, 2].
+    """
+    n, c, height, width = out.shape
+    start, samples = group_by(cell, (height + 1) * (width + 1))
+    sizes = (n, cell.shape[1], c, height, width, *strides)
+    call("sample_sums", out, sizes, (grad, fraction, start, samples), (out,))

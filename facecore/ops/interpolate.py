@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from facecore.ops._debug import check_indices
-from facecore.ops._library import FLOATS, INT32, call, check_tensor, check_tensors, make_op
-from facecore.ops._pixels import corners_at_pixels, sum_at
+from facecore.ops._library import FLOATS, INT32, call, check_tensor, check_tensors, gathers, make_op
+from facecore.ops._pixels import group_by, vertex_corners
 
 
 def interpolate(
@@ -25,8 +25,9 @@ def interpolate(
         barycentric: rasterizer output, dtype of attributes, [N, H, W, 3], in the order of `triangles`.
 
     Twice differentiable in attributes and barycentric. Deterministic on the CPU and bit-equal for any number of
-    threads: the gradient of a vertex is added up in the order of the pixels. On CUDA it is added with atomics, and in a
-    fixed order (slower, with memory for three times the picture) under torch.use_deterministic_algorithms(True).
+    threads: the gradient of a vertex is added up in the order of the pixels. On CUDA it is added with atomics, and
+    gathered in a fixed order (slower, with memory for three times the ids) under
+    torch.use_deterministic_algorithms(True).
     Raises ValueError for a wrong shape, dtype or device. METHODS 1.8.
     """
     check_tensors(attributes=attributes, triangles=triangles, triangle_id=triangle_id, barycentric=barycentric)
@@ -101,38 +102,20 @@ def _backward_kernel(
     triangle_id: torch.Tensor,
     barycentric: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    by_index = attributes.is_cuda and torch.are_deterministic_algorithms_enabled()
     grad_attributes, grad_barycentric = _backward_fake(grad_out, attributes, triangles, triangle_id, barycentric)
     _check_indices(attributes, triangles, triangle_id)
-    if by_index:
-        grad_attributes = _attributes_gradient_by_index(grad_out, attributes, triangles, triangle_id, barycentric)
+    sizes = _sizes(attributes, triangles, grad_out)
+    inputs = (grad_out, attributes, triangles, triangle_id, barycentric)
+    gathered = gathers(attributes)
+    if gathered:
+        lists = (*vertex_corners(triangles, sizes[2]), *group_by(triangle_id.flatten(1), sizes[3]))
+        tables = (grad_out, triangles, triangle_id, barycentric, *lists)
+        call("interpolate_vertex_gradient", attributes, sizes, tables, (grad_attributes,))
     else:
         grad_attributes.zero_()
-    call(
-        "interpolate_backward",
-        attributes,
-        (*_sizes(attributes, triangles, grad_out), torch.get_num_threads()),
-        (grad_out, attributes, triangles, triangle_id, barycentric),
-        (None if by_index else grad_attributes, grad_barycentric),
-    )
+    outputs = (None if gathered else grad_attributes, grad_barycentric)
+    call("interpolate_backward", attributes, (*sizes, torch.get_num_threads()), inputs, outputs)
     return grad_attributes, grad_barycentric
-
-
-def _attributes_gradient_by_index(
-    grad_out: torch.Tensor,
-    attributes: torch.Tensor,
-    triangles: torch.Tensor,
-    triangle_id: torch.Tensor,
-    barycentric: torch.Tensor,
-) -> torch.Tensor:
-    """grad_attributes of interpolate_backward in torch operations, which add in a fixed order on CUDA too."""
-    n, v, c = attributes.shape
-    if triangle_id.numel() == 0 or triangles.shape[0] == 0 or attributes.numel() == 0:
-        return torch.zeros_like(attributes, memory_format=torch.contiguous_format)
-    covered, index = corners_at_pixels(triangles, triangle_id, v)
-    at_corners = barycentric.reshape(-1, 3, 1) * grad_out.reshape(-1, 1, c)
-    at_corners = torch.where(covered.unsqueeze(-1), at_corners, 0.0)
-    return sum_at(index.flatten(), at_corners.flatten(0, 1), n * v).view(n, v, c)
 
 
 def _backward_backward(

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from facecore.ops._debug import check_indices
-from facecore.ops._library import FLOATS, INT32, call, check_tensor, check_tensors, make_op
-from facecore.ops._pixels import corners_at_pixels, sum_at
+from facecore.ops._library import FLOATS, INT32, call, check_tensor, check_tensors, gathers, make_op, takes_cuda_bodies
+from facecore.ops._pixels import corners_at_pixels, group_by, sum_at, vertex_corners
 from facecore.structures import Fragments
 
 MAX_SIZE = 16384  # pixels a side: keeps the snapped coordinates of csrc/core/triangle.h in range
@@ -44,8 +44,8 @@ def rasterize(
     barycentric is twice differentiable in vertices_clip, with triangle_id held fixed (zero where a triangle is thinner
     than the snapping, none through occlusion); triangle_id and z_ndc are not differentiable. triangle_id and z_ndc are
     bit-equal on every device and for any number of threads. The gradient is deterministic on the CPU, for any number of
-    threads; on CUDA it is added with atomics, and in a fixed order (slower) under
-    torch.use_deterministic_algorithms(True). The second derivative is deterministic on every device.
+    threads; on CUDA it is added with atomics, and gathered in a fixed order (slower, with memory for three times the
+    ids) under torch.use_deterministic_algorithms(True). The second derivative is deterministic on every device.
     Raises ValueError for a wrong shape, dtype, device or size. METHODS 1.8.
     """
     for name, size in (("height", height), ("width", width)):
@@ -85,9 +85,9 @@ def _kernel(
     n, v, t, pixels = *vertices_clip.shape[:2], triangles.shape[0], height * width
     check_indices("triangles", triangles, v)
     threads = 1
-    if vertices_clip.is_cuda:
+    snapped = None
+    if takes_cuda_bodies(vertices_clip):
         keys = vertices_clip.new_full((n, pixels), -1, dtype=torch.int64)  # all bits set: uncovered
-        snapped = vertices_clip.new_empty((n, v, 4), dtype=torch.int32)
     else:
         if n * (v + t + pixels) > _SERIAL_WORK:
             threads = min(torch.get_num_threads(), max(1, _KEY_BYTES // (8 * max(1, pixels))))
@@ -149,28 +149,16 @@ def _backward_kernel(
     grad_barycentric: torch.Tensor, vertices_clip: torch.Tensor, triangles: torch.Tensor, triangle_id: torch.Tensor
 ) -> torch.Tensor:
     grad_vertices = _backward_fake(grad_barycentric, vertices_clip, triangles, triangle_id)
-    if vertices_clip.is_cuda and torch.are_deterministic_algorithms_enabled():
-        return _backward_by_index(grad_barycentric, vertices_clip, triangles, triangle_id)
-    grad_vertices.zero_()
     n, h, w = triangle_id.shape
-    call(
-        "rasterize_backward",
-        vertices_clip,
-        (n, vertices_clip.shape[1], triangles.shape[0], h, w),
-        (grad_barycentric, vertices_clip, triangles, triangle_id),
-        (grad_vertices,),
-    )
+    sizes = (n, vertices_clip.shape[1], triangles.shape[0], h, w)
+    inputs = (grad_barycentric, vertices_clip, triangles, triangle_id)
+    if gathers(vertices_clip):
+        corners = vertex_corners(triangles, sizes[1])
+        groups = group_by(triangle_id.flatten(1), sizes[2])
+        call("rasterize_vertex_gradient", vertices_clip, sizes, (*inputs, *corners, *groups), (grad_vertices,))
+    else:
+        call("rasterize_backward", vertices_clip, sizes, inputs, (grad_vertices.zero_(),))
     return grad_vertices
-
-
-def _backward_by_index(
-    grad_barycentric: torch.Tensor, vertices_clip: torch.Tensor, triangles: torch.Tensor, triangle_id: torch.Tensor
-) -> torch.Tensor:
-    """rasterize_backward in torch operations, which add in a fixed order on CUDA too."""
-    if _is_empty(vertices_clip, triangles, triangle_id):
-        return torch.zeros_like(vertices_clip, memory_format=torch.contiguous_format)
-    pixels = _PixelTriangles(vertices_clip, triangles, triangle_id)
-    return pixels.scatter(-pixels.b * pixels.gradient(grad_barycentric))
 
 
 def _is_empty(vertices_clip: torch.Tensor, triangles: torch.Tensor, triangle_id: torch.Tensor) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from facecore import _C
-from facecore.ops._library import FLOATS, call, check_tensor, check_tensors, make_op
+from facecore.ops._library import FLOATS, call, check_tensor, check_tensors, make_op, takes_cuda_bodies
 
 # Points whose share of the coefficients' gradient is added up by one thread: fixed, so that the order of summation is.
 _CPU_BLOCK, _CUDA_BLOCK = 1024, 64
@@ -70,7 +70,7 @@ def _backward_kernel(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     grad_normals, grad_coefficients = _backward_fake(grad_out, normals, sh_coefficients)
     n, p = normals.shape[:2]
-    block = _CUDA_BLOCK if normals.is_cuda else _CPU_BLOCK
+    block = _CUDA_BLOCK if takes_cuda_bodies(normals) else _CPU_BLOCK
     num_blocks = -(-p // block)
     partial = normals.new_empty(n, num_blocks, 9, 3)
     sizes, inputs = (n, p, num_blocks, block), (grad_out, normals, sh_coefficients)

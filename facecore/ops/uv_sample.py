@@ -6,8 +6,17 @@ from typing import Any
 
 import torch
 
-from facecore.ops._library import FLOATS, call, check_tensor, check_tensors, make_op, wanted_gradients
-from facecore.ops._pixels import sample_corners, sum_at
+from facecore.ops._library import (
+    FLOATS,
+    call,
+    check_tensor,
+    check_tensors,
+    gathers,
+    make_op,
+    takes_cuda_bodies,
+    wanted_gradients,
+)
+from facecore.ops._pixels import sum_samples
 from facecore.ops.rasterize import MAX_SIZE
 
 
@@ -22,9 +31,10 @@ def uv_sample(texture: torch.Tensor, uv: torch.Tensor) -> torch.Tensor:
 
     Beyond the outermost centres the border's value continues, so the gradient of uv is 0 there. NaN coordinates give 0
     and no gradient. Differentiable (once) in texture and uv; the second derivative raises RuntimeError. Deterministic
-    on the CPU, for any number of threads; on CUDA the gradient of the texture is added with atomics, and in a fixed
-    order (slower) under torch.use_deterministic_algorithms(True). Raises ValueError for a wrong shape, dtype or device,
-    and for a texture without texels. METHODS 1.9.
+    on the CPU, for any number of threads; on CUDA the gradient of the texture is added with atomics, and gathered in a
+    fixed order (slower, with memory for a few numbers per texel and point) under
+    torch.use_deterministic_algorithms(True). Raises ValueError for a wrong shape, dtype or device, and for a texture
+    without texels. METHODS 1.9.
     """
     check_tensors(texture=texture, uv=uv)
     if uv.ndim not in (2, 3, 4) or uv.shape[-1] != 2:
@@ -84,37 +94,20 @@ def _backward_kernel(
     grad_out: torch.Tensor, texture: torch.Tensor, points: torch.Tensor, to_texture: bool, to_points: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     grad_texture, grad_points = _backward_fake(grad_out, texture, points, to_texture, to_points)
-    by_index = to_texture and texture.is_cuda and torch.are_deterministic_algorithms_enabled()
-    if by_index:
-        grad_texture = _texture_gradient_by_index(grad_out, texture, points)
-    else:
+    (n, p, c, height, width, shared), inputs = _sizes(texture, points), (grad_out, texture, points)
+    gathered = gathers(texture)
+    if not gathered:
         grad_texture.zero_()
-    by_channel = not texture.is_cuda and torch.get_num_threads() > texture.shape[0]
-    if texture.shape[0] == 0:  # no image adds to the gradient of points that all images share
+    elif to_texture:
+        cell, fraction = points.new_empty((n, p), dtype=torch.int32), points.new_empty(n, p, 2)
+        call("uv_sample_cells", texture, (n, p, height, width, shared), (points,), (cell, fraction))
+        sum_samples(grad_out, (1, c), cell, fraction, grad_texture)
+    by_channel = not takes_cuda_bodies(texture) and torch.get_num_threads() > n
+    if n == 0:  # no image adds to the gradient of points that all images share
         return grad_texture, grad_points.zero_()
-    call(
-        "uv_sample_backward",
-        texture,
-        (*_sizes(texture, points), int(by_channel)),
-        (grad_out, texture, points),
-        (grad_texture if to_texture and not by_index else None, grad_points if to_points else None),
-    )
+    outputs = (grad_texture if to_texture and not gathered else None, grad_points if to_points else None)
+    call("uv_sample_backward", texture, (n, p, c, height, width, shared, int(by_channel)), inputs, outputs)
     return grad_texture, grad_points
-
-
-def _texture_gradient_by_index(grad_out: torch.Tensor, texture: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-    """grad_texture of uv_sample_backward in torch operations, which add in a fixed order on CUDA too."""
-    n, c, height, width = texture.shape
-    size = points.new_tensor([width, height])
-    place = torch.stack((points[..., 0], 1 - points[..., 1]), -1) * size
-    known = ~place.isnan().any(-1)
-    place = torch.where(known.unsqueeze(-1), place, 0.0).clamp_min(0).minimum(size).expand(n, -1, 2)
-    index, weight = sample_corners(place, height, width)  # [N, P, 4]
-    grad = torch.where(known.unsqueeze(-1), grad_out, 0.0)
-    values = (weight.unsqueeze(-1) * grad.unsqueeze(-2)).flatten(0, 2)
-    return (
-        sum_at(index.flatten(), values, n * height * width).view(n, height, width, c).permute(0, 3, 1, 2).contiguous()
-    )
 
 
 _uv_sample_backward = make_op(

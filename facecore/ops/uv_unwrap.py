@@ -8,8 +8,18 @@ import torch
 
 from facecore import _C
 from facecore.ops._debug import check_indices
-from facecore.ops._library import FLOATS, INT32, call, check_tensor, check_tensors, make_op, wanted_gradients
-from facecore.ops._pixels import sample_corners, sum_at
+from facecore.ops._library import (
+    FLOATS,
+    INT32,
+    call,
+    check_tensor,
+    check_tensors,
+    gathers,
+    make_op,
+    takes_cuda_bodies,
+    wanted_gradients,
+)
+from facecore.ops._pixels import sum_samples
 from facecore.ops.rasterize import MAX_SIZE
 from facecore.structures import Fragments, UVMap
 
@@ -38,8 +48,8 @@ def uv_unwrap(
 
     Differentiable (once) in image and vertices_clip, with valid held fixed; the second derivative raises RuntimeError,
     and valid is not differentiable. Texels that are not valid have no gradient, whatever comes in for them.
-    Deterministic on the CPU, for any number of threads; on CUDA the gradients are added with atomics, and in a fixed
-    order (slower, with memory for four times the texture) under torch.use_deterministic_algorithms(True).
+    Deterministic on the CPU, for any number of threads; on CUDA the gradients are added with atomics, and gathered
+    in a fixed order (slower, with memory for a dozen numbers per texel) under torch.use_deterministic_algorithms(True).
     Raises ValueError for a wrong shape, dtype or device, and with facecore.ops.set_debug for a table whose indices do
     not fit together or a triangle_id that is not a triangle; otherwise such texels and pixels count as empty.
     METHODS 1.9.
@@ -185,13 +195,14 @@ def _backward_fake(
 def _backward_kernel(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
     grad_image, grad_vertices = _backward_fake(*arguments)
     grad_texture, image, vertices_clip, corners, barycentric, *lists, valid, to_image, to_vertices = arguments
-    if image.is_cuda and torch.are_deterministic_algorithms_enabled():
-        grads = _gradients_by_index(grad_texture, image, vertices_clip, corners, barycentric, valid)
-        return grads[0] if to_image else grad_image, grads[1] if to_vertices else grad_vertices
+    if gathers(image):
+        inputs = (grad_texture, image, vertices_clip, corners, barycentric, valid)
+        _gather(inputs, *lists, grad_image, grad_vertices)
+        return grad_image, grad_vertices
     (n, c, height, width), v, texels = image.shape, vertices_clip.shape[1], corners[0].numel()
     # with more threads than images, they share the work of one image through a table of its texels
     records = None
-    if not image.is_cuda and torch.get_num_threads() > n:
+    if not takes_cuda_bodies(image) and torch.get_num_threads() > n:
         bytes_each = _C.uv_unwrap_record_bytes[image.dtype == torch.float64]
         records = image.new_empty(texels * bytes_each, dtype=torch.uint8)
     call(
@@ -208,40 +219,24 @@ def _backward_kernel(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
     return grad_image, grad_vertices
 
 
-def _gradients_by_index(
-    grad_texture: torch.Tensor,
-    image: torch.Tensor,
-    vertices_clip: torch.Tensor,
-    corners: torch.Tensor,
-    barycentric: torch.Tensor,
-    valid: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both gradients of uv_unwrap_backward in torch operations, which add in a fixed order on CUDA too."""
-    (n, c, height, width), v = image.shape, vertices_clip.shape[1]
-    image_index, texel = torch.nonzero(valid.flatten(1), as_tuple=True)  # [M]
-    if image_index.numel() == 0 or image.numel() == 0:
-        return torch.zeros_like(image), torch.zeros_like(vertices_clip)
-    corner = image_index.unsqueeze(-1) * v + corners.flatten(1).t()[texel].long()  # [M, 3] of [N * V]
-    weight = barycentric.flatten(1).t()[texel]
-    q = (weight.unsqueeze(-1) * vertices_clip.reshape(-1, 4)[corner]).sum(1)
-    ndc, w = q[:, :2] / q[:, 3:], q[:, 3:]
-    scale = q.new_tensor([0.5 * width, -0.5 * height])
-    place = (ndc * scale + scale.abs()).unsqueeze(0)  # [1, M, 2]
-    pixel, pixel_weight = (x.squeeze(0) for x in sample_corners(place, height, width))  # [M, 4]
-    pixel = pixel + image_index.unsqueeze(-1) * (height * width)
-    grad = grad_texture.flatten(2)[image_index, :, texel]  # [M, C]
-    at_pixels = (pixel_weight.unsqueeze(-1) * grad.unsqueeze(1)).flatten(0, 1)
-    grad_image = sum_at(pixel.flatten(), at_pixels, n * height * width)
-    colors = image.permute(0, 2, 3, 1).flatten(0, 2)[pixel]  # [M, 4, C]: top left and right, bottom left and right
-    left_top, right_top, left_bottom, right_bottom = (colors * grad.unsqueeze(1)).sum(-1).unbind(1)
-    along, down = pixel_weight[:, 1] + pixel_weight[:, 3], pixel_weight[:, 2] + pixel_weight[:, 3]
-    grad_u = (right_top - left_top) * (1 - down) + (right_bottom - left_bottom) * down
-    grad_v = (left_bottom - left_top) * (1 - along) + (right_bottom - right_top) * along
-    grad_xy = torch.stack((grad_u, grad_v), -1) * scale / w
-    grad_w = -(grad_xy * ndc).sum(-1, keepdim=True)
-    grad_q = torch.cat((grad_xy, torch.zeros_like(grad_w), grad_w), -1)
-    grad_vertices = sum_at(corner.flatten(), (weight.unsqueeze(-1) * grad_q.unsqueeze(1)).reshape(-1, 4), n * v)
-    return grad_image.view(n, height, width, c).permute(0, 3, 1, 2).contiguous(), grad_vertices.view(n, v, 4)
+def _gather(
+    inputs: tuple[torch.Tensor, ...],
+    vertex_start: torch.Tensor,
+    vertex_texels: torch.Tensor,
+    grad_image: torch.Tensor,
+    grad_vertices: torch.Tensor,
+) -> None:
+    """Writes the gradients that are not empty, without atomics."""
+    _, image, vertices_clip, corners, barycentric, _ = inputs
+    (n, c, height, width), v, texels = image.shape, vertices_clip.shape[1], corners[0].numel()
+    clip, fraction = image.new_empty(n, texels, 3), image.new_empty(n, texels, 2)
+    cell = image.new_empty((n, texels), dtype=torch.int32)
+    call("uv_unwrap_texel_gradient", image, (n, texels, v, c, height, width), inputs, (clip, cell, fraction))
+    if grad_vertices.ndim == 3:
+        sizes, tables = (n, texels, v, vertex_texels.shape[0]), (barycentric, vertex_start, vertex_texels, clip)
+        call("uv_unwrap_vertex_gradient", image, sizes, tables, (grad_vertices,))
+    if grad_image.ndim == 4:
+        sum_samples(inputs[0], (texels, 1), cell, fraction, grad_image)
 
 
 _uv_unwrap_backward = make_op(

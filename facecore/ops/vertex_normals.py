@@ -8,8 +8,8 @@ import torch
 
 from facecore import _C
 from facecore.ops._debug import check_indices
-from facecore.ops._library import FLOATS, INT32, call, check_tensor, check_tensors, make_op
-from facecore.ops._pixels import sum_at
+from facecore.ops._library import FLOATS, INT32, call, check_tensor, check_tensors, make_op, takes_cuda_bodies
+from facecore.ops._pixels import sum_at, vertex_corners
 
 
 def vertex_normals(vertices: torch.Tensor, triangles: torch.Tensor) -> torch.Tensor:
@@ -30,7 +30,7 @@ def vertex_normals(vertices: torch.Tensor, triangles: torch.Tensor) -> torch.Ten
     """
     check_tensors(vertices=vertices, triangles=triangles)
     sizes = _check_mesh(vertices, triangles)
-    corners = _vertex_corners(triangles, sizes["V"]) if vertices.is_cuda else (None, None)
+    corners = _vertex_corners(triangles, sizes["V"]) if takes_cuda_bodies(vertices) else (None, None)
     return _vertex_normals(vertices, triangles, *corners)[0]
 
 
@@ -48,14 +48,10 @@ def _corners_fake(triangles: torch.Tensor, num_vertices: int) -> tuple[torch.Ten
 
 
 def _corners_kernel(triangles: torch.Tensor, num_vertices: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The corners (3 * triangle + place) of each vertex in ascending order, as a CSR list. For CUDA; the CPU adds."""
-    corner_start, corners = _corners_fake(triangles, num_vertices)
+    """For CUDA; the CPU adds."""
+    _corners_fake(triangles, num_vertices)
     check_indices("triangles", triangles, num_vertices)
-    vertex, order = torch.sort(triangles.flatten(), stable=True)
-    bounds = torch.arange(num_vertices + 1, dtype=torch.int32, device=triangles.device)
-    corner_start.copy_(torch.searchsorted(vertex, bounds))
-    corners.copy_(order)
-    return corner_start, corners
+    return vertex_corners(triangles, num_vertices)
 
 
 def _check(
@@ -65,7 +61,7 @@ def _check(
     corners: torch.Tensor | None,
 ) -> dict[str, int]:
     sizes = _check_mesh(vertices, triangles)
-    if vertices.is_cuda or corner_start is not None or corners is not None:
+    if takes_cuda_bodies(vertices) or corner_start is not None or corners is not None:
         check_tensor("corner_start", corner_start, (sizes["V"] + 1,), INT32, like=vertices)
         check_tensor("corners", corners, (3 * sizes["T"],), INT32, like=vertices)
     return sizes
@@ -75,7 +71,7 @@ def _workspaces(vertices: torch.Tensor, num_triangles: int, count: int) -> list[
     """What the kernels keep between their steps: the triangles' normals on CUDA, on the CPU up to 64 bytes of images
     side by side."""
     n, v, _ = vertices.shape
-    if vertices.is_cuda:
+    if takes_cuda_bodies(vertices):
         work = [vertices.new_empty(n, num_triangles, 4), None, vertices.new_empty(n, v, 3)]
         return work[:count]
     lanes = min(64 // vertices.element_size(), max(4, 1 << (n - 1).bit_length())) if n > 1 else 1
@@ -108,7 +104,7 @@ def _kernel(
 
 
 def _sizes(vertices: torch.Tensor, triangles: torch.Tensor) -> tuple[int, ...]:
-    if triangles.is_cuda:
+    if takes_cuda_bodies(triangles):
         check_indices("triangles", triangles, vertices.shape[1])  # on the CPU the kernel always checks
     return vertices.shape[0], vertices.shape[1], triangles.shape[0], torch.get_num_threads()
 
