@@ -38,8 +38,8 @@ def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
 
 
 @pytest.fixture(params=["cuda_bodies", CUDA])
-def gathering_device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
-    """Where gradients are gathered under torch.use_deterministic_algorithms(True)."""
+def cuda_kernels(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """Where the bodies of the CUDA kernels run: on the CPU, and on a GPU."""
     yield from _device(request.param)
 
 

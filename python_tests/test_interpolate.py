@@ -121,8 +121,8 @@ def test_gradients_are_exact(device):
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_the_gathered_gradient_is_the_same_gradient(gathering_device, shape):
-    device = gathering_device
+def test_the_gathered_gradient_is_the_same_gradient(cuda_kernels, shape):
+    device = cuda_kernels
     attributes, triangles, triangle_id, barycentric = (x.detach() for x in make_inputs(device, torch.float64, *shape))
     triangle_id[:, :1] = triangles.shape[0]  # of another mesh
     if shape == SHAPES["typical"]:

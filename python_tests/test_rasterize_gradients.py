@@ -68,13 +68,13 @@ def test_gradient_accepts_any_strides(device):
     torch.testing.assert_close(grads[0], grads[1], rtol=0, atol=1e-12)
 
 
-def test_the_gathered_gradient_is_the_same_gradient(gathering_device):
-    vertices, triangles = (x.to(gathering_device) for x in soup(6, kind="any_w"))
+def test_the_gathered_gradient_is_the_same_gradient(cuda_kernels):
+    vertices, triangles = (x.to(cuda_kernels) for x in soup(6, kind="any_w"))
     triangle_id = ops.rasterize(vertices, triangles, 25, 31).triangle_id
     triangle_id[0, :2], triangle_id[1, 3] = triangles.shape[0], -2  # of another mesh
     triangles[5, 1], triangles[7, 2] = vertices.shape[1], -1  # no vertex
     grad = torch.randn(2, 25, 31, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    inputs = (grad.to(gathering_device), vertices, triangles, triangle_id)
+    inputs = (grad.to(cuda_kernels), vertices, triangles, triangle_id)
     added, gathered = added_and_gathered(lambda: torch.ops.facecore.rasterize_backward(*inputs))
     assert added.abs().max() > 0 and not torch.equal(added, gathered)  # they add in different orders
     torch.testing.assert_close(gathered, added, rtol=1e-10, atol=1e-10 * added.abs().max().item())

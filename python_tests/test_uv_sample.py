@@ -150,15 +150,15 @@ def test_threads_change_no_bit(thread_count, images):
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_the_gathered_gradient_is_the_same_gradient(gathering_device, shape):
-    texture, uv = (x.detach() for x in make_inputs(gathering_device, torch.float64, *shape))
+def test_the_gathered_gradient_is_the_same_gradient(cuda_kernels, shape):
+    texture, uv = (x.detach() for x in make_inputs(cuda_kernels, torch.float64, *shape))
     points = uv.unsqueeze(0) if uv.ndim == 2 else uv.reshape(uv.shape[0], uv.shape[1:-1].numel(), 2)
     if points.numel():
         points[:, 0, 0] = math.nan
         points[:, -1] = points.new_tensor([-0.3, math.inf])
     n, c = texture.shape[:2]
     grad_out = torch.randn(n, points.shape[1], c, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    inputs = (grad_out.to(gathering_device), texture, points, True, True)
+    inputs = (grad_out.to(cuda_kernels), texture, points, True, True)
     added, gathered = added_and_gathered(lambda: torch.ops.facecore.uv_sample_backward(*inputs))
     torch.testing.assert_close(gathered, added, rtol=1e-12, atol=1e-12)
 

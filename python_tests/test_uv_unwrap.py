@@ -86,11 +86,11 @@ def test_what_comes_in_for_invalid_texels_reaches_nothing(device):
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_the_gathered_gradients_are_the_same_gradients(gathering_device, shape):
-    image, vertices, uv_map, fragments = make_inputs(gathering_device, torch.float64, *shape)
+def test_the_gathered_gradients_are_the_same_gradients(cuda_kernels, shape):
+    image, vertices, uv_map, fragments = make_inputs(cuda_kernels, torch.float64, *shape)
     texture, valid = ops.uv_unwrap(image, vertices, uv_map, fragments)
     grad = torch.randn(texture.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    grad = torch.where(valid.unsqueeze(1), grad.to(gathering_device), math.nan)
+    grad = torch.where(valid.unsqueeze(1), grad.to(cuda_kernels), math.nan)
 
     def gradients() -> tuple[torch.Tensor, ...]:
         return tuple(
