@@ -9,6 +9,7 @@ import pathlib
 import platform
 import re
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,17 +22,20 @@ REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 KEY = ("op", "case", "mode", "device", "threads", "provider")
 Rows = list[dict[str, Any]]
 _ROWS = pytest.StashKey[Rows]()
+_START = pytest.StashKey[float]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("facecore")
     group.addoption("--rows", metavar="FOLDER", help="write the JSON rows to this folder, one file per machine")
     group.addoption("--threads", type=int, metavar="N", help="CPU threads (default: torch's own)")
+    group.addoption("--seconds", type=float, metavar="S", help="start no benchmark later than this; it is skipped")
     group.addoption("--device", choices=("cpu", "cuda"), help="only this device (default: all that there are)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_ROWS] = []
+    config.stash[_START] = time.monotonic()
     if threads := config.getoption("--threads"):
         torch.set_num_threads(threads)
 
@@ -43,6 +47,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if wanted and wanted not in there:
             raise pytest.UsageError(f"--device {wanted}: torch sees no such device here")
         metafunc.parametrize("device", [torch.device(name) for name in ([wanted] if wanted else there)], ids=str)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    seconds = item.config.getoption("--seconds")
+    if seconds is not None and time.monotonic() - item.config.stash[_START] > seconds:
+        pytest.skip(f"no time left of --seconds {seconds:g}")
 
 
 @pytest.fixture
@@ -57,7 +67,8 @@ def record_row(request: pytest.FixtureRequest) -> Iterator[Callable[[dict[str, A
 
 def describe(device: str) -> dict[str, Any]:
     """What a row must say so that it can be compared with another."""
-    return {
+    on_gpu = {"cuda": torch.version.cuda, "driver": gpu_driver()} if device == "cuda" else {}
+    return on_gpu | {
         "hardware": torch.cuda.get_device_name() if device == "cuda" else cpu_name(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -77,8 +88,19 @@ def cpu_name() -> str:
     return f"{found.group(1) if found else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
+def gpu_driver() -> str:
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        return subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()[0].strip()
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        return "unknown"
+
+
 def commit() -> str:
-    """The checked-out commit, with "+" where the sources have changes; "unknown" outside a checkout."""
+    """The checked-out commit, with "+" where the sources have changes.
+
+    Outside a checkout what the environment variable FACECORE_COMMIT says, or "unknown".
+    """
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
@@ -87,7 +109,7 @@ def commit() -> str:
         changed = git("status", "--porcelain", "--untracked-files=no", "--", "facecore", "csrc", "CMakeLists.txt")
         return git("rev-parse", "--short=12", "HEAD").strip() + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        return os.environ.get("FACECORE_COMMIT", "unknown")
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

@@ -2,7 +2,8 @@
 
 python hostile_inputs.py COUNT SEED: prints 'done' after COUNT rounds. Every round draws sizes (0 included), coordinates
 over many orders of magnitude with NaN, infinities and denormals among them, indices out of range, an instruction set
-and a number of threads. Only a refusal by ValueError is expected; what is computed is not looked at.
+and a number of threads, or the bodies of CUDA's kernels, whose gradients are added or gathered. Only a refusal by
+ValueError is expected; what is computed is not looked at.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 import torch
 
 from facecore import _C, ops
+from facecore.ops._library import emulate_cuda
 from facecore.ops.rasterize import _rasterize_backward
 from facecore.structures import Fragments, UVMap
 
@@ -118,6 +120,8 @@ def main() -> None:
         draw = Draw(generator)
         _C.limit_simd_level(draw.below(3))
         torch.set_num_threads(1 + i % 2)
+        emulate_cuda(i % 3 == 2)
+        torch.use_deterministic_algorithms(draw.below(2) == 1)
         one_round(draw)
     print("done")
 

@@ -1,8 +1,12 @@
-"""One case of every operator: what the tests of devices, streams and determinism run. Random scenes for rasterize."""
+"""One case of every operator: what the tests of devices, streams and determinism run. Random scenes for rasterize.
+
+python operator_cases.py [DEVICE]: every kernel once on small cases; for compute-sanitizer (benchmarks/gpu_check.sh).
+"""
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 
 import scipy.sparse
@@ -13,76 +17,79 @@ from facecore.mesh import Mesh, build_uv_map
 from facecore.structures import SparseMatrix
 
 SIZE = 48  # pixels a side
+F32 = torch.float32
+Case = tuple[Callable[..., torch.Tensor], tuple[torch.Tensor, ...]]  # a function and what it is differentiated by
 
 
 def random(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
-def sheet(device: torch.device, rows: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
+def sheet(device: torch.device, dtype: torch.dtype, rows: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
     """A bent grid in clip space, [2, V, 4]: many pixels to a triangle, six triangles to a vertex."""
     v, u = torch.meshgrid(torch.linspace(-0.9, 0.9, rows), torch.linspace(-0.9, 0.9, rows), indexing="ij")
     vertices = torch.stack((u, v, 0.4 * torch.sin(5 * u), torch.ones_like(u)), -1).reshape(1, -1, 4)
     corner = torch.arange(rows - 1).view(-1, 1) * rows + torch.arange(rows - 1)
     cells = torch.stack((corner, corner + rows, corner + 1, corner + 1, corner + rows, corner + rows + 1), -1)
     both = torch.cat((vertices, vertices * torch.tensor([0.8, 0.7, 1.0, 1.0])))
-    return both.to(device), cells.reshape(-1, 3).int().to(device)
+    return both.to(device, dtype), cells.reshape(-1, 3).int().to(device)
 
 
-def matrix(device: torch.device) -> SparseMatrix:
-    return SparseMatrix.from_scipy(scipy.sparse.random(300, 300, 0.02, random_state=5) * 0.2).to(device)
+def matrix(device: torch.device, dtype: torch.dtype) -> SparseMatrix:
+    return SparseMatrix.from_scipy(scipy.sparse.random(300, 300, 0.02, random_state=5) * 0.2).to(device, dtype)
 
 
-def rasterize(device: torch.device) -> tuple[Callable[..., torch.Tensor], tuple[torch.Tensor, ...]]:
-    vertices, triangles = sheet(device)
+def rasterize(device: torch.device, dtype: torch.dtype = F32) -> Case:
+    vertices, triangles = sheet(device, dtype)
     return (lambda v: ops.rasterize(v, triangles, SIZE, SIZE).barycentric), (vertices,)
 
 
-def interpolate(device: torch.device) -> tuple[Callable[..., torch.Tensor], tuple[torch.Tensor, ...]]:
-    vertices, triangles = sheet(device)
+def interpolate(device: torch.device, dtype: torch.dtype = F32) -> Case:
+    vertices, triangles = sheet(device, dtype)
     fragments = ops.rasterize(vertices, triangles, SIZE, SIZE)
 
     def function(attributes: torch.Tensor, barycentric: torch.Tensor) -> torch.Tensor:
         return ops.interpolate(attributes, triangles, fragments.triangle_id, barycentric)
 
-    return function, (random(2, vertices.shape[1], 3).to(device), fragments.barycentric)
+    return function, (random(2, vertices.shape[1], 3).to(device, dtype), fragments.barycentric)
 
 
-def vertex_normals(device: torch.device) -> tuple[Callable[..., torch.Tensor], tuple[torch.Tensor, ...]]:
-    vertices, triangles = sheet(device)
+def vertex_normals(device: torch.device, dtype: torch.dtype = F32) -> Case:
+    vertices, triangles = sheet(device, dtype)
     return (lambda v: ops.vertex_normals(v, triangles)), (vertices[..., :3].contiguous(),)
 
 
-def sh_shading(device: torch.device) -> tuple[Callable[..., torch.Tensor], tuple[torch.Tensor, ...]]:
-    return ops.sh_shading, (random(2, SIZE, SIZE, 3).to(device), random(2, 9, 3).to(device))
+def sh_shading(device: torch.device, dtype: torch.dtype = F32) -> Case:
+    return ops.sh_shading, (random(2, SIZE, SIZE, 3).to(device, dtype), random(2, 9, 3).to(device, dtype))
 
 
-def sparse_matmul(device: torch.device) -> tuple[Callable[..., torch.Tensor], tuple[torch.Tensor, ...]]:
-    constant = matrix(device)
-    return (lambda x: ops.sparse_matmul(constant, x)), (random(2, 300, 9).to(device),)
+def sparse_matmul(device: torch.device, dtype: torch.dtype = F32) -> Case:
+    constant = matrix(device, dtype)
+    return (lambda x: ops.sparse_matmul(constant, x)), (random(2, 300, 9).to(device, dtype),)
 
 
-def chebyshev_conv(device: torch.device) -> tuple[Callable[..., torch.Tensor], tuple[torch.Tensor, ...]]:
-    laplacian = matrix(device)
-    inputs = (random(2, 300, 8), random(4, 8, 5) * 0.2, random(5))
-    return (lambda x, weight, bias: ops.chebyshev_conv(x, laplacian, weight, bias)), tuple(x.to(device) for x in inputs)
+def chebyshev_conv(device: torch.device, dtype: torch.dtype = F32) -> Case:
+    laplacian = matrix(device, dtype)
+    inputs = tuple(x.to(device, dtype) for x in (random(2, 300, 8), random(4, 8, 5) * 0.2, random(5)))
+    return (lambda x, weight, bias: ops.chebyshev_conv(x, laplacian, weight, bias)), inputs
 
 
-def uv_unwrap(device: torch.device) -> tuple[Callable[..., torch.Tensor], tuple[torch.Tensor, ...]]:
-    vertices, triangles = sheet(device)
+def uv_unwrap(device: torch.device, dtype: torch.dtype = F32) -> Case:
+    vertices, triangles = sheet(device, dtype)
     points, triangles = vertices[0, :, :3], triangles[:, [0, 2, 1]].contiguous()  # counter-clockwise on the screen
     # no texel's centre falls on a pixel's, where the gradient jumps and rounding would decide
     uv_map = build_uv_map(Mesh(points, triangles, fix_winding=False), 41, 53, uv=0.5 * points[:, :2] + 0.5)
+    uv_map = uv_map.to(device, dtype)
     fragments = ops.rasterize(vertices, triangles, SIZE, SIZE)
 
     def function(image: torch.Tensor, vertices_clip: torch.Tensor) -> torch.Tensor:
         return ops.uv_unwrap(image, vertices_clip, uv_map, fragments)[0]
 
-    return function, (random(2, 3, SIZE, SIZE).to(device), vertices)
+    return function, (random(2, 3, SIZE, SIZE).to(device, dtype), vertices)
 
 
-def uv_sample(device: torch.device) -> tuple[Callable[..., torch.Tensor], tuple[torch.Tensor, ...]]:
-    return ops.uv_sample, (random(2, 3, 20, 30).to(device), random(2, SIZE, SIZE, 2).sigmoid().to(device))
+def uv_sample(device: torch.device, dtype: torch.dtype = F32) -> Case:
+    return ops.uv_sample, (random(2, 3, 20, 30).to(device, dtype), random(2, SIZE, SIZE, 2).sigmoid().to(device, dtype))
 
 
 OPERATORS = (chebyshev_conv, interpolate, rasterize, sh_shading, sparse_matmul, uv_sample, uv_unwrap, vertex_normals)
@@ -133,3 +140,30 @@ def face_scene(seed: int, images: int, rows: int) -> tuple[torch.Tensor, torch.T
     corner = torch.arange(rows - 1).view(-1, 1) * rows + torch.arange(rows - 1)
     cells = torch.stack((corner, corner + rows, corner + 1, corner + 1, corner + rows, corner + rows + 1), -1)
     return vertices, cells.reshape(-1, 3).int(), 224, 224, bool(seed % 2)
+
+
+# --- every kernel once -----------------------------------------------------------------------------------------------
+
+
+def run_every_kernel(device: torch.device) -> None:
+    """Forward and gradients in both dtypes, with atomics and gathered."""
+    for deterministic in (False, True):
+        torch.use_deterministic_algorithms(deterministic)
+        for dtype in (torch.float32, torch.float64):
+            for case in OPERATORS:
+                function, inputs = case(device, dtype)
+                leaves = [x.clone().requires_grad_() for x in inputs]
+                torch.autograd.grad(function(*leaves).pow(3).sum(), leaves)
+        for seed in range(8):
+            vertices, triangles, height, width, cull = random_scene(seed)
+            leaf = vertices.to(device).requires_grad_()
+            fragments = ops.rasterize(leaf, triangles.to(device), height, width, cull_backfaces=cull)
+            torch.autograd.grad(fragments.barycentric.square().sum(), leaf)
+    torch.use_deterministic_algorithms(False)
+
+
+if __name__ == "__main__":
+    run_every_kernel(torch.device(sys.argv[1] if len(sys.argv) > 1 else "cuda"))
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    print("done")

@@ -26,7 +26,7 @@ def interpolate(
 
     Twice differentiable in attributes and barycentric. Deterministic on the CPU and bit-equal for any number of
     threads: the gradient of a vertex is added up in the order of the pixels. On CUDA it is added with atomics, and
-    gathered in a fixed order (slower, with memory for three times the ids) under
+    gathered in a fixed order (slower, with memory to sort the ids) under
     torch.use_deterministic_algorithms(True).
     Raises ValueError for a wrong shape, dtype or device. METHODS 1.8.
     """

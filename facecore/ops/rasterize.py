@@ -44,8 +44,8 @@ def rasterize(
     barycentric is twice differentiable in vertices_clip, with triangle_id held fixed (zero where a triangle is thinner
     than the snapping, none through occlusion); triangle_id and z_ndc are not differentiable. triangle_id and z_ndc are
     bit-equal on every device and for any number of threads. The gradient is deterministic on the CPU, for any number of
-    threads; on CUDA it is added with atomics, and gathered in a fixed order (slower, with memory for three times the
-    ids) under torch.use_deterministic_algorithms(True). The second derivative is deterministic on every device.
+    threads; on CUDA it is added with atomics, and gathered in a fixed order (slower, with memory to sort
+    the ids) under torch.use_deterministic_algorithms(True). The second derivative is deterministic on every device.
     Raises ValueError for a wrong shape, dtype, device or size. METHODS 1.8.
     """
     for name, size in (("height", height), ("width", width)):

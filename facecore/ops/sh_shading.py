@@ -10,7 +10,7 @@ from facecore import _C
 from facecore.ops._library import FLOATS, call, check_tensor, check_tensors, make_op, takes_cuda_bodies
 
 # Points whose share of the coefficients' gradient is added up by one thread: fixed, so that the order of summation is.
-_CPU_BLOCK, _CUDA_BLOCK = 1024, 64
+_CPU_BLOCK, _CUDA_BLOCK = 1024, 16
 
 
 def sh_shading(normals: torch.Tensor, sh_coefficients: torch.Tensor) -> torch.Tensor:

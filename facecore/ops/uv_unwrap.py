@@ -23,7 +23,7 @@ from facecore.ops._pixels import sum_samples
 from facecore.ops.rasterize import MAX_SIZE
 from facecore.structures import Fragments, UVMap
 
-_BLOCK = 256  # vertices of one piece of the search for the depth range
+_CPU_BLOCK, _CUDA_BLOCK = 256, 16  # vertices that one thread searches for the depth range
 
 
 def uv_unwrap(
@@ -153,8 +153,9 @@ def _depth_range(vertices_clip: torch.Tensor) -> torch.Tensor:
     n, v = vertices_clip.shape[:2]
     if n * v == 0:
         return vertices_clip.new_zeros(n)
-    ranges = vertices_clip.new_empty(n, -(-v // _BLOCK), 2)
-    call("uv_unwrap_depth_ranges", vertices_clip, (n, v, ranges.shape[1], _BLOCK), (vertices_clip,), (ranges,))
+    block = _CUDA_BLOCK if takes_cuda_bodies(vertices_clip) else _CPU_BLOCK
+    ranges = vertices_clip.new_empty(n, -(-v // block), 2)
+    call("uv_unwrap_depth_ranges", vertices_clip, (n, v, ranges.shape[1], block), (vertices_clip,), (ranges,))
     return (ranges[..., 1].amax(1) - ranges[..., 0].amin(1)).clamp_min_(0)
 
 
