@@ -152,6 +152,7 @@ sanitize() {
   fi
   PYTORCH_NO_CUDA_MEMORY_CACHING=1 on_gpu timeout 200 compute-sanitizer --tool "$tool" \
     "${options[@]}" "$python" -P python_tests/operator_cases.py cuda >"$out/$tool.log" 2>&1 || return 1
+  [ -n "$dry" ] || grep -q '^done$' "$out/$tool.log" || return 1
   # initcheck: a report names the kernel in the lines below it
   ! grep -A3 'Uninitialized' "$out/$tool.log" | grep -q 'facecore'
 }
@@ -209,7 +210,7 @@ sanitize_all() {
   for index in "${!sanitizers[@]}"; do
     tool=${sanitizers[$index]}
     if wait "${pids[$index]}"; then
-      printf '%s: no report\n' "$tool"
+      printf '%s: %s\n' "$tool" "${dry:+not run, }no report"
     else
       status=1
       printf '%s: REPORTS, see %s\n' "$tool" "$out/$tool.log"
