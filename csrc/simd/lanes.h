@@ -58,6 +58,55 @@ FACECORE_INLINE FloatLanes gather(const float* base, IntLanes index) {
 #endif
 }
 
+// Rows of four numbers, one row per lane, between memory and four vectors of columns. In memory order a row is a
+// quarter of a vector: that of lane l begins at place row_place(l) of the four vectors.
+FACECORE_INLINE constexpr int row_place(int lane) { return lane % 4 * kLanes + lane / 4 * 4; }
+
+// Rows to columns and, being its own inverse, columns to rows.
+FACECORE_INLINE void transpose_rows(FloatLanes* v) {
+#if defined(__AVX512F__)
+  const __m512 a = reinterpret_cast<__m512>(v[0]), b = reinterpret_cast<__m512>(v[1]);
+  const __m512 c = reinterpret_cast<__m512>(v[2]), d = reinterpret_cast<__m512>(v[3]);
+  const __m512 low_ab = _mm512_unpacklo_ps(a, b), high_ab = _mm512_unpackhi_ps(a, b);
+  const __m512 low_cd = _mm512_unpacklo_ps(c, d), high_cd = _mm512_unpackhi_ps(c, d);
+  v[0] = reinterpret_cast<FloatLanes>(_mm512_shuffle_ps(low_ab, low_cd, 0x44));
+  v[1] = reinterpret_cast<FloatLanes>(_mm512_shuffle_ps(low_ab, low_cd, 0xEE));
+  v[2] = reinterpret_cast<FloatLanes>(_mm512_shuffle_ps(high_ab, high_cd, 0x44));
+  v[3] = reinterpret_cast<FloatLanes>(_mm512_shuffle_ps(high_ab, high_cd, 0xEE));
+#elif defined(__AVX2__)
+  const __m256 a = reinterpret_cast<__m256>(v[0]), b = reinterpret_cast<__m256>(v[1]);
+  const __m256 c = reinterpret_cast<__m256>(v[2]), d = reinterpret_cast<__m256>(v[3]);
+  const __m256 low_ab = _mm256_unpacklo_ps(a, b), high_ab = _mm256_unpackhi_ps(a, b);
+  const __m256 low_cd = _mm256_unpacklo_ps(c, d), high_cd = _mm256_unpackhi_ps(c, d);
+  v[0] = reinterpret_cast<FloatLanes>(_mm256_shuffle_ps(low_ab, low_cd, 0x44));
+  v[1] = reinterpret_cast<FloatLanes>(_mm256_shuffle_ps(low_ab, low_cd, 0xEE));
+  v[2] = reinterpret_cast<FloatLanes>(_mm256_shuffle_ps(high_ab, high_cd, 0x44));
+  v[3] = reinterpret_cast<FloatLanes>(_mm256_shuffle_ps(high_ab, high_cd, 0xEE));
+#else
+  const FloatLanes a = v[0], b = v[1], c = v[2], d = v[3];
+  for (int i = 0; i < 4; ++i) v[i] = FloatLanes{a[i], b[i], c[i], d[i]};
+#endif
+}
+
+// column[c] = base[offset[l] + c] of each lane l. Fewer loads than four gathers: a row lies in one cache line.
+FACECORE_INLINE void load_rows(const float* base, const int32_t* offset, FloatLanes* column) {
+  FACECORE_UNROLL
+  for (int i = 0; i < 4; ++i) {
+#if defined(__AVX512F__)
+    __m512 rows = _mm512_castps128_ps512(_mm_loadu_ps(base + offset[i]));
+    rows = _mm512_insertf32x4(rows, _mm_loadu_ps(base + offset[4 + i]), 1);
+    rows = _mm512_insertf32x4(rows, _mm_loadu_ps(base + offset[8 + i]), 2);
+    column[i] = reinterpret_cast<FloatLanes>(_mm512_insertf32x4(rows, _mm_loadu_ps(base + offset[12 + i]), 3));
+#elif defined(__AVX2__)
+    const __m256 rows = _mm256_castps128_ps256(_mm_loadu_ps(base + offset[i]));
+    column[i] = reinterpret_cast<FloatLanes>(_mm256_insertf128_ps(rows, _mm_loadu_ps(base + offset[4 + i]), 1));
+#else
+    column[i] = Floats::load(base + offset[i]);
+#endif
+  }
+  transpose_rows(column);
+}
+
 // Bit l is lane l of a mask, whose lanes are 0 or -1.
 FACECORE_INLINE uint32_t bits_of(IntLanes mask) {
 #if defined(__AVX512DQ__)

@@ -17,21 +17,17 @@ struct PixelLanes {  // of PixelTriangle
 };
 using Triangles = PixelTriangle<PixelLanes>;
 
-// The triangles `id` seen at pixels `column`, ... of `row`. vertex: 4 * index. A triangle or vertex that does not
-// exist, a triangle of an uncovered pixel above all, is replaced by one that does: nothing else may be read or written.
-FACECORE_INLINE Triangles triangles_at(const RasterPixels& pixels, IntLanes id, int32_t row, int32_t column,
-                                       IntLanes* vertex) {
+// 4 * the vertices of the triangles `id`. A triangle or vertex that does not exist, a triangle of an uncovered pixel
+// above all, is replaced by one that does: nothing else may be read or written.
+FACECORE_INLINE void find_vertices(const RasterPixels& pixels, IntLanes id, IntLanes* vertex) {
   const IntLanes first = bounded(id, pixels.num_triangles) * 3;
-  FloatLanes corners[3][3];
-  for (int k = 0; k < 3; ++k) {
+  for (int k = 0; k < 3; ++k)
     vertex[k] = bounded(gather(pixels.triangles + k, first), pixels.num_vertices) * 4;
-    corners[k][0] = gather(pixels.vertices_clip, vertex[k]);
-    corners[k][1] = gather(pixels.vertices_clip + 1, vertex[k]);
-    corners[k][2] = gather(pixels.vertices_clip + 3, vertex[k]);
-  }
-  const IntLanes twice = (lane_numbers() + column) * 2 + (1 - pixels.width);
-  const FloatLanes x = __builtin_convertvector(twice, FloatLanes) / static_cast<float>(pixels.width);
-  return {corners, x, FloatLanes{} + center_y<float>(row, pixels.height)};
+}
+
+FACECORE_INLINE FloatLanes centers_x(int32_t column, int32_t width) {  // of kLanes pixels from `column` on
+  const IntLanes twice = (lane_numbers() + column) * 2 + (1 - width);
+  return __builtin_convertvector(twice, FloatLanes) / static_cast<float>(width);
 }
 
 struct ResolveTile {
@@ -63,7 +59,15 @@ FACECORE_INLINE int64_t resolve_tile(const RasterResolve& work, ResolveTile& til
       const IntLanes depth = Ints::load(tile.depth + i);  // the inverse of make_key's order
       z = covered ? reinterpret_cast<FloatLanes>(depth ^ (~(depth >> 31) | static_cast<int32_t>(0x80000000))) : one;
       IntLanes vertex[3];
-      const Triangles at(triangles_at(work.pixels, id, row, column + i, vertex));
+      find_vertices(work.pixels, id, vertex);
+      FloatLanes corners[3][3];
+      for (int k = 0; k < 3; ++k) {
+        corners[k][0] = gather(work.pixels.vertices_clip, vertex[k]);
+        corners[k][1] = gather(work.pixels.vertices_clip + 1, vertex[k]);
+        corners[k][2] = gather(work.pixels.vertices_clip + 3, vertex[k]);
+      }
+      const FloatLanes y = zero + center_y<float>(row, work.pixels.height);
+      const Triangles at(corners, centers_x(column + i, work.pixels.width), y);
       for (int k = 0; k < 3; ++k) b[k] = covered ? at.b[k] : zero;
       const IntLanes left = covered & ~at.regular;
       if (uint32_t bits = bits_of(left)) {
@@ -93,62 +97,111 @@ FACECORE_INLINE int64_t resolve(const RasterResolve& work) {
   return num_left;
 }
 
-struct BackwardTile {
-  alignas(64) int32_t id[kTile];
-  alignas(64) float grad[3][kTile];
+// Covered pixels in order. Two take turns: one fills and finds its vertices, long before the other's are read.
+struct CoveredPixels {
+  static constexpr int kFull = 64, kRoom = kFull + kLanes;
+  int count = 0;
+  alignas(64) int32_t id[kRoom] = {}, pixel[kRoom] = {}, vertex[3][kRoom];
+  alignas(64) float px[kRoom] = {}, py[kRoom] = {};
+
+  FACECORE_INLINE void append(IntLanes ids, int32_t first_pixel, FloatLanes x, float y, uint32_t covered) {
+    compress_store(id + count, ids, covered);
+    compress_store(pixel + count, lane_numbers() + first_pixel, covered);
+    compress_store(reinterpret_cast<int32_t*>(px) + count, reinterpret_cast<IntLanes>(x), covered);
+    Floats::store(py + count, FloatLanes{} + y);
+    count += __builtin_popcount(covered);
+  }
+
+  FACECORE_INLINE void move_rest_to(CoveredPixels& other) {
+    Ints::store(other.id, Ints::load(id + kFull));
+    Ints::store(other.pixel, Ints::load(pixel + kFull));
+    Floats::store(other.px, Floats::load(px + kFull));
+    Floats::store(other.py, Floats::load(py + kFull));
+    other.count = count - kFull;
+    count = kFull;
+  }
+
+  FACECORE_INLINE void find(const RasterPixels& pixels) {
+    for (int i = 0; i < count; i += kLanes) {
+      IntLanes found[3];
+      find_vertices(pixels, Ints::load(id + i), found);
+      for (int k = 0; k < 3; ++k) Ints::store(vertex[k] + i, found[k]);
+    }
+  }
 };
 
 // grad_v_j += -b_j (G_x, G_y, 0, -(px G_x + py G_y)) at kLanes pixels, one after the other.
-FACECORE_INLINE void backward_lanes(const RasterPixelsBackward& work, const BackwardTile& tile, int i, int32_t row,
-                                    int32_t column) {
+FACECORE_INLINE void backward_lanes(const RasterPixelsBackward& work, const CoveredPixels& covered, int i) {
   using Corner = Vector<float, 16>;
-  const IntLanes id = Ints::load(tile.id + i);
-  const IntLanes seen = (id >= 0) & (id < static_cast<int32_t>(work.pixels.num_triangles));
-  if (bits_of(seen) == 0) return;
-  IntLanes vertex[3];
-  const Triangles at(triangles_at(work.pixels, id, row, column, vertex));
-  FloatLanes weight[3], x, y;
-  for (int k = 0; k < 3; ++k) weight[k] = Floats::load(tile.grad[k] + i);
+  FloatLanes corners[3][3], weight[3], x, y;
+  for (int k = 0; k < 3; ++k) {
+    FloatLanes column[4];
+    load_rows(work.pixels.vertices_clip, covered.vertex[k] + i, column);
+    corners[k][0] = column[0], corners[k][1] = column[1], corners[k][2] = column[3];
+    weight[k] = gather(work.grad_barycentric + k, Ints::load(covered.pixel + i) * 3);
+  }
+  const Triangles at(corners, Floats::load(covered.px + i), Floats::load(covered.py + i));
   at.combine_gradients(weight, x, y);
   const FloatLanes along_w = -(at.px * x + at.py * y);
-  alignas(64) float gradient[4][kLanes] = {}, b[3][kLanes];
-  alignas(64) int32_t offset[3][kLanes];
-  Floats::store(gradient[0], x);
-  Floats::store(gradient[1], y);
-  Floats::store(gradient[3], along_w);
+  alignas(64) float gradient[3][4 * kLanes];
   for (int k = 0; k < 3; ++k) {
-    Floats::store(b[k], at.b[k]);
-    Ints::store(offset[k], vertex[k]);
+    FloatLanes row[4] = {-at.b[k] * x, -at.b[k] * y, FloatLanes{}, -at.b[k] * along_w};
+    transpose_rows(row);
+    for (int part = 0; part < 4; ++part) Floats::store(gradient[k] + part * kLanes, row[part]);
   }
-  for (uint32_t bits = bits_of(seen & at.regular); bits; bits &= bits - 1) {
-    const int l = lowest_bit(bits);
-    const Corner::type along = {gradient[0][l], gradient[1][l], 0.0f, gradient[3][l]};
+  const auto add = [&](int lane) __attribute__((always_inline)) {
     for (int k = 0; k < 3; ++k) {
-      float* target = work.grad_vertices_clip + offset[k][l];
-      Corner::store(target, Corner::load(target) - b[k][l] * along);
+      float* target = work.grad_vertices_clip + covered.vertex[k][i + lane];
+      Corner::store(target, Corner::load(target) + Corner::load(gradient[k] + row_place(lane)));
     }
+  };
+  constexpr uint32_t kAll = (1u << kLanes) - 1;
+  const int left = covered.count - i;
+  uint32_t bits = bits_of(at.regular) & (left < kLanes ? (1u << left) - 1 : kAll);
+  if (bits == kAll) {
+    FACECORE_UNROLL
+    for (int lane = 0; lane < kLanes; ++lane) add(lane);
+    return;
   }
+  for (; bits; bits &= bits - 1) add(lowest_bit(bits));
+}
+
+FACECORE_INLINE void backward_covered(const RasterPixelsBackward& work, const CoveredPixels& covered) {
+  for (int i = 0; i < covered.count; i += kLanes) backward_lanes(work, covered, i);
+}
+
+// kLanes ids of a row, -1 beyond its end.
+FACECORE_INLINE IntLanes load_ids(const int32_t* ids, int32_t count) {
+  if (count >= kLanes) return Ints::load(ids);
+  alignas(64) int32_t part[kLanes];
+  for (int i = 0; i < kLanes; ++i) part[i] = i < count ? ids[i] : -1;
+  return Ints::load(part);
 }
 
 FACECORE_INLINE void pixels_backward(const RasterPixelsBackward& work) {
-  if (work.pixels.num_vertices == 0 || work.pixels.num_triangles == 0) return;
-  BackwardTile tile;
-  const int32_t width = work.pixels.width;
-  for (int32_t row = work.pixels.first_row; row < work.pixels.last_row; ++row)
-    for (int32_t column = 0; column < width; column += kTile) {
-      const int count = width - column < kTile ? width - column : kTile;
-      const int64_t pixel = static_cast<int64_t>(row) * width + column;
-      int32_t all = -1;
-      for (int i = 0; i < count; ++i) all &= tile.id[i] = work.triangle_id[pixel + i];
-      if (all == -1) continue;  // uncovered: an id that is not -1 has a bit that is not set
-      for (int i = count; i < kTile; ++i) tile.id[i] = -1;
-      const float* grad = work.grad_barycentric + 3 * pixel;
-      for (int i = 0; i < count; ++i)
-        for (int k = 0; k < 3; ++k) tile.grad[k][i] = grad[3 * i + k];
-      for (int i = count; i < kTile; ++i)
-        for (int k = 0; k < 3; ++k) tile.grad[k][i] = 0.0f;
-      for (int i = 0; i < count; i += kLanes) backward_lanes(work, tile, i, row, column + i);
+  const RasterPixels& pixels = work.pixels;
+  if (pixels.num_vertices == 0 || pixels.num_triangles == 0) return;
+  CoveredPixels queue[2];
+  int filling = 0;
+  for (int32_t row = pixels.first_row; row < pixels.last_row; ++row) {
+    const float y = center_y<float>(row, pixels.height);
+    for (int32_t column = 0; column < pixels.width; column += kLanes) {
+      const int32_t pixel = row * pixels.width + column;  // a picture has at most 2^28 pixels
+      const IntLanes id = load_ids(work.triangle_id + pixel, pixels.width - column);
+      const uint32_t covered = bits_of((id >= 0) & (id < static_cast<int32_t>(pixels.num_triangles)));
+      if (covered == 0) continue;
+      CoveredPixels& next = queue[filling];
+      next.append(id, pixel, centers_x(column, pixels.width), y, covered);
+      if (next.count < CoveredPixels::kFull) continue;
+      next.find(pixels);
+      filling = 1 - filling;
+      backward_covered(work, queue[filling]);
+      next.move_rest_to(queue[filling]);
     }
+  }
+  queue[filling].find(pixels);
+  backward_covered(work, queue[1 - filling]);
+  backward_covered(work, queue[filling]);
 }
 
 }  // namespace
