@@ -1,6 +1,9 @@
 // CPU build and Python binding of rasterize. Built with -ffp-contract=off (core/ieee.h).
 #include "ops/rasterize.h"
 
+#include <memory>
+#include <vector>
+
 #include "core/binding.h"
 #include "simd/raster_pixels.h"
 #include "simd/raster_triangles.h"
@@ -159,33 +162,113 @@ void rasterize(const Device& device, const RasterBatch<T>& batch, int64_t num_im
 }
 
 // The pixels of one image in order.
-void backward_image(const RasterizeBackward<double>& body, int64_t n) {
+template <class T> void backward_one_by_one(const RasterizeBackward<T>& body, int64_t n) {
   for (int32_t row = 0; row < body.height; ++row)
     for (int32_t column = 0; column < body.width; ++column) body.at(n, row, column);
 }
-void backward_image(const RasterizeBackward<float>& body, int64_t n) {
-  if (!fits_gathers(body.num_vertices, body.num_triangles)) {
-    for (int32_t row = 0; row < body.height; ++row)
-      for (int32_t column = 0; column < body.width; ++column) body.at(n, row, column);
-    return;
+
+// The rows of one image in slices (simd/raster_pixels.h), whose number and cuts depend on the picture alone.
+class BackwardSlices {
+ public:
+  BackwardSlices(const RasterizeBackward<float>& body, int64_t n)
+      : whole_(work_of(body, n)), slices_(number_of_slices(body)), first_row_(slices_ + 1), put_off_(slices_),
+        num_put_off_(slices_) {
+    const int64_t width = body.width, height = body.height;
+    first_row_[slices_] = body.height;
+    if (slices_ == 1) return;
+    std::vector<int64_t> covered(height + 1);  // above a row
+    for (int64_t row = 0; row < height; ++row) {
+      const int32_t* ids = whole_.triangle_id + row * width;
+      int32_t here = 0;
+      for (int64_t column = 0; column < width; ++column) here += ids[column] >= 0;
+      covered[row + 1] = covered[row] + here;
+    }
+    for (int64_t s = 1; s < slices_; ++s) {
+      const auto cut = std::lower_bound(covered.begin(), covered.end(), covered[height] * s / slices_);
+      first_row_[s] = static_cast<int32_t>(cut - covered.begin());
+    }
   }
-  const int64_t pixels = static_cast<int64_t>(body.height) * body.width, vertices = n * body.num_vertices * 4;
-  const auto kernel = FACECORE_SIMD(RasterPixelsBackwardKernel*, raster_pixels_backward);
-  kernel({{body.height, body.width, 0, body.height, body.num_vertices, body.num_triangles,
-           body.vertices_clip + vertices, body.triangles},
-          body.triangle_id + n * pixels,
-          body.grad_barycentric + 3 * n * pixels,
-          body.grad_vertices_clip + vertices});
+
+  void run(int64_t threads) {
+    const int team = static_cast<int>(std::min(threads, slices_));
+#pragma omp parallel for schedule(static) num_threads(team) if (team > 1)
+    for (int64_t slice = 0; slice < slices_; ++slice) add(slice);
+    for (int64_t slice = 0; slice < slices_; ++slice)
+      for (int64_t i = 0; i < num_put_off_[slice]; ++i) {
+        const VertexTerm& term = put_off_[slice][i];
+        float* target = whole_.grad_vertices_clip + term.place;
+        for (int c = 0; c < 4; ++c) target[c] += term.value[c];
+      }
+  }
+
+ private:
+  static RasterPixelsBackward work_of(const RasterizeBackward<float>& body, int64_t n) {
+    const int64_t pixels = static_cast<int64_t>(body.height) * body.width, vertices = n * body.num_vertices * 4;
+    return {{body.height, body.width, 0, body.height, body.num_vertices, body.num_triangles,
+             body.vertices_clip + vertices, body.triangles},
+            body.triangle_id + n * pixels,
+            body.grad_barycentric + 3 * n * pixels,
+            body.grad_vertices_clip + vertices,
+            0.0f,
+            0.0f,
+            nullptr};
+  }
+
+  // One where slices would not pay: a small picture, or triangles of so many rows that most terms were put off.
+  static int64_t number_of_slices(const RasterizeBackward<float>& body) {
+    constexpr int64_t kSlices = 8, kFewestPixels = 16384, kLargestTriangle = 64;  // pixels
+    const int64_t pixels = static_cast<int64_t>(body.height) * body.width;
+    return pixels < kFewestPixels || body.num_triangles * kLargestTriangle < pixels ? 1 : kSlices;
+  }
+
+  // NDC of the upper edge of a row; beyond every vertex for that of the first and below the last.
+  float edge_above(int32_t row) const {
+    const int32_t height = whole_.pixels.height;
+    if (row <= 0 || row >= height) return row <= 0 ? kBeyond : -kBeyond;
+    return static_cast<float>(height - 2 * row) / static_cast<float>(height);
+  }
+
+  void add(int64_t slice) {
+    RasterPixelsBackward work = whole_;
+    work.pixels.first_row = first_row_[slice], work.pixels.last_row = first_row_[slice + 1];
+    const int64_t num_rows = work.pixels.last_row - work.pixels.first_row;
+    if (num_rows == 0) return;
+    if (slices_ > 1) {
+      put_off_[slice].reset(new VertexTerm[3 * num_rows * work.pixels.width]);
+      work.put_off = put_off_[slice].get();
+      work.top = edge_above(work.pixels.first_row), work.bottom = edge_above(work.pixels.last_row);
+    }
+    num_put_off_[slice] = FACECORE_SIMD(RasterPixelsBackwardKernel*, raster_pixels_backward)(work);
+  }
+
+  static constexpr float kBeyond = 1e30f;
+  RasterPixelsBackward whole_;
+  int64_t slices_;
+  std::vector<int32_t> first_row_;
+  std::vector<std::unique_ptr<VertexTerm[]>> put_off_;
+  std::vector<int64_t> num_put_off_;
+};
+
+void backward_image(const RasterizeBackward<double>& body, int64_t n, int64_t) { backward_one_by_one(body, n); }
+void backward_image(const RasterizeBackward<float>& body, int64_t n, int64_t threads) {
+  if (!fits_gathers(body.num_vertices, body.num_triangles)) return backward_one_by_one(body, n);
+  BackwardSlices(body, n).run(threads);
 }
 
-// A thread per image, pixels in order: bit-equal for any number of threads.
-template <class T> void rasterize_backward(const Device& device, const RasterizeBackward<T>& body, int64_t num_images) {
+// A thread per image, or all threads on one image after the other; bit-equal for any number of threads.
+template <class T>
+void rasterize_backward(const Device& device, const RasterizeBackward<T>& body, int64_t num_images, int64_t threads) {
+  const int64_t pixels = static_cast<int64_t>(body.height) * body.width;
   if (!device.is_cpu()) {
-    launch(device, num_images, static_cast<int64_t>(body.height) * body.width, body);
+    launch(device, num_images, pixels, body);
     return;
   }
-#pragma omp parallel for schedule(dynamic) if (num_images > 1 && num_images * body.height * body.width > kParallelGrain)
-  for (int64_t n = 0; n < num_images; ++n) backward_image(body, n);
+  if (threads > num_images) {
+    for (int64_t n = 0; n < num_images; ++n) backward_image(body, n, threads);
+    return;
+  }
+#pragma omp parallel for schedule(dynamic) if (num_images > 1 && num_images * pixels > kParallelGrain)
+  for (int64_t n = 0; n < num_images; ++n) backward_image(body, n, 1);
 }
 
 template <class T> void bind(pybind11::module_& m, const std::string& dtype) {
@@ -210,13 +293,14 @@ template <class T> void bind(pybind11::module_& m, const std::string& dtype) {
         },
         Release());
   m.def(("rasterize_backward_" + dtype).c_str(),
-        [](Device device, int64_t n, int64_t v, int64_t t, int64_t h, int64_t w, Address grad_barycentric,
-           Address vertices_clip, Address triangles, Address triangle_id, Address grad_vertices_clip) {
+        [](Device device, int64_t n, int64_t v, int64_t t, int64_t h, int64_t w, int64_t threads,
+           Address grad_barycentric, Address vertices_clip, Address triangles, Address triangle_id,
+           Address grad_vertices_clip) {
           rasterize_backward(
               device,
               RasterizeBackward<T>{v, t, static_cast<int32_t>(h), static_cast<int32_t>(w), grad_barycentric,
                                    vertices_clip, triangles, triangle_id, grad_vertices_clip},
-              n);
+              n, threads);
         },
         Release());
   m.def(("rasterize_vertex_gradient_" + dtype).c_str(),

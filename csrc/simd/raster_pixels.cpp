@@ -131,7 +131,8 @@ struct CoveredPixels {
 };
 
 // grad_v_j += -b_j (G_x, G_y, 0, -(px G_x + py G_y)) at kLanes pixels, one after the other.
-FACECORE_INLINE void backward_lanes(const RasterPixelsBackward& work, const CoveredPixels& covered, int i) {
+FACECORE_INLINE int64_t backward_lanes(const RasterPixelsBackward& work, const CoveredPixels& covered, int i,
+                                       VertexTerm* put_off) {
   using Corner = Vector<float, 16>;
   FloatLanes corners[3][3], weight[3], x, y;
   for (int k = 0; k < 3; ++k) {
@@ -149,25 +150,44 @@ FACECORE_INLINE void backward_lanes(const RasterPixelsBackward& work, const Cove
     transpose_rows(row);
     for (int part = 0; part < 4; ++part) Floats::store(gradient[k] + part * kLanes, row[part]);
   }
-  const auto add = [&](int lane) __attribute__((always_inline)) {
-    for (int k = 0; k < 3; ++k) {
-      float* target = work.grad_vertices_clip + covered.vertex[k][i + lane];
-      Corner::store(target, Corner::load(target) + Corner::load(gradient[k] + row_place(lane)));
-    }
+  const auto add = [&](int lane, int k) __attribute__((always_inline)) {
+    float* target = work.grad_vertices_clip + covered.vertex[k][i + lane];
+    Corner::store(target, Corner::load(target) + Corner::load(gradient[k] + row_place(lane)));
   };
   constexpr uint32_t kAll = (1u << kLanes) - 1;
   const int left = covered.count - i;
-  uint32_t bits = bits_of(at.regular) & (left < kLanes ? (1u << left) - 1 : kAll);
-  if (bits == kAll) {
+  uint32_t bits = bits_of(at.regular) & (left < kLanes ? (1u << left) - 1 : kAll), own[3] = {kAll, kAll, kAll};
+  if (work.put_off)
+    for (int k = 0; k < 3; ++k) {
+      const FloatLanes y_k = corners[k][1], w = corners[k][2];
+      own[k] = bits_of((w > 0.0f) & (y_k - work.top * w <= 0.0f) & (y_k - work.bottom * w > 0.0f));
+    }
+  if ((bits & own[0] & own[1] & own[2]) == kAll) {
     FACECORE_UNROLL
-    for (int lane = 0; lane < kLanes; ++lane) add(lane);
-    return;
+    for (int lane = 0; lane < kLanes; ++lane)
+      for (int k = 0; k < 3; ++k) add(lane, k);
+    return 0;
   }
-  for (; bits; bits &= bits - 1) add(lowest_bit(bits));
+  int64_t num_put_off = 0;
+  for (; bits; bits &= bits - 1) {
+    const int lane = lowest_bit(bits);
+    for (int k = 0; k < 3; ++k) {
+      if (own[k] >> lane & 1) {
+        add(lane, k);
+        continue;
+      }
+      put_off[num_put_off].place = covered.vertex[k][i + lane];
+      Corner::store(put_off[num_put_off++].value, Corner::load(gradient[k] + row_place(lane)));
+    }
+  }
+  return num_put_off;
 }
 
-FACECORE_INLINE void backward_covered(const RasterPixelsBackward& work, const CoveredPixels& covered) {
-  for (int i = 0; i < covered.count; i += kLanes) backward_lanes(work, covered, i);
+FACECORE_INLINE int64_t backward_covered(const RasterPixelsBackward& work, const CoveredPixels& covered,
+                                         VertexTerm* put_off) {
+  int64_t num_put_off = 0;
+  for (int i = 0; i < covered.count; i += kLanes) num_put_off += backward_lanes(work, covered, i, put_off + num_put_off);
+  return num_put_off;
 }
 
 // kLanes ids of a row, -1 beyond its end.
@@ -178,37 +198,42 @@ FACECORE_INLINE IntLanes load_ids(const int32_t* ids, int32_t count) {
   return Ints::load(part);
 }
 
-FACECORE_INLINE void pixels_backward(const RasterPixelsBackward& work) {
+FACECORE_INLINE IntLanes exists(const RasterPixels& pixels, IntLanes id) {
+  return (id >= 0) & (id < static_cast<int32_t>(pixels.num_triangles));
+}
+
+FACECORE_INLINE int64_t pixels_backward(const RasterPixelsBackward& work) {
   const RasterPixels& pixels = work.pixels;
-  if (pixels.num_vertices == 0 || pixels.num_triangles == 0) return;
+  if (pixels.num_vertices == 0 || pixels.num_triangles == 0) return 0;
   CoveredPixels queue[2];
   int filling = 0;
+  int64_t num_put_off = 0;
   for (int32_t row = pixels.first_row; row < pixels.last_row; ++row) {
     const float y = center_y<float>(row, pixels.height);
     for (int32_t column = 0; column < pixels.width; column += kLanes) {
       const int32_t pixel = row * pixels.width + column;  // a picture has at most 2^28 pixels
       const IntLanes id = load_ids(work.triangle_id + pixel, pixels.width - column);
-      const uint32_t covered = bits_of((id >= 0) & (id < static_cast<int32_t>(pixels.num_triangles)));
+      const uint32_t covered = bits_of(exists(pixels, id));
       if (covered == 0) continue;
       CoveredPixels& next = queue[filling];
       next.append(id, pixel, centers_x(column, pixels.width), y, covered);
       if (next.count < CoveredPixels::kFull) continue;
       next.find(pixels);
       filling = 1 - filling;
-      backward_covered(work, queue[filling]);
+      num_put_off += backward_covered(work, queue[filling], work.put_off + num_put_off);
       next.move_rest_to(queue[filling]);
     }
   }
   queue[filling].find(pixels);
-  backward_covered(work, queue[1 - filling]);
-  backward_covered(work, queue[filling]);
+  num_put_off += backward_covered(work, queue[1 - filling], work.put_off + num_put_off);
+  return num_put_off + backward_covered(work, queue[filling], work.put_off + num_put_off);
 }
 
 }  // namespace
 
 namespace FACECORE_SIMD_NAMESPACE {
 int64_t raster_resolve(const RasterResolve& work) { return resolve(work); }
-void raster_pixels_backward(const RasterPixelsBackward& work) { pixels_backward(work); }
+int64_t raster_pixels_backward(const RasterPixelsBackward& work) { return pixels_backward(work); }
 }  // namespace FACECORE_SIMD_NAMESPACE
 
 }  // namespace facecore
@@ -218,7 +243,7 @@ void raster_pixels_backward(const RasterPixelsBackward& work) { pixels_backward(
 namespace facecore {
 namespace FACECORE_SIMD_NAMESPACE {  // kHasRasterPixels is false: not called
 int64_t raster_resolve(const RasterResolve&) { return 0; }
-void raster_pixels_backward(const RasterPixelsBackward&) {}
+int64_t raster_pixels_backward(const RasterPixelsBackward&) { return 0; }
 }  // namespace FACECORE_SIMD_NAMESPACE
 }  // namespace facecore
 #endif

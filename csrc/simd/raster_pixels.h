@@ -22,22 +22,32 @@ struct RasterResolve {
   float* z_ndc;          // [height, width]
 };
 
+struct VertexTerm {
+  int32_t place;  // 4 * vertex
+  float value[4];
+};
+
+// A picture is cut into slices of rows for threads to share. A slice adds at once to the vertices that lie in it on the
+// screen, and to no other's; what it has for those of other slices is put off until all are done. The cuts do not depend
+// on the number of threads, so the order of every sum does not either.
 struct RasterPixelsBackward {
   RasterPixels pixels;
   const int32_t* triangle_id;     // [height, width]
   const float* grad_barycentric;  // [height, width, 3]
   float* grad_vertices_clip;      // [V, 4], added to in the order of the pixels
+  float top, bottom;              // NDC of the slice's own vertices: bottom < y <= top, for w > 0
+  VertexTerm* put_off;            // [3 * pixels of the slice]; absent: all vertices are its own
 };
 
 // As RasterImage::resolve; returns how many pixels are left to the caller, marked by a NaN as their first barycentric:
 // those whose triangle is too thin.
 using RasterResolveKernel = int64_t(const RasterResolve& work);
 
-// As RasterizeBackward: pixels whose triangle does not exist add nothing.
-using RasterPixelsBackwardKernel = void(const RasterPixelsBackward& work);
+// As RasterizeBackward: pixels whose triangle does not exist add nothing. Returns how many terms were put off.
+using RasterPixelsBackwardKernel = int64_t(const RasterPixelsBackward& work);
 
 FACECORE_DECLARE_SIMD(int64_t raster_resolve(const RasterResolve& work))
-FACECORE_DECLARE_SIMD(void raster_pixels_backward(const RasterPixelsBackward& work))
+FACECORE_DECLARE_SIMD(int64_t raster_pixels_backward(const RasterPixelsBackward& work))
 
 constexpr bool kHasRasterPixels =
 #if defined(__GNUC__)

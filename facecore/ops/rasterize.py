@@ -157,7 +157,7 @@ def _backward_kernel(
         groups = group_by(triangle_id.flatten(1), sizes[2])
         call("rasterize_vertex_gradient", vertices_clip, sizes, (*inputs, *corners, *groups), (grad_vertices,))
     else:
-        call("rasterize_backward", vertices_clip, sizes, inputs, (grad_vertices.zero_(),))
+        call("rasterize_backward", vertices_clip, (*sizes, torch.get_num_threads()), inputs, (grad_vertices.zero_(),))
     return grad_vertices
 
 
