@@ -176,16 +176,16 @@ class BackwardSlices {
     const int64_t width = body.width, height = body.height;
     first_row_[slices_] = body.height;
     if (slices_ == 1) return;
-    std::vector<int64_t> covered(height + 1);  // above a row
-    for (int64_t row = 0; row < height; ++row) {
-      const int32_t* ids = whole_.triangle_id + row * width;
+    std::vector<int64_t> covered(height / kRowStep + 1);  // above row kRowStep * i, judged by every kRowStep-th row
+    for (size_t i = 0; i + 1 < covered.size(); ++i) {
+      const int32_t* ids = whole_.triangle_id + static_cast<int64_t>(i) * kRowStep * width;
       int32_t here = 0;
       for (int64_t column = 0; column < width; ++column) here += ids[column] >= 0;
-      covered[row + 1] = covered[row] + here;
+      covered[i + 1] = covered[i] + here;
     }
     for (int64_t s = 1; s < slices_; ++s) {
-      const auto cut = std::lower_bound(covered.begin(), covered.end(), covered[height] * s / slices_);
-      first_row_[s] = static_cast<int32_t>(cut - covered.begin());
+      const auto cut = std::lower_bound(covered.begin(), covered.end(), covered.back() * s / slices_);
+      first_row_[s] = static_cast<int32_t>(kRowStep * (cut - covered.begin()));
     }
   }
 
@@ -242,6 +242,7 @@ class BackwardSlices {
   }
 
   static constexpr float kBeyond = 1e30f;
+  static constexpr int64_t kRowStep = 4;
   RasterPixelsBackward whole_;
   int64_t slices_;
   std::vector<int32_t> first_row_;
