@@ -130,8 +130,8 @@ def test_the_gathered_gradient_is_the_same_gradient(cuda_kernels, shape):
     out = ops.interpolate(attributes, triangles, triangle_id, barycentric)
     grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(device)
     grad = torch.where((triangle_id == triangles.shape[0]).unsqueeze(-1), float("nan"), grad)
-    inputs = (grad, attributes, triangles, triangle_id, barycentric)
-    added, gathered = added_and_gathered(lambda: torch.ops.facecore.interpolate_backward(*inputs))
+    inputs = (grad, attributes, triangles, triangle_id, barycentric, True, True)
+    added, gathered = added_and_gathered(lambda: torch.ops.facecore.interpolate_backward_v2(*inputs))
     assert added[0].isfinite().all()
     torch.testing.assert_close(gathered, added, rtol=1e-12, atol=1e-12)
 
@@ -140,7 +140,42 @@ def test_is_registered_correctly(device):
     inputs = make_inputs(device, torch.float32, *SHAPES["odd"])
     check_registration(torch.ops.facecore.interpolate.default, ops.interpolate, inputs)
     grad = torch.randn(3, 3, 5, 2, device=device)
-    torch.library.opcheck(torch.ops.facecore.interpolate_backward.default, (grad, *(x.detach() for x in inputs)))
+    arguments = grad, *(x.detach() for x in inputs)
+    for wanted in ((True, True), (True, False), (False, True)):
+        torch.library.opcheck(torch.ops.facecore.interpolate_backward_v2.default, (*arguments, *wanted))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_one_gradient_alone_is_the_same_gradient(device, dtype, threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        inputs = make_inputs(device, dtype, *SHAPES["typical"])
+        out = ops.interpolate(*inputs)
+        weight = torch.rand(out.shape, generator=torch.Generator().manual_seed(2), dtype=dtype).to(device)
+        both = torch.autograd.grad((out * weight).sum(), (inputs[0], inputs[3]))
+        for place, want in zip((0, 3), both):
+            only = [x.detach() for x in inputs]
+            only[place].requires_grad_()
+            loss = (ops.interpolate(*only) * weight).sum()
+            (got,) = torch.autograd.grad(loss, only[place])
+            assert want.abs().max() > 0
+            torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-6)  # the order of two roundings at most
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("place", [0, 3])
+def test_second_derivative_with_one_constant(device, place):
+    inputs = [x.detach() for x in make_inputs(device, torch.float64, *SHAPES["odd"])]
+    inputs[place].requires_grad_()
+    weight = torch.ones((), dtype=torch.float64, device=device, requires_grad=True)
+
+    def function(leaf: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return weight.square() * ops.interpolate(*inputs[:place], leaf, *inputs[place + 1 :])
+
+    assert torch.autograd.gradgradcheck(function, (inputs[place], weight), nondet_tol=1e-12)
 
 
 @pytest.mark.parametrize("bad", [-2, -(2**31), 5, 2**31 - 1])
@@ -176,7 +211,9 @@ def test_debug_mode_refuses_indices_out_of_range(device, debug):
         with pytest.raises(ValueError, match=message):
             ops.interpolate(attributes, triangles, triangle_id, barycentric)
         with pytest.raises(ValueError, match=message):
-            torch.ops.facecore.interpolate_backward(grad, attributes, triangles, triangle_id, barycentric)
+            torch.ops.facecore.interpolate_backward_v2(
+                grad, attributes, triangles, triangle_id, barycentric, True, True
+            )
 
 
 @pytest.mark.parametrize(

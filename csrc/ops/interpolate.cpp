@@ -11,7 +11,7 @@
 namespace facecore {
 namespace {
 
-constexpr int64_t kBlock = 2048;  // pixels of one piece of the forward's work
+constexpr int64_t kBlock = 2048;  // pixels of one piece of work where no sum has an order
 
 template <class T> PixelValues<T> picture(const Interpolate<T>& a, int64_t image) {
   const int64_t p = image * a.num_pixels;
@@ -34,8 +34,12 @@ template <class T> void interpolate(const Device& device, int64_t num_images, co
 
 template <class T> PixelGradients<T> picture(const InterpolateBackward<T>& a, int64_t image) {
   const int64_t p = image * a.forward.num_pixels, v = image * a.forward.num_vertices, c = a.forward.num_channels;
-  return {
-      picture(a.forward, image), a.grad_out + p * c, a.grad_attributes + v * c, a.grad_barycentric + 3 * p, nullptr, 0};
+  return {picture(a.forward, image),
+          a.grad_out + p * c,
+          a.grad_attributes ? a.grad_attributes + v * c : nullptr,
+          a.grad_barycentric ? a.grad_barycentric + 3 * p : nullptr,
+          nullptr,
+          0};
 }
 
 // Marks the vertices that pixels [begin, end) add to.
@@ -93,11 +97,18 @@ void interpolate_backward(const Device& device, int64_t num_images, int64_t thre
     launch(device, num_images, pixels, body);
     return;
   }
+  const auto kernel = FACECORE_SIMD(PixelGradientKernel<T>*, pixel_gradients);
+  if (!body.grad_attributes) {  // no two pixels write to the same place
+    const auto block = [&](int64_t image, int64_t index) {
+      kernel(picture(body, image), index * kBlock, std::min(pixels, (index + 1) * kBlock), nullptr);
+    };
+    launch_cpu(num_images, (pixels + kBlock - 1) / kBlock, block, 1);
+    return;
+  }
   if (threads > num_images && num_images * pixels > kParallelGrain) {
     for (int64_t image = 0; image < num_images; ++image) gradients_in_bands(picture(body, image), pixels, threads);
     return;
   }
-  const auto kernel = FACECORE_SIMD(PixelGradientKernel<T>*, pixel_gradients);
 #pragma omp parallel for schedule(dynamic) if (num_images > 1 && num_images * pixels > kParallelGrain)
   for (int64_t image = 0; image < num_images; ++image) kernel(picture(body, image), 0, pixels, nullptr);
 }

@@ -45,7 +45,7 @@ template <class T> struct InterpolateBackward {
   Interpolate<T> forward;
   const T* grad_out;    // [N, P, C]
   T* grad_attributes;   // [N, V, C], zero on entry; absent when not wanted
-  T* grad_barycentric;  // [N, P, 3]
+  T* grad_barycentric;  // [N, P, 3]; absent when not wanted
 
   FACECORE_HD void operator()(int64_t image, int64_t pixel) const {
     const int64_t p = image * forward.num_pixels + pixel, channels = forward.num_channels;
@@ -57,11 +57,11 @@ template <class T> struct InterpolateBackward {
       if (covered) {
         const T weight = forward.barycentric[3 * p + k];
         for (int64_t c = 0; c < channels; ++c) {
-          dot += forward.attributes[row[k] + c] * grad[c];
+          if (grad_barycentric) dot += forward.attributes[row[k] + c] * grad[c];
           if (grad_attributes) accumulate(grad_attributes + row[k] + c, weight * grad[c]);
         }
       }
-      grad_barycentric[3 * p + k] = dot;
+      if (grad_barycentric) grad_barycentric[3 * p + k] = dot;
     }
   }
 };

@@ -90,12 +90,23 @@ template <int C, class T> FACECORE_INLINE void values(const PixelValues<T>& argu
   }
 }
 
-// Adds weight * grad to the row of a vertex, and returns <grad, attributes> there.
+// Adds weight * grad to the row of a vertex.
+template <int C, class T>
+FACECORE_INLINE void add_row(const PixelGradients<T>& a, int64_t vertex, T weight, const T* grad) {
+  const int64_t channels = C ? C : a.forward.num_channels;
+  T* target = a.grad_attributes + vertex * channels;
+  for_each_vector<T>(channels, [&](auto vector, int64_t c) FACECORE_INLINED {
+    using V = decltype(vector);
+    V::store(target + c, V::load(target + c) + weight * V::load(grad + c));
+  });
+}
+
+// The same where it is `mine`, and returns <grad, attributes> there.
 template <int C, class T>
 FACECORE_INLINE T add_to_vertex(const PixelGradients<T>& a, int64_t vertex, T weight, const T* grad, bool mine) {
   const int64_t channels = C ? C : a.forward.num_channels;
   const T* row = a.forward.attributes + vertex * channels;
-  T* target = a.grad_attributes + vertex * channels;
+  T* target = mine ? a.grad_attributes + vertex * channels : nullptr;
   using Full = Vector<T, kVectorBytes>;
   typename Full::type dots{};
   T dot = T(0);
@@ -118,18 +129,22 @@ FACECORE_INLINE int64_t gradients(const PixelGradients<T>& arguments, int64_t be
   for (int64_t p = begin; p < end; ++p) {
     if (!find_vertices(a.forward, p, vertex)) {
       const int64_t next = skip_uncovered(a.forward, p + 1, end);
-      fill_zero(a.grad_barycentric + 3 * p, a.grad_barycentric + 3 * next);
+      if (a.grad_barycentric) fill_zero(a.grad_barycentric + 3 * p, a.grad_barycentric + 3 * next);
       p = next - 1;
       continue;
     }
-    bool mine[3] = {true, true, true};
+    const bool adds = a.grad_attributes != nullptr;
+    bool mine[3] = {adds, adds, adds};
     if (a.owner) {
       for (int k = 0; k < 3; ++k) mine[k] = a.owner[vertex[k]] == a.own;
       if (!mine[0] || !mine[1] || !mine[2]) foreign[num_foreign++] = static_cast<int32_t>(p);
     }
     const T *weight = a.forward.barycentric + 3 * p, *grad = a.grad_out + p * channels;
-    for (int k = 0; k < 3; ++k)
-      a.grad_barycentric[3 * p + k] = add_to_vertex<C>(a, vertex[k], weight[k], grad, mine[k]);
+    for (int k = 0; k < 3; ++k) {
+      if (a.grad_barycentric)
+        a.grad_barycentric[3 * p + k] = add_to_vertex<C>(a, vertex[k], weight[k], grad, mine[k]);
+      else if (mine[k]) add_row<C>(a, vertex[k], weight[k], grad);
+    }
   }
   return num_foreign;
 }
@@ -142,13 +157,8 @@ FACECORE_INLINE void gradients_foreign(const PixelGradients<T>& a, const int32_t
     const int64_t p = pixels[i];
     if (!find_vertices(a.forward, p, vertex)) continue;
     for (int k = 0; k < 3; ++k) {
-      if (a.owner[vertex[k]] != a.own) continue;
-      const T weight = a.forward.barycentric[3 * p + k];
-      for_each_vector<T>(channels, [&](auto vector, int64_t c) FACECORE_INLINED {
-        using V = decltype(vector);
-        T* target = a.grad_attributes + vertex[k] * channels + c;
-        V::store(target, V::load(target) + weight * V::load(a.grad_out + p * channels + c));
-      });
+      if (a.owner[vertex[k]] == a.own)
+        add_row<0>(a, vertex[k], a.forward.barycentric[3 * p + k], a.grad_out + p * channels);
     }
   }
 }

@@ -19,8 +19,8 @@ template <class T> struct PixelValues {
 template <class T> struct PixelGradients {
   PixelValues<T> forward;
   const T* grad_out;     // [P, C]
-  T* grad_attributes;    // [V, C], added to
-  T* grad_barycentric;   // [P, 3]
+  T* grad_attributes;    // [V, C], added to; absent when not wanted
+  T* grad_barycentric;   // [P, 3]; absent when not wanted
   const uint8_t* owner;  // [V]
   int own;
 };

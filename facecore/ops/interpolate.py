@@ -77,7 +77,9 @@ def _setup(ctx: Any, inputs: Any, output: Any) -> None:
 
 
 def _backward(ctx: Any, grad_out: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-    grad_attributes, grad_barycentric = _interpolate_backward(grad_out, *ctx.saved_tensors)
+    wanted = ctx.needs_input_grad[0], ctx.needs_input_grad[3]
+    grads = _interpolate_backward(grad_out, *ctx.saved_tensors, *wanted)
+    grad_attributes, grad_barycentric = (grad if want else None for grad, want in zip(grads, wanted))
     return grad_attributes, None, None, grad_barycentric
 
 
@@ -87,11 +89,14 @@ def _backward_fake(
     triangles: torch.Tensor,
     triangle_id: torch.Tensor,
     barycentric: torch.Tensor,
+    to_attributes: bool,
+    to_barycentric: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     sizes = _check(attributes, triangles, triangle_id, barycentric)
     check_tensor("grad_out", grad_out, ("N", "H", "W", "C"), FLOATS, like=attributes, sizes=sizes)
-    return torch.empty_like(attributes, memory_format=torch.contiguous_format), torch.empty_like(
-        barycentric, memory_format=torch.contiguous_format
+    return (
+        attributes.new_empty(attributes.shape if to_attributes else 0),
+        barycentric.new_empty(barycentric.shape if to_barycentric else 0),
     )
 
 
@@ -101,21 +106,30 @@ def _backward_kernel(
     triangles: torch.Tensor,
     triangle_id: torch.Tensor,
     barycentric: torch.Tensor,
+    to_attributes: bool,
+    to_barycentric: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    grad_attributes, grad_barycentric = _backward_fake(grad_out, attributes, triangles, triangle_id, barycentric)
+    grad_attributes, grad_barycentric = _backward_fake(
+        grad_out, attributes, triangles, triangle_id, barycentric, to_attributes, to_barycentric
+    )
     _check_indices(attributes, triangles, triangle_id)
     sizes = _sizes(attributes, triangles, grad_out)
-    inputs = (grad_out, attributes, triangles, triangle_id, barycentric)
-    gathered = gathers(attributes)
+    gathered = to_attributes and gathers(attributes)
     if gathered:
         lists = (*vertex_corners(triangles, sizes[2]), *group_by(triangle_id.flatten(1), sizes[3]))
         tables = (grad_out, triangles, triangle_id, barycentric, *lists)
         call("interpolate_vertex_gradient", attributes, sizes, tables, (grad_attributes,))
-    else:
-        grad_attributes.zero_()
-    outputs = (None if gathered else grad_attributes, grad_barycentric)
-    call("interpolate_backward", attributes, (*sizes, torch.get_num_threads()), inputs, outputs)
+    added = to_attributes and not gathered
+    if added or to_barycentric:
+        inputs = (grad_out, attributes, triangles, triangle_id, barycentric)
+        outputs = (grad_attributes.zero_() if added else None, grad_barycentric if to_barycentric else None)
+        call("interpolate_backward", attributes, (*sizes, torch.get_num_threads()), inputs, outputs)
     return grad_attributes, grad_barycentric
+
+
+def _backward_setup(ctx: Any, inputs: Any, output: Any) -> None:
+    ctx.save_for_backward(*inputs[:5])
+    ctx.wanted = inputs[5:]
 
 
 def _backward_backward(
@@ -124,23 +138,25 @@ def _backward_backward(
     """interpolate_backward is bilinear, so its derivatives are interpolate and interpolate_backward again."""
     grad_out, attributes, triangles, triangle_id, barycentric = ctx.saved_tensors
     to_grad_out = to_attributes = to_barycentric = None
-    if grad_grad_attributes is not None:
+    if grad_grad_attributes is not None and ctx.wanted[0]:
         to_grad_out = _interpolate(grad_grad_attributes, triangles, triangle_id, barycentric)
-        to_barycentric = _interpolate_backward(grad_out, grad_grad_attributes, triangles, triangle_id, barycentric)[1]
-    if grad_grad_barycentric is not None:
+        inputs = grad_out, grad_grad_attributes, triangles, triangle_id, barycentric
+        to_barycentric = _interpolate_backward(*inputs, False, True)[1]
+    if grad_grad_barycentric is not None and ctx.wanted[1]:
         term = _interpolate(attributes, triangles, triangle_id, grad_grad_barycentric)
         to_grad_out = term if to_grad_out is None else to_grad_out + term
-        to_attributes = _interpolate_backward(grad_out, attributes, triangles, triangle_id, grad_grad_barycentric)[0]
-    return to_grad_out, to_attributes, None, None, to_barycentric
+        inputs = grad_out, attributes, triangles, triangle_id, grad_grad_barycentric
+        to_attributes = _interpolate_backward(*inputs, True, False)[0]
+    return to_grad_out, to_attributes, None, None, to_barycentric, None, None
 
 
 _interpolate_backward = make_op(
-    "interpolate_backward",
-    "(Tensor grad_out, Tensor attributes, Tensor triangles, Tensor triangle_id, Tensor barycentric)"
-    " -> (Tensor, Tensor)",
+    "interpolate_backward_v2",
+    "(Tensor grad_out, Tensor attributes, Tensor triangles, Tensor triangle_id, Tensor barycentric,"
+    " bool to_attributes, bool to_barycentric) -> (Tensor, Tensor)",
     _backward_kernel,
     _backward_fake,
-    setup=_setup,
+    setup=_backward_setup,
     backward=_backward_backward,
 )
 _interpolate = make_op(
