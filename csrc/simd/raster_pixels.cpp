@@ -137,7 +137,7 @@ FACECORE_INLINE int64_t backward_lanes(const RasterPixelsBackward& work, const C
   FloatLanes corners[3][3], weight[3], x, y;
   for (int k = 0; k < 3; ++k) {
     FloatLanes column[4];
-    load_rows(work.pixels.vertices_clip, covered.vertex[k] + i, column);
+    load_rows<1>(work.pixels.vertices_clip, covered.vertex[k] + i, column);
     corners[k][0] = column[0], corners[k][1] = column[1], corners[k][2] = column[3];
     weight[k] = gather(work.grad_barycentric + k, Ints::load(covered.pixel + i) * 3);
   }

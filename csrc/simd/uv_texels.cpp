@@ -2,10 +2,33 @@
 #include "simd/uv_texels.h"
 
 #include "core/texel.h"
+#if defined(__GNUC__)
+#include "simd/lanes.h"
+#else
 #include "simd/vector.h"
+#endif
 
 namespace facecore {
 namespace {
+
+// corner[c][i] = number c of the clip point of vertex vertices[i].
+template <class T>
+FACECORE_INLINE void load_points(const T* vertices_clip, const int32_t* vertices, T (*corner)[kTexelTile]) {
+  for (int64_t i = 0; i < kTexelTile; ++i) {
+    const T* point = vertices_clip + 4 * static_cast<int64_t>(vertices[i]);
+    FACECORE_UNROLL
+    for (int c = 0; c < 4; ++c) corner[c][i] = point[c];
+  }
+}
+#if defined(__GNUC__)
+FACECORE_INLINE void load_points(const float* vertices_clip, const int32_t* vertices, float (*corner)[kTexelTile]) {
+  for (int64_t i = 0; i < kTexelTile; i += kLanes) {
+    FloatLanes column[4];
+    load_rows<4>(vertices_clip, vertices + i, column);
+    for (int c = 0; c < 4; ++c) Floats::store(corner[c] + i, column[c]);
+  }
+}
+#endif
 
 template <class T> struct Corners {
   alignas(64) T corner[3][4][kTexelTile];
@@ -23,23 +46,14 @@ template <class T> struct Corners {
       any |= mapped[i];
     }
     if (!any) return false;
-    for (int64_t i = 0; i < range.count; ++i) {  // an empty texel: weights of 0, so w is not above 0
-      const int64_t vertex[3] = {first[i] & mapped[i], second[i] & mapped[i], third[i] & mapped[i]};
-      FACECORE_UNROLL
-      for (int k = 0; k < 3; ++k) {
-        const T* point = range.vertices_clip + 4 * vertex[k];
-        FACECORE_UNROLL
-        for (int c = 0; c < 4; ++c) corner[k][c][i] = point[c];
-      }
-    }
-    for (int k = 0; k < 3; ++k) {
+    for (int64_t i = range.count; i < kTexelTile; ++i) mapped[i] = 0;
+    const int32_t* corners[3] = {first, second, third};
+    for (int k = 0; k < 3; ++k) {  // an empty texel: weights of 0, so w is not above 0
+      int32_t vertex[kTexelTile] = {};
+      for (int64_t i = 0; i < range.count; ++i) vertex[i] = corners[k][i] & mapped[i];
+      load_points(range.vertices_clip, vertex, corner[k]);
       for (int64_t i = 0; i < range.count; ++i) weight[k][i] = mapped[i] ? weights[k * range.num_texels + i] : T(0);
-    }
-    for (int64_t i = range.count; i < kTexelTile; ++i) {
-      for (int k = 0; k < 3; ++k) {
-        weight[k][i] = T(0);
-        for (int c = 0; c < 4; ++c) corner[k][c][i] = T(0);
-      }
+      for (int64_t i = range.count; i < kTexelTile; ++i) weight[k][i] = T(0);
     }
     return true;
   }
@@ -130,16 +144,28 @@ template <class T> struct Pixels {  // of one plane, one row for each of a sampl
     for (int k = 0; k < 4; ++k)
       for (int64_t i = 0; i < kTexelTile; ++i) value[k][i] = plane[tile.sampled[k][i]];
   }
+  FACECORE_INLINE typename Vector<T, kVectorBytes>::type at(int k, int64_t i) const {
+    return Vector<T, kVectorBytes>::load(value[k] + i);
+  }
 };
+#if defined(__GNUC__)
+template <> struct Pixels<float> {
+  const TexelTile<float>& tile;
+  const float* plane;
+
+  FACECORE_INLINE Pixels(const TexelTile<float>& tile, const float* plane) : tile(tile), plane(plane) {}
+  FACECORE_INLINE FloatLanes at(int k, int64_t i) const { return gather(plane, Ints::load(tile.sampled[k] + i)); }
+};
+#endif
 
 template <class T> FACECORE_INLINE void sample(const TexelTile<T>& tile, const T* plane, T* out) {
   using V = Vector<T, kVectorBytes>;
   const Pixels<T> pixels(tile, plane);
   for (int64_t i = 0; i < kTexelTile; i += V::lanes) {
     const typename V::type x = V::load(tile.fraction_x + i), y = V::load(tile.fraction_y + i);
-    const typename V::type top_left = V::load(pixels.value[0] + i), bottom_left = V::load(pixels.value[2] + i);
-    const typename V::type top = top_left + x * (V::load(pixels.value[1] + i) - top_left);
-    const typename V::type bottom = bottom_left + x * (V::load(pixels.value[3] + i) - bottom_left);
+    const typename V::type top_left = pixels.at(0, i), bottom_left = pixels.at(2, i);
+    const typename V::type top = top_left + x * (pixels.at(1, i) - top_left);
+    const typename V::type bottom = bottom_left + x * (pixels.at(3, i) - bottom_left);
     V::store(out + i, top + y * (bottom - top));
   }
 }
@@ -150,9 +176,9 @@ FACECORE_INLINE void gradient(const TexelTile<T>& tile, const T* plane, const T*
   const Pixels<T> pixels(tile, plane);
   for (int64_t i = 0; i < kTexelTile; i += V::lanes) {
     const typename V::type x = V::load(tile.fraction_x + i), y = V::load(tile.fraction_y + i), g = V::load(grad + i);
-    const typename V::type top_left = V::load(pixels.value[0] + i), bottom_left = V::load(pixels.value[2] + i);
-    const typename V::type top = V::load(pixels.value[1] + i) - top_left;
-    const typename V::type bottom = V::load(pixels.value[3] + i) - bottom_left;
+    const typename V::type top_left = pixels.at(0, i), bottom_left = pixels.at(2, i);
+    const typename V::type top = pixels.at(1, i) - top_left;
+    const typename V::type bottom = pixels.at(3, i) - bottom_left;
     V::store(grad_u + i, V::load(grad_u + i) + g * (top + y * (bottom - top)));
     V::store(grad_v + i, V::load(grad_v + i) + g * (bottom_left - top_left + x * (bottom - top)));
   }
