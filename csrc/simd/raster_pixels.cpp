@@ -186,7 +186,8 @@ FACECORE_INLINE int64_t backward_lanes(const RasterPixelsBackward& work, const C
 FACECORE_INLINE int64_t backward_covered(const RasterPixelsBackward& work, const CoveredPixels& covered,
                                          VertexTerm* put_off) {
   int64_t num_put_off = 0;
-  for (int i = 0; i < covered.count; i += kLanes) num_put_off += backward_lanes(work, covered, i, put_off + num_put_off);
+  for (int i = 0; i < covered.count; i += kLanes)
+    num_put_off += backward_lanes(work, covered, i, put_off + num_put_off);
   return num_put_off;
 }
 

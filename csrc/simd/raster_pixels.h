@@ -28,13 +28,13 @@ struct VertexTerm {
 };
 
 // A picture is cut into slices of rows for threads to share. A slice adds at once to the vertices that lie in it on the
-// screen, and to no other's; what it has for those of other slices is put off until all are done. The cuts do not depend
-// on the number of threads, so the order of every sum does not either.
+// screen, and to no others; what it has for those of other slices is put off until all are done. The cuts do not
+// depend on the number of threads, so the order of every sum does not either.
 struct RasterPixelsBackward {
   RasterPixels pixels;
   const int32_t* triangle_id;     // [height, width]
   const float* grad_barycentric;  // [height, width, 3]
-  float* grad_vertices_clip;      // [V, 4], added to in the order of the pixels
+  float* grad_vertices_clip;      // [V, 4], added to
   float top, bottom;              // NDC of the slice's own vertices: bottom < y <= top, for w > 0
   VertexTerm* put_off;            // [3 * pixels of the slice]; absent: all vertices are its own
 };
