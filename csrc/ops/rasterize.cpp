@@ -171,7 +171,10 @@ template <class T> void backward_one_by_one(const RasterizeBackward<T>& body, in
 class BackwardSlices {
  public:
   BackwardSlices(const RasterizeBackward<float>& body, int64_t n)
-      : whole_(work_of(body, n)), slices_(number_of_slices(body)), first_row_(slices_ + 1), put_off_(slices_),
+      : whole_(work_of(body, n)),
+        slices_(number_of_slices(body)),
+        first_row_(slices_ + 1),
+        put_off_(slices_),
         num_put_off_(slices_) {
     const int64_t width = body.width, height = body.height;
     first_row_[slices_] = body.height;

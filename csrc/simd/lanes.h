@@ -91,9 +91,8 @@ FACECORE_INLINE void transpose_rows(FloatLanes* v) {
 // column[c] = base[unit * offset[l] + c] of each lane l. Fewer loads than four gathers: a row lies in one cache line.
 template <int unit>
 FACECORE_INLINE void load_rows(const float* base, const int32_t* offset, FloatLanes* column) {
-  const auto at = [&](int lane) __attribute__((always_inline)) {
-    return base + unit * static_cast<int64_t>(offset[lane]);
-  };
+  const auto at = [&](int lane)
+                      __attribute__((always_inline)) { return base + unit * static_cast<int64_t>(offset[lane]); };
   FACECORE_UNROLL
   for (int i = 0; i < 4; ++i) {
 #if defined(__AVX512F__)

@@ -141,8 +141,7 @@ FACECORE_INLINE int64_t gradients(const PixelGradients<T>& arguments, int64_t be
     }
     const T *weight = a.forward.barycentric + 3 * p, *grad = a.grad_out + p * channels;
     for (int k = 0; k < 3; ++k) {
-      if (a.grad_barycentric)
-        a.grad_barycentric[3 * p + k] = add_to_vertex<C>(a, vertex[k], weight[k], grad, mine[k]);
+      if (a.grad_barycentric) a.grad_barycentric[3 * p + k] = add_to_vertex<C>(a, vertex[k], weight[k], grad, mine[k]);
       else if (mine[k]) add_row<C>(a, vertex[k], weight[k], grad);
     }
   }

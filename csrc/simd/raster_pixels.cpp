@@ -21,8 +21,7 @@ using Triangles = PixelTriangle<PixelLanes>;
 // above all, is replaced by one that does: nothing else may be read or written.
 FACECORE_INLINE void find_vertices(const RasterPixels& pixels, IntLanes id, IntLanes* vertex) {
   const IntLanes first = bounded(id, pixels.num_triangles) * 3;
-  for (int k = 0; k < 3; ++k)
-    vertex[k] = bounded(gather(pixels.triangles + k, first), pixels.num_vertices) * 4;
+  for (int k = 0; k < 3; ++k) vertex[k] = bounded(gather(pixels.triangles + k, first), pixels.num_vertices) * 4;
 }
 
 FACECORE_INLINE FloatLanes centers_x(int32_t column, int32_t width) {  // of kLanes pixels from `column` on

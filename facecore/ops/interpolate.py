@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from facecore.ops._debug import check_indices
-from facecore.ops._library import FLOATS, INT32, call, check_tensor, check_tensors, gathers, make_op
+from facecore.ops._library import FLOATS, INT32, call, check_tensor, check_tensors, gathers, make_op, wanted_gradients
 from facecore.ops._pixels import group_by, vertex_corners
 
 
@@ -77,7 +77,7 @@ def _setup(ctx: Any, inputs: Any, output: Any) -> None:
 
 
 def _backward(ctx: Any, grad_out: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-    wanted = ctx.needs_input_grad[0], ctx.needs_input_grad[3]
+    wanted = [wanted_gradients(ctx)[i] for i in (0, 3)]
     grads = _interpolate_backward(grad_out, *ctx.saved_tensors, *wanted)
     grad_attributes, grad_barycentric = (grad if want else None for grad, want in zip(grads, wanted))
     return grad_attributes, None, None, grad_barycentric

@@ -197,8 +197,7 @@ def _backward_kernel(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
     grad_image, grad_vertices = _backward_fake(*arguments)
     grad_texture, image, vertices_clip, corners, barycentric, *lists, valid, to_image, to_vertices = arguments
     if gathers(image):
-        inputs = (grad_texture, image, vertices_clip, corners, barycentric, valid)
-        _gather(inputs, *lists, grad_image, grad_vertices)
+        _gather((grad_texture, image, vertices_clip, corners, barycentric, valid), lists, grad_image, grad_vertices)
         return grad_image, grad_vertices
     (n, c, height, width), v, texels = image.shape, vertices_clip.shape[1], corners[0].numel()
     # with more threads than images, they share the work of one image through a table of its texels
@@ -222,8 +221,7 @@ def _backward_kernel(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _gather(
     inputs: tuple[torch.Tensor, ...],
-    vertex_start: torch.Tensor,
-    vertex_texels: torch.Tensor,
+    lists: tuple[torch.Tensor, ...],
     grad_image: torch.Tensor,
     grad_vertices: torch.Tensor,
 ) -> None:
@@ -234,7 +232,7 @@ def _gather(
     cell = image.new_empty((n, texels), dtype=torch.int32)
     call("uv_unwrap_texel_gradient", image, (n, texels, v, c, height, width), inputs, (clip, cell, fraction))
     if grad_vertices.ndim == 3:
-        sizes, tables = (n, texels, v, vertex_texels.shape[0]), (barycentric, vertex_start, vertex_texels, clip)
+        sizes, tables = (n, texels, v, lists[1].shape[0]), (barycentric, *lists, clip)
         call("uv_unwrap_vertex_gradient", image, sizes, tables, (grad_vertices,))
     if grad_image.ndim == 4:
         sum_samples(inputs[0], (texels, 1), cell, fraction, grad_image)
