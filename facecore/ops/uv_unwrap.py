@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -221,7 +222,7 @@ def _backward_kernel(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _gather(
     inputs: tuple[torch.Tensor, ...],
-    lists: tuple[torch.Tensor, ...],
+    lists: Sequence[torch.Tensor],
     grad_image: torch.Tensor,
     grad_vertices: torch.Tensor,
 ) -> None:
