@@ -29,6 +29,10 @@ class SparseMatrix:
 
     crow_indices int32 [R+1], col_indices int32 [nnz] (ascending in a row), values [nnz]; the `transposed_` arrays are
     the CSR form of the transpose. `lambda_max` is the largest eigenvalue of the Laplacian a scaled matrix came from.
+
+    Built from arrays instead of by from_scipy, they are checked once: ValueError for arrays that are not the CSR form
+    of a matrix of this shape, and for `transposed_` arrays of another matrix than its transpose, with which every
+    gradient would be wrong. (Not while torch compiles, nor for tensors without values, on the meta device.)
     """
 
     shape: tuple[int, int]
@@ -39,6 +43,20 @@ class SparseMatrix:
     transposed_col_indices: torch.Tensor
     transposed_values: torch.Tensor
     lambda_max: float | None = None
+
+    def __post_init__(self) -> None:
+        if torch.compiler.is_compiling() or type(self.values) is not torch.Tensor or self.values.is_meta:
+            return
+        rows, columns = self.shape
+        _check_csr("", (self.crow_indices, self.col_indices, self.values), rows, columns)
+        given = (self.transposed_crow_indices, self.transposed_col_indices, self.transposed_values)
+        _check_csr("transposed_", given, columns, rows)
+        transpose = _csr_of_transpose(self.crow_indices, self.col_indices, self.values, columns)
+        if not all(_identical(a, b) for a, b in zip(given, transpose)):
+            raise ValueError(
+                "transposed_crow_indices, transposed_col_indices and transposed_values must be the CSR form of the "
+                "transpose, with the same values; SparseMatrix.from_scipy builds both"
+            )
 
     @classmethod
     def from_scipy(
@@ -72,7 +90,7 @@ class SparseMatrix:
     @property
     def transposed(self) -> SparseMatrix:
         """The transpose; shares the arrays."""
-        return SparseMatrix(
+        return TrustedSparseMatrix(
             (self.shape[1], self.shape[0]),
             self.transposed_crow_indices,
             self.transposed_col_indices,
@@ -94,6 +112,13 @@ class SparseMatrix:
     @property
     def device(self) -> torch.device:
         return self.values.device
+
+
+class TrustedSparseMatrix(SparseMatrix):
+    """A SparseMatrix of arrays that have been checked before: for every forward pass of a layer."""
+
+    def __post_init__(self) -> None:
+        pass
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -161,3 +186,40 @@ def _transposed(matrix: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
     result = matrix.T.tocsr()
     result.sort_indices()
     return result
+
+
+def _check_csr(part: str, arrays: tuple[torch.Tensor, ...], rows: int, columns: int) -> None:
+    """ValueError unless the arrays are the CSR form of some matrix [rows, columns]."""
+    crow, col, values = arrays
+    nonzeros = values.numel()
+    if values.dim() != 1 or not values.is_floating_point() or not bool(values.isfinite().all()):
+        raise ValueError(
+            f"{part}values must be finite floating-point numbers [nnz], got {values.dtype} {list(values.shape)}"
+        )
+    for name, tensor, shape in (("crow", crow, (rows + 1,)), ("col", col, (nonzeros,))):
+        if tensor.dtype != torch.int32 or tuple(tensor.shape) != shape or tensor.device != values.device:
+            raise ValueError(
+                f"{part}{name}_indices must be int32 {list(shape)} on {values.device} for {nonzeros} values and "
+                f"{rows} rows, got {tensor.dtype} {list(tensor.shape)} on {tensor.device}"
+            )
+    if int(crow[0]) != 0 or int(crow[-1]) != nonzeros or bool((crow.diff() < 0).any()):
+        raise ValueError(f"{part}crow_indices must ascend from 0 to {nonzeros}, the number of values")
+    if nonzeros and (int(col.min()) < 0 or int(col.max()) >= columns):
+        raise ValueError(
+            f"{part}col_indices must be 0 to {columns - 1}, got values from {int(col.min())} to {int(col.max())}"
+        )
+
+
+def _csr_of_transpose(
+    crow: torch.Tensor, col: torch.Tensor, values: torch.Tensor, columns: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    rows = torch.arange(len(crow) - 1, device=crow.device, dtype=torch.int32)
+    rows = rows.repeat_interleave(crow.diff())
+    order = col.argsort(stable=True)  # rows ascend already, and stay so within each column
+    counts = torch.bincount(col, minlength=columns)
+    starts = torch.nn.functional.pad(counts.cumsum(0), [1, 0]).to(torch.int32)
+    return starts, rows[order], values.detach()[order]
+
+
+def _identical(first: torch.Tensor, second: torch.Tensor) -> bool:
+    return first.dtype == second.dtype and first.device == second.device and torch.equal(first, second)

@@ -10,7 +10,7 @@ from torch import nn
 from facecore.mesh import Mesh, laplacian
 from facecore.mesh.laplacian import LaplacianKind
 from facecore.ops import chebyshev_conv
-from facecore.structures import SparseMatrix
+from facecore.structures import SparseMatrix, TrustedSparseMatrix
 
 _ARRAYS = (
     "crow_indices",
@@ -43,7 +43,7 @@ class SparseBuffers(nn.Module):
 
     @property
     def matrix(self) -> SparseMatrix:
-        return SparseMatrix(
+        return TrustedSparseMatrix(
             self.shape,
             self.crow_indices,
             self.col_indices,
