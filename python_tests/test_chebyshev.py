@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
+import scipy.sparse
 import torch
 from small_hierarchy import build_small_hierarchy
 
@@ -12,6 +14,7 @@ from facecore import reference
 from facecore.mesh import laplacian
 from facecore.nn import ChebConv, SparseBuffers
 from facecore.nn.chebyshev import laplacian_buffers
+from facecore.structures import SparseMatrix
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +101,88 @@ def test_rejects_bad_arguments(mesh):
         laplacian_buffers(mesh, "random_walk")
     with pytest.raises(ValueError, match="x must have shape"):
         ChebConv(4, 3, 2, matrix)(torch.zeros(1, 3, 4))
+
+
+def test_a_laplacian_outside_the_unit_interval_is_refused(mesh):
+    matrix = laplacian(mesh)
+    long = SparseMatrix.from_scipy(matrix.to_scipy() * 1.25)
+    for given in (long, SparseBuffers(long)):
+        for _ in range(2):  # a refusal is not remembered as a measurement
+            with pytest.raises(
+                ValueError, match=r"laplacian must have its eigenvalues in \[-1, 1\], got .* value 1\.25;"
+            ):
+                ChebConv(4, 3, 2, given)
+    assert ChebConv(4, 3, 2, long, check_spectrum=False).laplacian.shape == matrix.shape
+
+
+def test_the_spectrum_is_measured_once_for_each_matrix(mesh, monkeypatch):
+    measured = []
+    monkeypatch.setattr("facecore.nn.chebyshev._check_spectrum", lambda name, matrix: measured.append(name))
+    matrix = laplacian(mesh)
+    for given in (matrix, matrix, SparseBuffers(matrix), laplacian_buffers(mesh, "symmetric"), matrix.to("meta")):
+        ChebConv(4, 3, 2, given)
+    assert measured == ["laplacian", "laplacian"]  # the matrix once, the buffers of the user once; ours are known
+
+
+def test_a_laplacian_that_is_not_symmetric_is_exact_but_must_be_vouched_for(mesh, generator):
+    """-D^-1 A, the random walk of torch_geometric's normalization "rw": its eigenvalues are those of the symmetric."""
+    one_way = SparseMatrix.from_scipy(
+        laplacian(mesh, "random_walk", dtype=torch.float64).to_scipy() - scipy.sparse.eye_array(mesh.num_vertices),
+        dtype=torch.float64,
+    )
+    with pytest.raises(ValueError, match=r"laplacian must be symmetric .* say so by check_spectrum=False"):
+        ChebConv(3, 4, 5, one_way)
+    dense = torch.from_numpy(one_way.to_scipy().toarray())
+    for fan_in, fan_out in ((3, 4), (4, 3)):
+        layer = ChebConv(fan_in, fan_out, 5, one_way, check_spectrum=False).double()
+        x = torch.randn(2, mesh.num_vertices, fan_in, generator=generator, dtype=torch.float64, requires_grad=True)
+        grad_out = torch.randn(2, mesh.num_vertices, fan_out, generator=generator, dtype=torch.float64)
+        terms = [torch.eye(mesh.num_vertices, dtype=torch.float64), dense]
+        while len(terms) < 5:
+            terms.append(2 * dense @ terms[-1] - terms[-2])
+        inputs = (x, layer.weight, layer.bias)
+        defined = sum(term @ x @ layer.weight[k] for k, term in enumerate(terms)) + layer.bias
+        expected = torch.autograd.grad(defined, inputs, grad_out)
+        for got, wanted in zip(torch.autograd.grad(layer(x), inputs, grad_out), expected):
+            torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-12)
+        assert torch.autograd.gradcheck(layer, x, fast_mode=True)
+
+
+@pytest.mark.parametrize("fan_in, fan_out", [(2, 3), (3, 2), (2, 2)])
+@pytest.mark.parametrize("value", [-1.0, 0.0, 0.5])
+def test_one_vertex(value, fan_in, fan_out, generator):
+    """T_k of a number: y = x sum_k T_k(value) weight[k] + bias."""
+    layer = ChebConv(fan_in, fan_out, 4, SparseMatrix.from_scipy(scipy.sparse.csr_matrix([[value]])))
+    x = torch.randn(5, 1, fan_in, generator=generator, requires_grad=True)
+    terms = np.cos(np.arange(4) * np.arccos(value))
+    expected = x @ sum(float(term) * weight for term, weight in zip(terms, layer.weight)) + layer.bias
+    torch.testing.assert_close(layer(x), expected)
+    (grad,) = torch.autograd.grad(layer(x).sum(), x)
+    torch.testing.assert_close(grad, torch.autograd.grad(expected.sum(), x)[0])
+
+
+def test_empty_batch(mesh):
+    layer = ChebConv(4, 3, 3, laplacian(mesh))
+    x = torch.zeros(0, mesh.num_vertices, 4, requires_grad=True)
+    y = layer(x)
+    assert y.shape == (0, mesh.num_vertices, 3)
+    y.sum().backward()
+    assert x.grad.shape == x.shape and not layer.weight.grad.any() and not layer.bias.grad.any()
+
+
+def test_rejects_what_does_not_fit(tmp_path, mesh):
+    hierarchy = build_small_hierarchy(tmp_path)
+    matrix, up, down = laplacian(mesh), hierarchy.up[0], hierarchy.down[0]
+    with pytest.raises(ValueError, match=r"laplacian must be square, got shape \[42, 21\]"):
+        ChebConv(4, 3, 2, up)
+    with pytest.raises(ValueError, match=r"before must have shape \[V, Vin\] with V = 42, got \[21, 42\]"):
+        ChebConv(4, 3, 2, matrix, before=down)
+    with pytest.raises(ValueError, match=r"after must have shape \[Vout, V\] with V = 42, got \[42, 21\]"):
+        ChebConv(4, 3, 2, matrix, after=up)
+    layer = ChebConv(4, 3, 2, matrix)
+    with pytest.raises(ValueError, match=r"weight must have shape \[K, 5, Fout\], got \[2, 4, 3\]"):
+        layer(torch.zeros(1, 42, 5))
+    with pytest.raises(ValueError, match=r"crow_indices must be on meta like the first argument, got cpu"):
+        layer(torch.zeros(1, 42, 4, device="meta"))
+    with pytest.raises(ValueError, match=r"values must have dtype torch.float64 like the first argument"):
+        layer(torch.zeros(1, 42, 4, dtype=torch.float64))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from meshes import bumpy, grid, sphere
 
-from facecore.mesh import Mesh, laplacian
+from facecore.mesh import Mesh, check_spectrum, laplacian, spectral_radius
+from facecore.structures import SparseMatrix
 
 SCALED = ("combinatorial", "symmetric")
 
@@ -114,3 +116,52 @@ def test_refuses_unknown_kinds_and_dtypes():
         laplacian(grid(2, 2), "cotangent")
     with pytest.raises(ValueError, match=r"dtype must be torch.float32 or torch.float64, got torch.float16"):
         laplacian(grid(2, 2), dtype=torch.float16)
+
+
+@pytest.mark.parametrize("mesh", [sphere(3), bumpy(30, 41), grid(5, 8)], ids=["sphere", "bumpy", "grid"])
+def test_spectral_radius_is_measured_from_below(mesh):
+    """D - A, whose rows' sums say nothing; a Lanczos value never exceeds the largest eigenvalue but by rounding."""
+    adjacency = mesh.adjacency()
+    unscaled = scipy.sparse.diags_array(np.asarray(adjacency.sum(axis=1)).ravel()) - adjacency
+    exact = np.linalg.eigvalsh(unscaled.toarray())[-1]
+    for sign in (1, -1):
+        measured = spectral_radius(SparseMatrix.from_scipy(sign * unscaled, dtype=torch.float64))
+        assert exact * 0.999 <= measured <= exact * (1 + 1e-12)
+
+
+def test_spectral_radius_of_small_matrices():
+    for values, radius in [
+        ([[0.25]], 0.25),
+        ([[-3.0]], 3.0),
+        (np.zeros((5, 5)), 0.0),
+        (np.zeros((0, 0)), 0.0),
+        ([[0.0, 2.0], [2.0, 0.0]], 2.0),
+        (np.diag([1.5] * 40 + [-4.0] * 40), 4.0),  # Lanczos finds the two eigenvalues after two steps and must stop
+    ]:
+        assert spectral_radius(SparseMatrix.from_scipy(scipy.sparse.csr_matrix(values))) == pytest.approx(radius)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of crowded edges
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(3, 300), st.integers(1, 500), st.sampled_from(SCALED))
+def test_every_laplacian_passes_and_a_shorter_scale_does_not(seed, num_vertices, num_triangles, kind):
+    matrix = laplacian(random_mesh(seed, num_vertices, num_triangles), kind)
+    check_spectrum("laplacian", matrix)
+    stretched = SparseMatrix.from_scipy(matrix.to_scipy() * 1.003)  # has the eigenvalue -1.003
+    with pytest.raises(ValueError, match=r"laplacian must have its eigenvalues in \[-1, 1\], got one of .* 1\.00"):
+        check_spectrum("laplacian", stretched)
+
+
+def test_check_spectrum_names_what_it_measured():
+    mesh = grid(1, 1)  # degrees 3, 2, 2, 3; the eigenvalues of D - A are 0, 2, 4, 4
+    adjacency = mesh.adjacency()
+    unscaled = scipy.sparse.diags_array([3.0, 2, 2, 3]) - adjacency
+    with pytest.raises(ValueError, match=r"graph must have its eigenvalues in \[-1, 1\], got one of absolute value 4;"):
+        check_spectrum("graph", SparseMatrix.from_scipy(unscaled))
+    mixed = 2 * unscaled / 2.0 - scipy.sparse.eye_array(4)  # D - A with the lambda_max of the symmetric kind
+    with pytest.raises(ValueError, match=r"got one of absolute value 3; facecore.mesh.laplacian\(mesh, "):
+        check_spectrum("graph", SparseMatrix.from_scipy(mixed))
+    with pytest.raises(ValueError, match=r"graph must be symmetric .* difference of 0\.166667 from its transpose"):
+        check_spectrum("graph", laplacian(mesh, "random_walk"))
+    with pytest.raises(ValueError, match=r"graph must be square, got shape \[2, 3\]"):
+        check_spectrum("graph", SparseMatrix.from_scipy(scipy.sparse.csr_matrix((2, 3))))

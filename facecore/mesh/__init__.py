@@ -2,7 +2,7 @@
 
 from facecore.mesh.hierarchy import Hierarchy, build_hierarchy
 from facecore.mesh.io import load_mesh, save_glb, save_obj
-from facecore.mesh.laplacian import laplacian
+from facecore.mesh.laplacian import check_spectrum, laplacian, spectral_radius
 from facecore.mesh.mesh import Mesh
 from facecore.mesh.proximity import ClosestPoints, closest_points
 from facecore.mesh.uv import build_uv_map, cylindrical_uv, mirror_texture
@@ -13,6 +13,7 @@ __all__ = [
     "Mesh",
     "build_hierarchy",
     "build_uv_map",
+    "check_spectrum",
     "closest_points",
     "cylindrical_uv",
     "laplacian",
@@ -20,4 +21,5 @@ __all__ = [
     "mirror_texture",
     "save_glb",
     "save_obj",
+    "spectral_radius",
 ]

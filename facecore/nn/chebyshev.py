@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import weakref
 
 import torch
 from torch import nn
 
 from facecore.mesh import Mesh, laplacian
 from facecore.mesh.laplacian import LaplacianKind
+from facecore.mesh.laplacian import check_spectrum as _check_spectrum
 from facecore.ops import chebyshev_conv
 from facecore.structures import SparseMatrix, TrustedSparseMatrix
 
@@ -20,6 +22,10 @@ _ARRAYS = (
     "transposed_col_indices",
     "transposed_values",
 )
+
+
+# Laplacians whose spectrum is known to be in [-1, 1]: layers are often given the same one.
+_measured: weakref.WeakSet[SparseMatrix | SparseBuffers] = weakref.WeakSet()
 
 
 class SparseBuffers(nn.Module):
@@ -62,7 +68,9 @@ def laplacian_buffers(mesh: Mesh, kind: LaplacianKind) -> SparseBuffers:
     """The scaled Laplacian of a mesh for a module. Raises ValueError for a kind whose spectrum leaves [-1, 1]."""
     if kind not in ("combinatorial", "symmetric"):
         raise ValueError(f'kind must be "combinatorial" or "symmetric" for a Chebyshev convolution, got {kind!r}')
-    return SparseBuffers(laplacian(mesh, kind))
+    buffers = SparseBuffers(laplacian(mesh, kind))
+    _measured.add(buffers)  # by the construction of these kinds (METHODS 1.6)
+    return buffers
 
 
 class ChebConv(nn.Module):
@@ -78,9 +86,14 @@ class ChebConv(nn.Module):
         bias: one number per output feature.
         before, after: SparseMatrix, or None for no change of resolution.
         negative_slope: of an activation fused into the layer: 0 for ReLU, 0.2 for LeakyReLU(0.2); None for none.
+        check_spectrum: measure the Laplacian's eigenvalues, once per matrix (0.1 s for 37,000 vertices). No arithmetic
+            here assumes symmetry: a Laplacian that is not symmetric, whose spectrum cannot be measured so, is exact
+            with exact gradients; give it with False.
 
     `weight` [K, Fin, Fout] starts Glorot-uniform with fan_in K * Fin and fan_out Fout, `bias` [Fout] at zero. The
-    matrices follow .to(device) and .double(), and are not in the state dict. METHODS 1.6.
+    matrices follow .to(device) and .double(), and are not in the state dict. Raises ValueError for sizes that do not
+    fit, and for a Laplacian that is not symmetric or has an eigenvalue outside [-1, 1], with the one that was measured
+    (facecore.mesh.check_spectrum). METHODS 1.6.
     """
 
     def __init__(
@@ -94,12 +107,17 @@ class ChebConv(nn.Module):
         before: SparseMatrix | None = None,
         after: SparseMatrix | None = None,
         negative_slope: float | None = None,
+        check_spectrum: bool = True,
     ) -> None:
         super().__init__()
         for name, value in (("in_features", in_features), ("out_features", out_features), ("num_terms", num_terms)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.laplacian = laplacian if isinstance(laplacian, SparseBuffers) else SparseBuffers(laplacian)
+        _check_shapes(self.laplacian, before, after)
+        if check_spectrum and laplacian not in _measured and not self.laplacian.values.is_meta:
+            _check_spectrum("laplacian", self.laplacian.matrix)
+            _measured.add(laplacian)
         self.before = None if before is None else SparseBuffers(before)
         self.after = None if after is None else SparseBuffers(after)
         self.negative_slope = negative_slope
@@ -129,3 +147,13 @@ class ChebConv(nn.Module):
         num_terms, in_features, out_features = self.weight.shape
         activation = "" if self.negative_slope is None else f", negative_slope={self.negative_slope}"
         return f"{in_features}, {out_features}, num_terms={num_terms}, bias={self.bias is not None}{activation}"
+
+
+def _check_shapes(laplacian: SparseBuffers, before: SparseMatrix | None, after: SparseMatrix | None) -> None:
+    """The operator's own checks, when a layer is built instead of when it is used."""
+    rows, columns = laplacian.shape
+    if rows != columns:
+        raise ValueError(f"laplacian must be square, got shape {[rows, columns]}")
+    for name, matrix, dim, fits in (("before", before, 0, "[V, Vin]"), ("after", after, 1, "[Vout, V]")):
+        if matrix is not None and matrix.shape[dim] != rows:
+            raise ValueError(f"{name} must have shape {fits} with V = {rows}, got {list(matrix.shape)}")
