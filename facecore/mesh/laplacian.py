@@ -84,8 +84,8 @@ def largest_eigenvalue(
 def spectral_radius(matrix: SparseMatrix) -> float:
     """The largest absolute eigenvalue of a symmetric matrix [V, V], from below and about 0.1 % too small at most.
 
-    By 100 steps of Lanczos from a fixed start vector, 0.1 s for 37,000 vertices; exact below 64 vertices. Where the sum of
-    |values| in no row exceeds 1, that bound of the eigenvalues is returned at once instead. Deterministic. Raises
+    By 100 steps of Lanczos from a fixed start vector, 0.1 s for 37,000 vertices; exact below 64 vertices. Where the sum
+    of |values| in no row exceeds 1, that bound of the eigenvalues is returned at once instead. Deterministic. Raises
     ValueError for a matrix that is not symmetric to 1e-5 of its largest value.
     """
     _check_square("matrix", matrix)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -132,6 +133,38 @@ class ChebConv(nn.Module):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
+    def load_torch_geometric(self, source: nn.Module | Mapping[str, torch.Tensor], name: str = "") -> None:
+        """Takes over the weights of a torch_geometric.nn.ChebConv; torch_geometric itself is not needed.
+
+        Args:
+            source: such a layer, a model that contains it, or the state dict of either.
+            name: of the layer in the model, such as "decoder.conv1"; "" when `source` is the layer or its state dict.
+
+        There, `lins.k.weight` is [Fout, Fin]; here weight[k] is [Fin, Fout]. The layers then agree when theirs has
+        normalization="sym" and is called with the mesh's edges in both directions, without edge_weight, and with the
+        default lambda_max (2), and this one has laplacian(mesh, "symmetric"): both scale L to -D^-1/2 A D^-1/2 with an
+        empty diagonal. A vertex without neighbours differs: there it has 0 on that diagonal, here -1. Weights for
+        another normalization fit a Laplacian that is scaled alike: copy them to `weight` and `bias`.
+
+        Raises ValueError, and changes nothing, for a layer of other sizes, of another normalization, or with a bias
+        where this has none; and for a combinatorial Laplacian here.
+        """
+        lambda_max = self.laplacian.lambda_max
+        if lambda_max is not None and lambda_max != 2:
+            raise ValueError(
+                f'laplacian must be the "symmetric" one (lambda_max 2) to use weights of a torch_geometric ChebConv, '
+                f"got one with lambda_max {lambda_max:g}"
+            )
+        weight, bias = torch_geometric_parameters(source, name)
+        for key, mine, theirs in (("weight", self.weight, weight), ("bias", self.bias, bias)):
+            shapes = [None if t is None else list(t.shape) for t in (mine, theirs)]
+            if shapes[0] != shapes[1]:
+                raise ValueError(f"source must have a {key} of shape {shapes[0]} as this layer, got {shapes[1]}")
+        with torch.no_grad():
+            self.weight.copy_(weight)
+            if self.bias is not None and bias is not None:
+                self.bias.copy_(bias)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return chebyshev_conv(
             x,
@@ -147,6 +180,32 @@ class ChebConv(nn.Module):
         num_terms, in_features, out_features = self.weight.shape
         activation = "" if self.negative_slope is None else f", negative_slope={self.negative_slope}"
         return f"{in_features}, {out_features}, num_terms={num_terms}, bias={self.bias is not None}{activation}"
+
+
+def torch_geometric_parameters(
+    source: nn.Module | Mapping[str, torch.Tensor], name: str
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Weight [K, Fin, Fout] and bias [Fout] or None of the torch_geometric ChebConv called `name` in a model."""
+    if isinstance(source, nn.Module):
+        try:
+            layer = source.get_submodule(name)
+        except AttributeError as error:
+            raise ValueError(f"name must be that of a layer of the model, got {name!r} ({error})") from None
+        normalization = getattr(layer, "normalization", "sym")
+        if normalization != "sym":
+            raise ValueError(f'source must have normalization "sym", got {normalization!r}')
+        state, prefix = layer.state_dict(), ""
+    else:
+        state, prefix = dict(source), f"{name}." if name else ""
+    lins: list[torch.Tensor] = []
+    while (weight := state.get(f"{prefix}lins.{len(lins)}.weight")) is not None:
+        lins.append(weight.t())
+    if not lins:
+        raise ValueError(
+            f"source must hold {prefix}lins.0.weight, as a torch_geometric ChebConv of version 2 does, "
+            f"got {sorted(state)[:8]}"
+        )
+    return torch.stack(lins), state.get(f"{prefix}bias")
 
 
 def _check_shapes(laplacian: SparseBuffers, before: SparseMatrix | None, after: SparseMatrix | None) -> None:
