@@ -186,3 +186,70 @@ def test_rejects_what_does_not_fit(tmp_path, mesh):
         layer(torch.zeros(1, 42, 4, device="meta"))
     with pytest.raises(ValueError, match=r"values must have dtype torch.float64 like the first argument"):
         layer(torch.zeros(1, 42, 4, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("use", ["none", "before", "after"])
+@pytest.mark.parametrize("fan_in, fan_out, terms", [(4, 3, 3), (3, 4, 3), (4, 4, 1)])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_without_gradients_the_result_has_the_same_bits(tmp_path, device, generator, use, fan_in, fan_out, terms, mode):
+    hierarchy = build_small_hierarchy(tmp_path).to(device)
+    resample = {"none": {}, "before": {"before": hierarchy.up[0]}, "after": {"after": hierarchy.down[0]}}[use]
+    graph = laplacian(hierarchy.levels[0], "symmetric")
+    layer = ChebConv(fan_in, fan_out, terms, graph, negative_slope=0.2, **resample).to(device)
+    size = hierarchy.levels[1 if use == "before" else 0].num_vertices
+    for images in (3, 0):
+        x = torch.randn(images, size, fan_in, generator=generator).to(device).transpose(1, 2).contiguous()
+        x = x.transpose(1, 2)  # any strides are taken
+        expected = layer(x)
+        with mode():
+            got = layer(x)
+        assert torch.equal(got, expected.detach()) and not got.requires_grad
+    with torch.no_grad():
+        layer.weight.mul_(2)  # nothing of the old weights is kept
+        torch.testing.assert_close(layer(x), layer(x.requires_grad_()).detach(), rtol=0, atol=0)
+
+
+def test_the_short_way_is_taken_only_where_nothing_watches(mesh, generator, monkeypatch):
+    """And with it everything else still sees the operator: fake tensors, transforms, tracers, compilers, hooks."""
+    taken = []
+    short = ChebConv._without_gradients
+    monkeypatch.setattr(ChebConv, "_without_gradients", lambda self, x: taken.append(1) or short(self, x))
+    layer = ChebConv(4, 3, 3, laplacian(mesh))
+    x = torch.randn(2, mesh.num_vertices, 4, generator=generator)
+    expected = layer(x).detach()
+    assert not taken
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), expected)
+        assert taken == [1]
+        torch.testing.assert_close(torch.func.vmap(layer)(x[:, None])[:, 0], expected)
+        torch._dynamo.reset()
+        torch.testing.assert_close(torch.compile(layer, fullgraph=True, backend="aot_eager")(x), expected)
+        traced = torch.fx.experimental.proxy_tensor.make_fx(layer)(x)
+        assert "chebyshev_conv" in traced.code
+        torch.testing.assert_close(traced(x), expected)
+        with torch._subclasses.FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            assert layer(mode.from_tensor(x)).shape == expected.shape
+        with torch.autograd.forward_ad.dual_level():  # no operator here has a forward gradient: it must say so
+            dual = torch.autograd.forward_ad.make_dual(x, x)
+            with pytest.raises(NotImplementedError, match="jvp"):
+                layer(dual)
+    assert taken == [1]
+
+
+def test_without_gradients_bad_arguments_get_the_same_messages(mesh):
+    layer = ChebConv(4, 3, 2, laplacian(mesh))
+    with torch.inference_mode():
+        for x, message in [
+            (torch.zeros(42, 4), r"x must have shape \[N, V, Fin\], got \[42, 4\]"),
+            (torch.zeros(1, 41, 4), r"x must have shape \[N, 42, F\] for a laplacian \[42, 42\], got \[1, 41, 4\]"),
+            (torch.zeros(1, 42, 5), r"weight must have shape \[K, 5, Fout\], got \[2, 4, 3\]"),
+            (torch.zeros(1, 42, 4).double(), r"values must have dtype torch.float64 like the first argument"),
+            (torch.zeros(1, 42, 4).int(), r"x must have dtype float32 or float64, got int32"),
+            (torch.zeros(1, 42, 4, device="meta"), r"crow_indices must be on meta like the first argument, got cpu"),
+            (None, r"x must be a torch.Tensor, got NoneType"),
+        ]:
+            with pytest.raises(ValueError, match=message):
+                layer(x)
+        layer.laplacian.double()
+        with pytest.raises(ValueError, match=r"values must have dtype torch.float32 like the first argument"):
+            layer(torch.zeros(1, 42, 4))

@@ -102,3 +102,50 @@ def test_rejects_bad_arguments(hierarchy):
         make_decoder(hierarchy, output="tanh")
     with pytest.raises(ValueError, match="kind must be"):
         make_decoder(hierarchy, kind="random_walk")
+
+
+def test_without_gradients_the_result_has_the_same_bits(hierarchy, generator):
+    decoder = make_decoder(hierarchy)
+    code = torch.randn(3, 5, generator=generator)
+    expected = decoder(code).detach()
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            assert torch.equal(decoder(code), expected)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("train", [False, True])
+def test_can_be_captured_in_a_cuda_graph(hierarchy, generator, train):
+    """Static shapes, no synchronisation, everything on the current stream: replayed with new codes and new weights."""
+    decoder = make_decoder(hierarchy).cuda()
+    code = torch.randn(3, 5, generator=generator).cuda()
+    parameters = list(decoder.parameters())
+
+    def step():
+        with torch.set_grad_enabled(train):
+            out = decoder(code)
+            return out, torch.autograd.grad(out.square().sum(), parameters) if train else ()
+
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):  # libraries are set up outside of the capture
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out, grads = step()
+    with torch.no_grad():
+        code.copy_(torch.randn(3, 5, generator=generator))
+        parameters[0].mul_(0.5)
+    graph.replay()
+    torch.cuda.synchronize()
+    replayed = [t.clone() for t in (out, *grads)]
+    for got, expected in zip(replayed, _flat(step())):
+        torch.testing.assert_close(got, expected.detach())
+
+
+def _flat(result):
+    out, grads = result
+    return out, *grads

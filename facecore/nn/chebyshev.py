@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,6 +14,8 @@ from facecore.mesh import Mesh, laplacian
 from facecore.mesh.laplacian import LaplacianKind
 from facecore.mesh.laplacian import check_spectrum as _check_spectrum
 from facecore.ops import chebyshev_conv
+from facecore.ops._chebyshev import Csr, Graph, convolve
+from facecore.ops._library import FLOATS
 from facecore.structures import SparseMatrix, TrustedSparseMatrix
 
 _ARRAYS = (
@@ -60,6 +63,12 @@ class SparseBuffers(nn.Module):
             self.transposed_values,
             self.lambda_max,
         )
+
+    @property
+    def csr(self) -> Csr:
+        """crow_indices, col_indices and values alone."""
+        buffers = self._buffers  # a forward pass without gradients is short enough to notice nn.Module's own way
+        return buffers["crow_indices"], buffers["col_indices"], buffers["values"]  # type: ignore[return-value]
 
     def extra_repr(self) -> str:
         return f"{self.shape[0]} x {self.shape[1]}"
@@ -166,6 +175,10 @@ class ChebConv(nn.Module):
                 self.bias.copy_(bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not torch.is_grad_enabled() and _nobody_watches(x):
+            out = self._without_gradients(x)
+            if out is not None:
+                return out
         return chebyshev_conv(
             x,
             self.laplacian.matrix,
@@ -176,10 +189,50 @@ class ChebConv(nn.Module):
             negative_slope=self.negative_slope,
         )
 
+    def _without_gradients(self, x: torch.Tensor) -> torch.Tensor | None:
+        """The operator's own computation without the way to it, which takes 6 % of a decoder's time at batch 1.
+
+        None where an argument does not fit: the operator says which.
+        """
+        weight, bias, before, after = self.weight, self.bias, self.before, self.after
+        graph = Graph(
+            self.laplacian.shape[0],
+            self.laplacian.csr,
+            () if before is None else before.csr,
+            () if after is None else after.csr,
+        )
+        source = self.laplacian if before is None else before
+        numbers = (weight, bias, *(csr[2] for csr in graph[1:] if csr))
+        if (
+            x.dim() != 3
+            or x.shape[1:] != (source.shape[1], weight.shape[1])
+            or x.dtype not in FLOATS
+            or any(t is not None and (t.dtype != x.dtype or t.device != x.device) for t in numbers)
+            or type(weight) not in (torch.Tensor, nn.Parameter)
+        ):
+            return None
+        rows = self.laplacian.shape[0] if after is None else after.shape[0]
+        out = x.new_empty(x.shape[0], rows, weight.shape[2])
+        convolve(x, weight, bias, graph, out, 1.0 if self.negative_slope is None else self.negative_slope)
+        return out
+
     def extra_repr(self) -> str:
         num_terms, in_features, out_features = self.weight.shape
         activation = "" if self.negative_slope is None else f", negative_slope={self.negative_slope}"
         return f"{in_features}, {out_features}, num_terms={num_terms}, bias={self.bias is not None}{activation}"
+
+
+def _nobody_watches(x: Any) -> bool:
+    """Whether operators may be passed by: no compiler, transform, tracer, forward gradient, mode or tensor subclass."""
+    return (
+        type(x) is torch.Tensor
+        and (x.is_cpu or x.is_cuda)
+        and not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()
+        and not torch._C._len_torch_dispatch_stack()
+        and torch._C._get_tracing_state() is None
+        and torch.autograd.forward_ad._current_level < 0
+    )
 
 
 def torch_geometric_parameters(
