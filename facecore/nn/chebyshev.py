@@ -101,7 +101,8 @@ class ChebConv(nn.Module):
             with exact gradients; give it with False.
 
     `weight` [K, Fin, Fout] starts Glorot-uniform with fan_in K * Fin and fan_out Fout, `bias` [Fout] at zero. The
-    matrices follow .to(device) and .double(), and are not in the state dict. Raises ValueError for sizes that do not
+    matrices follow .to(device) and .double(), and are not in the state dict. Under torch.no_grad and
+    torch.inference_mode the result has the same bits and comes sooner. Raises ValueError for sizes that do not
     fit, and for a Laplacian that is not symmetric or has an eigenvalue outside [-1, 1], with the one that was measured
     (facecore.mesh.check_spectrum). METHODS 1.6.
     """
