@@ -1,21 +1,22 @@
-"""chebyshev_conv: facecore, the plain recurrence (gather and index_add), torch's CSR product, PyTorch Geometric.
+"""chebyshev_conv: every layer of the mesh decoder and discriminator, by facecore and as one writes it with torch.
 
-The Laplacian is the symmetric one with lambda_max = 2, the only one that PyTorch Geometric's layer computes itself.
+On a bent grid of 37,249 vertices and its four-fold coarser levels, six terms. The Laplacian is the symmetric one with
+lambda_max = 2, the only one that PyTorch Geometric's layer computes itself. Layers of the decoder upsample first
+(`before`) and end in a ReLU but for the last; those of the discriminator end in a selection (`after`) and LeakyReLU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from bench_sparse_matmul import Csr
-from grid import bent_grid
-from harness import Suite, peer
+from graph_layers import FACTORS, check_few, hierarchy, layer_providers, layer_work
+from harness import MODES, Suite
 
-from facecore import ops, reference
 from facecore.mesh import laplacian
-from facecore.structures import SparseMatrix
+
+TERMS = 6
+DECODER, DISCRIMINATOR = (256, 256, 128, 64, 32, 16, 3), (3, 16, 32, 64, 128, 256)  # METHODS 2.1
 
 
 def make_inputs(
@@ -23,67 +24,47 @@ def make_inputs(
     generator: torch.Generator,
     *,
     images: int,
-    rows: int,
-    columns: int,
+    level: int,
     fan_in: int,
     fan_out: int,
-    terms: int,
+    up: int = 0,
+    down: int = 0,
 ) -> tuple[Any, ...]:
-    matrix = laplacian(bent_grid(rows, columns), "symmetric").to(device)
-    x = torch.randn(images, rows * columns, fan_in, generator=generator).to(device)
-    weight = torch.randn(terms, fan_in, fan_out, generator=generator).to(device) / (terms * fan_in) ** 0.5
-    bias = torch.randn(fan_out, generator=generator).to(device)
-    return x.requires_grad_(), matrix, weight.requires_grad_(), bias.requires_grad_()
+    """up, down: 1 where the layer comes from, or goes to, the next coarser level."""
+    levels = hierarchy("grid")
+    matrix = laplacian(levels.levels[level], "symmetric").to(device)
+    before, after = levels.up[level].to(device) if up else None, levels.down[level].to(device) if down else None
+    v_in = matrix.shape[0] if before is None else before.shape[1]
+    x = torch.randn(images, v_in, fan_in, generator=generator).to(device)
+    weight = torch.randn(TERMS, fan_in, fan_out, generator=generator).to(device) / (TERMS * fan_in) ** 0.5
+    last = not up and not down
+    bias = None if last else torch.randn(fan_out, generator=generator).to(device).requires_grad_()
+    slope = None if last else 0.0 if up else 0.2
+    return x.requires_grad_(), matrix, weight.requires_grad_(), bias, before, after, slope
 
 
-def torch_csr() -> Callable[..., torch.Tensor]:
-    """The recurrence on [V, N * Fin] by torch's CSR product, then one dense product."""
-    product = Csr()
-
-    def convolve(x: torch.Tensor, matrix: SparseMatrix, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        terms = [x]
-        for k in range(1, weight.shape[0]):
-            following = product(matrix, terms[-1])
-            terms.append(following if k == 1 else 2 * following - terms[-2])
-        return torch.cat(terms, -1) @ weight.flatten(0, 1) + bias
-
-    return convolve
-
-
-def torch_geometric() -> Callable[..., torch.Tensor]:
-    from torch_geometric.nn import ChebConv
-
-    known: list[Any] = [None, None]  # the matrix and its edges, made once as in a module that holds them
-
-    def convolve(x: torch.Tensor, matrix: SparseMatrix, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        if known[0] is not matrix:
-            counts = matrix.crow_indices.long().diff()
-            row = torch.repeat_interleave(torch.arange(len(counts), device=x.device), counts)
-            known[:] = matrix, torch.stack((row, matrix.col_indices.long()))  # the diagonal is empty: all are edges
-        terms, fan_in, fan_out = weight.shape
-        layer = ChebConv(fan_in, fan_out, terms, normalization="sym").to(x.device)
-        parameters = {f"lins.{k}.weight": weight[k].t() for k in range(terms)} | {"bias": bias}
-        return torch.func.functional_call(layer, parameters, (x, known[1]))
-
-    return convolve
+def layers() -> dict[str, dict[str, int]]:
+    """The sizes of each layer by name, without the batch."""
+    steps = len(FACTORS)
+    cases = {}
+    for index, (fan_in, fan_out) in enumerate(zip(DECODER, DECODER[1:])):
+        where = {"level": steps - 1 - index, "up": 1} if index < steps else {"level": 0}
+        cases[f"decoder_{index + 1}_{fan_in}_{fan_out}"] = {"fan_in": fan_in, "fan_out": fan_out, **where}
+    for index, (fan_in, fan_out) in enumerate(zip(DISCRIMINATOR, DISCRIMINATOR[1:])):
+        sizes = {"fan_in": fan_in, "fan_out": fan_out, "level": index, "down": 1}
+        cases[f"discriminator_{index + 1}_{fan_in}_{fan_out}"] = sizes
+    return cases
 
 
-FACE = {"rows": 193, "columns": 193, "terms": 6}  # 37,249 vertices: a refined face mesh
 suite = Suite(
     op="chebyshev_conv",
-    providers={
-        "facecore": ops.chebyshev_conv,
-        "reference": reference.chebyshev_conv,
-        "torch CSR": torch_csr(),
-        "torch_geometric": peer("torch_geometric", torch_geometric),
-    },
+    providers=layer_providers(),
     cases={
-        "face_37k_32_16_b1": {"images": 1, "fan_in": 32, "fan_out": 16, **FACE},
-        "face_37k_32_16_b8": {"images": 8, "fan_in": 32, "fan_out": 16, **FACE},
-        "face_37k_16_3_b1": {"images": 1, "fan_in": 16, "fan_out": 3, **FACE},
-        "face_37k_3_16_b1": {"images": 1, "fan_in": 3, "fan_out": 16, **FACE},
-        "face_9k_32_16_b8": {"images": 8, "rows": 97, "columns": 97, "terms": 6, "fan_in": 32, "fan_out": 16},
+        f"{name}_b{images}": {"images": images, **sizes} for name, sizes in layers().items() for images in (1, 8, 32)
     },
     make_inputs=make_inputs,
+    modes=MODES,
+    check_sizes=check_few,
+    work=layer_work,
 )
 bench_chebyshev_conv = suite.benchmark()

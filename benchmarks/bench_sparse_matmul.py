@@ -1,66 +1,81 @@
-"""sparse_matmul: facecore, gather and index_add, torch's CSR product with a backward by the transpose."""
+"""sparse_matmul: a Laplacian, up- and downsampling; facecore, gather and index_add, torch's products, scipy's."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
-from grid import bent_grid
+from floor import Work
+from graph_layers import FLOAT, coo_product, csr_product, expert_product, hierarchy, once
 from harness import Suite
 
 from facecore import ops, reference
 from facecore.mesh import laplacian
 from facecore.structures import SparseMatrix
 
+KINDS = ("laplacian", "up", "down")  # about 7, up to 3, and 1 non-zeros per row
+
 
 def make_inputs(
-    device: torch.device, generator: torch.Generator, *, images: int, rows: int, columns: int, features: int
+    device: torch.device, generator: torch.Generator, *, images: int, kind: int, features: int
 ) -> tuple[Any, ...]:
-    """The Laplacian of a grid, about 7 non-zeros per row."""
-    matrix = laplacian(bent_grid(rows, columns)).to(device)
-    x = torch.randn(images, rows * columns, features, generator=generator)
+    """On the finest two levels: [37k, 37k], [37k, 9k] or [9k, 37k]."""
+    levels = hierarchy("grid")
+    matrix = (laplacian(levels.levels[0]), levels.up[0], levels.down[0])[kind].to(device)
+    x = torch.randn(images, matrix.shape[1], features, generator=generator)
     return matrix, x.to(device).requires_grad_()
 
 
-class TransposedProduct(torch.autograd.Function):
-    """torch's CSR product, its gradient by the stored transpose: the best an expert gets from torch."""
+def columns_of(product: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """One product of [V, N * F] for the whole batch."""
 
-    @staticmethod
-    def forward(ctx: Any, forward: torch.Tensor, backward: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        ctx.backward_matrix = backward
-        return forward @ x
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[None, None, torch.Tensor]:
-        return None, None, ctx.backward_matrix @ grad
-
-
-def torch_csr(matrix: SparseMatrix) -> torch.Tensor:
-    return torch.sparse_csr_tensor(matrix.crow_indices, matrix.col_indices, matrix.values, size=matrix.shape)
-
-
-class Csr:
-    """sparse_matmul by torch; the CSR tensors are made once for a matrix, as in a module that holds them."""
-
-    def __init__(self) -> None:
-        self.matrix: SparseMatrix | None = None
-
-    def __call__(self, matrix: SparseMatrix, x: torch.Tensor) -> torch.Tensor:
-        if self.matrix is not matrix:
-            self.matrix, self.forward, self.backward = matrix, torch_csr(matrix), torch_csr(matrix.transposed)
+    def multiply(matrix: SparseMatrix, x: torch.Tensor) -> torch.Tensor:
         n, v, f = x.shape
-        columns = x.transpose(0, 1).reshape(v, n * f)
-        return TransposedProduct.apply(self.forward, self.backward, columns).view(-1, n, f).transpose(0, 1)
+        return product(matrix, x.transpose(0, 1).reshape(v, n * f)).view(-1, n, f).transpose(0, 1)
+
+    return multiply
+
+
+def scipy_product() -> Callable[..., torch.Tensor]:
+    csr = once(SparseMatrix.to_scipy)
+
+    def multiply(matrix: SparseMatrix, x: torch.Tensor) -> torch.Tensor:
+        if torch.is_grad_enabled() or x.is_cuda:
+            pytest.skip("scipy multiplies on the CPU and has no gradients")
+        return torch.from_numpy(csr(matrix) @ x.numpy())
+
+    return columns_of(multiply)
+
+
+def work(matrix: SparseMatrix, x: torch.Tensor, *, mode: str) -> list[Work]:
+    """The matrix, x and the result once; forward and backward are two such products."""
+    images, _, features = x.shape
+    moved = 2 * FLOAT * matrix.num_nonzeros + FLOAT * images * features * sum(matrix.shape)
+    passes = 1 if mode == "forward" else 2
+    return [Work(passes * 2.0 * images * features * matrix.num_nonzeros, passes * moved, moved)]
 
 
 suite = Suite(
     op="sparse_matmul",
-    providers={"facecore": ops.sparse_matmul, "reference": reference.sparse_matmul, "torch CSR": Csr()},
+    providers={
+        "facecore": ops.sparse_matmul,
+        "reference": reference.sparse_matmul,
+        "torch CSR, transposed backward": columns_of(expert_product()),
+        "torch CSR": columns_of(csr_product()),
+        "torch COO": columns_of(coo_product()),
+        "scipy": scipy_product(),
+    },
     cases={
-        "face_37k_16_b1": {"images": 1, "rows": 193, "columns": 193, "features": 16},
-        "face_37k_64_b1": {"images": 1, "rows": 193, "columns": 193, "features": 64},
-        "face_37k_3_b8": {"images": 8, "rows": 193, "columns": 193, "features": 3},
+        f"{KINDS[kind]}_{features}_b{images}": {"images": images, "kind": kind, "features": features}
+        for kind, features, images in (
+            *((0, 16, images) for images in (1, 8, 32)),
+            *((0, 64, 1), (0, 3, 8)),
+            *((kind, 16, images) for kind in (1, 2) for images in (1, 8, 32)),
+        )
     },
     make_inputs=make_inputs,
+    work=work,
 )
 bench_sparse_matmul = suite.benchmark()

@@ -9,17 +9,19 @@ import ctypes
 import dataclasses
 import gc
 import importlib
+import json
 import pathlib
 import statistics
-import time
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
 import torch
+from floor import Work, floor_milliseconds, percentile, synchronised_clock
 
 Function = Callable[..., Any]
-MODES = ("forward", "forward+backward")
+MODES = ("forward", "forward+backward", "penalty")
 NOISY = 1.2  # a row whose p80 / p20 is larger may not be quoted
 
 
@@ -31,21 +33,26 @@ class Suite:
     providers: name -> function, or a zero-argument factory wrapped by `peer` or `compiled`. "reference" is required.
     cases: name -> sizes, the keyword arguments of make_inputs.
     make_inputs: (device, generator, **sizes) -> positional arguments; floating tensors that require grad get gradients.
-    check_sizes: sizes at which agreement is checked, where the reference cannot do a case's own; None = the case's own.
+    modes: "penalty" is the step of a critic whose input is the first leaf: the gradients, with respect to the others,
+        of its outputs and of the squared norm of their gradient with respect to the input (a double backward).
+    check_sizes: sizes at which agreement is checked, where the reference cannot do a case's own, or a function from a
+        case's sizes to them; None = the case's own.
     tolerance: of the agreement, relative to the largest value of each output or gradient.
     agree: (got, expected) -> mask, raises AssertionError; replaces the default for outputs where providers may differ
         (coverage at an edge, say). The mask, broadcastable to each differentiable output, says where they may not: the
         gradients are compared through projections that are zero elsewhere. None: through whole ones.
+    work: (*inputs, mode=...) -> what any implementation has to do at least, for the floor in the row; see floor.py.
     """
 
     op: str
     providers: Mapping[str, Function | Provider]
     cases: Mapping[str, Mapping[str, int]]
     make_inputs: Function
-    modes: Sequence[str] = MODES
-    check_sizes: Mapping[str, int] | None = None
+    modes: Sequence[str] = MODES[:2]
+    check_sizes: Mapping[str, int] | Callable[[Mapping[str, int]], Mapping[str, int]] | None = None
     tolerance: float = 1e-4  # float32, sums in another order
     agree: Callable[[Any, Any], torch.Tensor | None] | None = None
+    work: Callable[..., Sequence[Work]] | None = None
 
     def __post_init__(self) -> None:
         if "reference" not in self.providers:
@@ -65,21 +72,30 @@ class Suite:
         ) -> None:
             function = resolve(self.providers[provider])
             if provider != "reference":
-                self.check_agreement(function, device, self.check_sizes or self.cases[case], mode)
+                self.check_agreement(function, device, self.sizes_to_check(case), mode)
             inputs = self.inputs(device, self.cases[case])
             run = runner(function, inputs, mode)
             run()  # compiles, warms caches
             peak = peak_mebibytes(run, device)
             benchmark(run)
             row = {"op": self.op, "provider": provider, "mode": mode, "case": case, "device": device.type}
-            yardstick = None if benchmark.stats is None else sgemm_milliseconds(device)
-            row |= timing(benchmark) | {"peak_mib": peak, "sgemm_ms": yardstick, "sizes": dict(self.cases[case])}
+            row |= timing(benchmark) | {"peak_mib": peak, "sgemm_ms": None, "sizes": dict(self.cases[case])}
+            if benchmark.stats is not None:
+                row["sgemm_ms"] = sgemm_milliseconds(device)
+                row["peak_allocated_mib"] = peak_allocated_mebibytes(run, device)
+                if self.work is not None:
+                    row["floor_ms"] = floor_milliseconds(self.work(*inputs, mode=mode), row["sgemm_ms"], device)
             record_row(row)
 
         return bench
 
     def inputs(self, device: torch.device, sizes: Mapping[str, int]) -> tuple[Any, ...]:
         return tuple(self.make_inputs(device, torch.Generator().manual_seed(20260101), **sizes))
+
+    def sizes_to_check(self, case: str) -> Mapping[str, int]:
+        if callable(self.check_sizes):
+            return self.check_sizes(self.cases[case])
+        return self.check_sizes or self.cases[case]
 
     def check_agreement(self, function: Function, device: torch.device, sizes: Mapping[str, int], mode: str) -> None:
         """Raises AssertionError when the function differs from the reference at these sizes."""
@@ -142,7 +158,8 @@ def runner(
 ) -> Callable[[], tuple[torch.Tensor, ...]]:
     """A call without arguments: the outputs, or the gradients through one fixed random projection of the outputs.
 
-    The projection is zero where the mask is.
+    The projection is zero where the mask is. "penalty": the gradients, with respect to all leaves but the first, of
+    that projection plus the squared norm of its gradient with respect to the first.
     """
     if mode == "forward":
 
@@ -158,22 +175,22 @@ def runner(
     if mask is not None:
         projections = [projection * mask for projection in projections]
 
-    def forward_backward() -> tuple[torch.Tensor, ...]:
-        differentiable = [t for t in _tensors(function(*inputs)) if t.requires_grad]
-        return torch.autograd.grad(differentiable, leaves, projections)
+    def differentiable_outputs() -> list[torch.Tensor]:
+        return [t for t in _tensors(function(*inputs)) if t.requires_grad]
 
-    return forward_backward
+    def forward_backward() -> tuple[torch.Tensor, ...]:
+        return torch.autograd.grad(differentiable_outputs(), leaves, projections)
+
+    def penalty() -> tuple[torch.Tensor, ...]:
+        score = sum((t * p).sum() for t, p in zip(differentiable_outputs(), projections, strict=True))
+        (gradient,) = torch.autograd.grad(score, leaves[0], create_graph=True)
+        return torch.autograd.grad(score + gradient.square().sum(), leaves[1:])
+
+    return penalty if mode == "penalty" else forward_backward
 
 
 def _tensors(result: Any) -> tuple[torch.Tensor, ...]:
     return (result,) if isinstance(result, torch.Tensor) else tuple(t for t in result if isinstance(t, torch.Tensor))
-
-
-def synchronised_clock() -> float:
-    """Seconds. Waits for the GPU, so that a round counts the work that was queued and not the queueing."""
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def timing(benchmark: Any) -> dict[str, Any]:
@@ -202,14 +219,6 @@ def sgemm_milliseconds(device: torch.device, rounds: int = 7) -> float:
     return percentile(sorted(times[2:]), 0.2)
 
 
-def percentile(ascending: Sequence[float], fraction: float) -> float:
-    """Linear interpolation between the two nearest of the sorted values."""
-    position = fraction * (len(ascending) - 1)
-    low = int(position)
-    high = min(low + 1, len(ascending) - 1)
-    return ascending[low] + (position - low) * (ascending[high] - ascending[low])
-
-
 def peak_mebibytes(run: Callable[[], Any], device: torch.device) -> float | None:
     """How far one call raises the memory in use; None where the system does not say.
 
@@ -233,6 +242,27 @@ def peak_mebibytes(run: Callable[[], Any], device: torch.device) -> float | None
         return max(0, _status_kib("VmHWM") - before_kib) / 1024
     except (AttributeError, OSError):  # not glibc, not Linux, or /proc is read-only
         return None
+
+
+def peak_allocated_mebibytes(run: Callable[[], Any], device: torch.device) -> float | None:
+    """The most that torch's allocator holds at a time during one call, more than before; by torch's profiler.
+
+    Unlike peak_mebibytes it counts what was asked for, touched or not, and misses nothing that is used again; memory
+    that torch did not allocate is not in it. None on CUDA, where peak_mebibytes is the allocator's own.
+    """
+    if device.type == "cuda":
+        return None
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        run()
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "trace.json"
+        profile.export_chrome_trace(str(path))
+        events = [event for event in json.loads(path.read_text())["traceEvents"] if event.get("name") == "[memory]"]
+    held = peak = 0
+    for event in sorted(events, key=lambda event: event["ts"]):
+        held += event["args"]["Bytes"]
+        peak = max(peak, held)
+    return peak / 2**20
 
 
 def _status_kib(field: str) -> int:
