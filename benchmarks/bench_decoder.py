@@ -13,10 +13,13 @@ from facecore.nn import MeshDecoder
 LATENT = 153  # numbers of a code
 
 
-def make_inputs(device: torch.device, generator: torch.Generator, *, images: int, ict: int) -> tuple[Any, ...]:
+def make_inputs(
+    device: torch.device, generator: torch.Generator, *, images: int, ict: int, double: int = 0
+) -> tuple[Any, ...]:
+    dtype = torch.float64 if double else torch.float32
     torch.manual_seed(0)  # of the parameters
-    network = MeshDecoder(hierarchy("ict" if ict else "grid"), LATENT, kind="symmetric").to(device)
-    code = torch.randn(images, LATENT, generator=generator).to(device)
+    network = MeshDecoder(hierarchy("ict" if ict else "grid"), LATENT, kind="symmetric").to(device, dtype)
+    code = torch.randn(images, LATENT, generator=generator).to(device, dtype)
     return code.requires_grad_(), network, *network.parameters()
 
 
@@ -29,7 +32,7 @@ suite = Suite(
         for images in (1, 8, 32)
     },
     make_inputs=make_inputs,
-    check_sizes=check_few,
+    check_sizes=lambda sizes: {**check_few(sizes), "double": 1},  # see network_of
     work=network_work,
 )
 bench_decoder = suite.benchmark()

@@ -11,11 +11,14 @@ from harness import MODES, Suite
 from facecore.nn import MeshDiscriminator
 
 
-def make_inputs(device: torch.device, generator: torch.Generator, *, images: int, ict: int) -> tuple[Any, ...]:
+def make_inputs(
+    device: torch.device, generator: torch.Generator, *, images: int, ict: int, double: int = 0
+) -> tuple[Any, ...]:
+    dtype = torch.float64 if double else torch.float32
     torch.manual_seed(0)  # of the parameters
     levels = hierarchy("ict" if ict else "grid")
-    network = MeshDiscriminator(levels, kind="symmetric").to(device)
-    x = torch.randn(images, levels.sizes[0], 3, generator=generator).to(device)
+    network = MeshDiscriminator(levels, kind="symmetric").to(device, dtype)
+    x = torch.randn(images, levels.sizes[0], 3, generator=generator).to(device, dtype)
     return x.requires_grad_(), network, *network.parameters()
 
 
@@ -29,7 +32,7 @@ suite = Suite(
     },
     make_inputs=make_inputs,
     modes=MODES,
-    check_sizes=check_few,
+    check_sizes=lambda sizes: {**check_few(sizes), "double": 1},  # see network_of
     work=network_work,
 )
 bench_discriminator = suite.benchmark()
