@@ -9,26 +9,56 @@ import pathlib
 from typing import Any
 
 BEGIN, END = "<!-- rows -->", "<!-- end of rows -->"
-OPS = ("rasterize", "interpolate", "vertex_normals", "sh_shading", "uv_unwrap", "uv_sample")
+OPS = {  # by page
+    "rasterizer.md": ("rasterize", "interpolate", "vertex_normals", "sh_shading", "uv_unwrap", "uv_sample"),
+    "graph_convolution.md": ("decoder", "discriminator", "chebyshev_conv", "sparse_matmul"),
+}
 SAME = 1.2  # two rows are compared where the sgemms measured beside them differ by less
 Row = dict[str, Any]
 
 
 def table(rows: list[Row]) -> list[str]:
-    """One line per case and mode whose own row is quiet: facecore's time, then how many times it the others take."""
+    """One line per case and mode whose own row is quiet: facecore's time, then how many times it the others take.
+
+    Where rows have a floor, facecore's time in units of it, and the line stands without others too; another table says
+    the same of memory.
+    """
     measured = {(row["case"], row["mode"], row["provider"]): row for row in rows if not row["noisy"]}
     others = sorted({row["provider"] for row in rows} - {"facecore"}, key=lambda name: (name != "reference", name))
-    lines = ["| case | mode | facecore, ms | / sgemm | " + " | ".join(others) + " |", "|---" * (4 + len(others)) + "|"]
+    has_floor = any("floor_ms" in row for row in rows)
+    own_columns = ["case", "mode", "facecore, ms", "/ sgemm", *(["floor, ms", "/ floor"] if has_floor else [])]
+    lines = [_line(own_columns + others), "|---" * len(own_columns + others) + "|"]
     names = sorted({(row["case"], row["mode"]) for row in rows}, key=lambda name: (_natural(name[0]), name[1]))
     for case, mode in names:
         own = measured.get((case, mode, "facecore"))
         if own is None:
             continue
         cells = [_ratio(measured.get((case, mode, name)), own) for name in others]
-        if any(cells):
+        floor = [f"{own['floor_ms']:.2f}", f"{own['median_ms'] / own['floor_ms']:.1f}"] if has_floor else []
+        if any(cells) or floor:
             time, share = own["median_ms"], own["median_ms"] / own["sgemm_ms"]
-            lines.append(f"| {case} | {mode} | {time:.2f} | {share:.3f} | " + " | ".join(cells) + " |")
+            lines.append(_line([case, mode, f"{time:.2f}", f"{share:.3f}", *floor, *cells]))
     return lines
+
+
+def memory_table(rows: list[Row]) -> list[str]:
+    """One line per case and mode: what facecore has allocated at the peak, and how many times that the others have.
+
+    Bytes are counted, so noisy times do not matter here.
+    """
+    peaks = {(row["case"], row["mode"], row["provider"]): row["peak_allocated_mib"] for row in rows}
+    others = sorted({row["provider"] for row in rows} - {"facecore"})
+    lines = [_line(["case", "mode", "facecore, MiB", *others]), "|---" * (3 + len(others)) + "|"]
+    for case, mode in sorted({key[:2] for key in peaks}, key=lambda name: (_natural(name[0]), name[1])):
+        own = peaks.get((case, mode, "facecore"))
+        cells = [peaks.get((case, mode, name)) for name in others]
+        if own and any(cells):
+            lines.append(_line([case, mode, f"{own:.1f}", *("" if c is None else f"{c / own:.1f}" for c in cells)]))
+    return lines
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
 
 
 def _ratio(row: Row | None, own: Row) -> str:
@@ -56,9 +86,11 @@ def main() -> None:
         if row["threads"] == arguments.threads and row["device"] == "cpu"
     ]
     text: list[str] = []
-    for op in OPS:
+    for op in OPS[arguments.page.name]:
         own = [row for row in rows if row["op"] == op]
         text += ["", f"### {op}", "", *table(own)] if own else []
+        if op in ("decoder", "discriminator") and own:
+            text += ["", "Peak of allocated memory:", "", *memory_table(own)]
     before, rest = arguments.page.read_text().split(BEGIN)
     after = rest.split(END)[1]
     temporary = arguments.page.with_suffix(".md.tmp")
