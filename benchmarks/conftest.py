@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import floor
 import pytest
 import torch
 
@@ -30,6 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--rows", metavar="FOLDER", help="write the JSON rows to this folder, one file per machine")
     group.addoption("--threads", type=int, metavar="N", help="CPU threads (default: torch's own)")
     group.addoption("--seconds", type=float, metavar="S", help="start no benchmark later than this; it is skipped")
+    group.addoption("--clock", choices=("wall", "process"), default="wall", help="process: CPU time, of one thread")
     group.addoption("--device", choices=("cpu", "cuda"), help="only this device (default: all that there are)")
 
 
@@ -38,6 +40,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_START] = time.monotonic()
     if threads := config.getoption("--threads"):
         torch.set_num_threads(threads)
+    if config.getoption("--clock") == "process":
+        if torch.get_num_threads() != 1:
+            raise pytest.UsageError("--clock process adds up the time of all threads: use --threads 1")
+        floor.clock = time.process_time
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -71,6 +77,7 @@ def describe(device: str) -> dict[str, Any]:
     return on_gpu | {
         "hardware": torch.cuda.get_device_name() if device == "cuda" else cpu_name(),
         "threads": torch.get_num_threads(),
+        "clock": "wall" if floor.clock is time.perf_counter else "process",
         "torch": torch.__version__,
         "python": platform.python_version(),
         "facecore": facecore.__version__,
