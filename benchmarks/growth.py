@@ -154,7 +154,7 @@ def draw(path: pathlib.Path, panels: list[Panel], sgemm: float, subject: str) ->
         axis.xaxis.set_major_formatter("{x:,.0f}")
         if max(counts) < 1000:
             axis.set_xticks(counts)
-            axis.minorticks_off()
+            axis.set_xticks([], minor=True)
         axis.yaxis.set_major_formatter("{x:g}")
         axis.grid(which="both", alpha=0.25, linewidth=0.5)
     for axis in axes[::2]:
