@@ -25,7 +25,9 @@ def load(name: str) -> types.ModuleType:
     return module
 
 
+sys.path.append(str(BENCHMARKS))  # its files import each other
 harness = load("harness")
+floor = load("floor")
 
 
 def make_inputs(device, generator, *, size):
@@ -37,7 +39,7 @@ def suite(function, **options):
     return harness.Suite("sine", providers, {"small": {"size": 50}}, make_inputs, **options)
 
 
-@pytest.mark.parametrize("mode", harness.MODES)
+@pytest.mark.parametrize("mode", ["forward", "forward+backward"])
 def test_agreement_passes_for_an_equal_function(mode):
     suite(lambda x: (x + 1 - 1).sin()).check_agreement(
         lambda x: (x + 1 - 1).sin(), torch.device("cpu"), {"size": 50}, mode
@@ -96,6 +98,42 @@ def test_rasterize_gradients_are_checked_before_they_are_timed(monkeypatch):
     check(ops.rasterize)
     with pytest.raises(AssertionError, match="rasterize: result 0 differs from the reference"):
         check(half_gradient)
+
+
+def test_a_penalty_sees_a_wrong_second_derivative():
+    def inputs(device, generator):
+        return torch.randn(20, generator=generator).requires_grad_(), torch.randn(
+            20, generator=generator
+        ).requires_grad_()
+
+    def detached(x, weight):  # the right value and first derivatives; x's does not depend on the weight
+        return (x * weight.detach()).sin() + (x.detach() * weight).sin() - (x * weight).detach().sin()
+
+    reference = lambda x, weight: (x * weight).sin()  # noqa: E731
+    both = harness.Suite(
+        "critic", {"reference": reference, "mine": detached}, {"only": {}}, inputs, modes=harness.MODES
+    )
+    for mode in ("forward", "forward+backward"):
+        both.check_agreement(detached, torch.device("cpu"), {}, mode)
+    both.check_agreement(lambda x, weight: reference(weight, x), torch.device("cpu"), {}, "penalty")
+    with pytest.raises(AssertionError, match="critic: result 0 differs from the reference"):
+        both.check_agreement(detached, torch.device("cpu"), {}, "penalty")
+
+
+def test_peak_of_allocated_memory_counts_what_is_held_together():
+    def run():
+        first = torch.ones(1 << 20)  # 4 MiB
+        second = first + 1
+        del first
+        return second + 1, second
+
+    assert harness.peak_allocated_mebibytes(run, torch.device("cpu")) == pytest.approx(8, abs=0.1)
+
+
+def test_a_floor_is_flops_over_the_sgemm_and_bytes_over_a_copy(monkeypatch):
+    monkeypatch.setattr(floor, "copy_milliseconds", lambda size, device: 2.0)
+    steps = [floor.Work(2 * 1024**3, 0, 0), floor.Work(0, 3 << 20, 1 << 20)]
+    assert floor.floor_milliseconds(steps, 5.0, torch.device("cpu")) == pytest.approx(5 + 3 * 2)
 
 
 def test_a_suite_needs_its_reference_and_known_modes():
