@@ -1,4 +1,4 @@
-"""Options, the device column, and the JSON rows of a benchmark run."""
+"""Options, the device column, and the rows of a benchmark run: to the screen, to JSON, to `facecore benchmark`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ import floor
 import pytest
 import torch
 
+from harness import sgemm_milliseconds
+from limit import copy_gigabytes_per_second
+
 import facecore
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
@@ -24,6 +27,7 @@ KEY = ("op", "case", "mode", "device", "threads", "provider")
 Rows = list[dict[str, Any]]
 _ROWS = pytest.StashKey[Rows]()
 _START = pytest.StashKey[float]()
+_EVENTS = pytest.StashKey["Events"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,11 +37,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--seconds", type=float, metavar="S", help="start no benchmark later than this; it is skipped")
     group.addoption("--clock", choices=("wall", "process"), default="wall", help="process: CPU time, of one thread")
     group.addoption("--device", choices=("cpu", "cuda"), help="only this device (default: all that there are)")
+    group.addoption("--quick", action="store_true", help="only the cases that a suite names quick, or its first")
+    group.addoption("--no-compile", action="store_true", help="leave out what goes through torch.compile")
+    group.addoption("--events", metavar="FILE", help="append what happens to this file, one JSON object a line")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_ROWS] = []
     config.stash[_START] = time.monotonic()
+    config.addinivalue_line("markers", "full: not in the quick set")
+    config.stash[_EVENTS] = Events(config.getoption("--events"))
+    config.pluginmanager.register(config.stash[_EVENTS])
     if threads := config.getoption("--threads"):
         torch.set_num_threads(threads)
     if config.getoption("--clock") == "process":
@@ -61,12 +71,74 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"no time left of --seconds {seconds:g}")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out = [item for item in items if is_left_out(config, item)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
+def is_left_out(config: pytest.Config, item: Any) -> bool:
+    quick, suite = config.getoption("--quick"), getattr(item.function, "suite", None)
+    if suite is None:
+        return quick and item.get_closest_marker("full") is not None
+    chosen = item.callspec.params
+    if quick and chosen["case"] not in (suite.quick or list(suite.cases)[:1]):
+        return True
+    return config.getoption("--no-compile") and getattr(suite.providers[chosen["provider"]], "compiles", False)
+
+
+class Events:
+    """What happens, for the process that started this one: one JSON object a line, flushed at once."""
+
+    def __init__(self, path: str | None) -> None:
+        self._file = open(path, "a", encoding="utf-8") if path else None
+
+    def write(self, kind: str, value: Any) -> None:
+        if self._file is not None:
+            self._file.write(json.dumps({kind: value}) + "\n")
+            self._file.flush()
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self.write("benchmarks", len(session.items))
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self._write_outcome(report, report.nodeid)
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self.write("start", _label(nodeid))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._write_outcome(report, _label(report.nodeid))
+        if report.when == "teardown":
+            self.write("end", _label(report.nodeid))
+
+    def _write_outcome(self, report: pytest.CollectReport | pytest.TestReport, label: str) -> None:
+        if report.skipped and isinstance(report.longrepr, tuple):
+            self.write("skipped", [label, report.longrepr[2].removeprefix("Skipped: ")])
+        elif report.failed:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            reason = crash.message if crash else str(report.longrepr).strip().splitlines()[-1]
+            self.write("failed", [label, " ".join(reason.split())])
+
+
+def _label(nodeid: str) -> str:
+    """interpolate[cpu-case-mode-provider] of bench_interpolate.py::bench_interpolate[...]."""
+    return nodeid.rsplit("::", 1)[-1].removeprefix("bench_")
+
+
 @pytest.fixture
 def record_row(request: pytest.FixtureRequest) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Takes one row; hardware, versions and commit are added here."""
+    """Takes one row; the yardsticks, hardware, versions and commit are added here."""
 
     def record(row: dict[str, Any]) -> None:
-        request.config.stash[_ROWS].append(row | describe(row["device"]))
+        timed = row["median_ms"] is not None
+        device = torch.device(row["device"])
+        if timed and row.get("sgemm_ms") is None:
+            row["sgemm_ms"] = sgemm_milliseconds(device)
+        row["copy_gb_s"] = copy_gigabytes_per_second(device) if timed else None
+        row = row | describe(row["device"])
+        request.config.stash[_ROWS].append(row)
+        request.config.stash[_EVENTS].write("row", row)
 
     yield record
 
@@ -112,6 +184,8 @@ def commit() -> str:
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
 
+    if not (REPOSITORY / ".git").exists():  # an installed package may lie inside another project's checkout
+        return "unknown"
     try:
         changed = git("status", "--porcelain", "--untracked-files=no", "--", "facecore", "csrc", "CMakeLists.txt")
         return git("rev-parse", "--short=12", "HEAD").strip() + ("+" if changed else "")

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import torch
 from floor import Work, floor_milliseconds, percentile, synchronised_clock
+from limit import bytes_needed
 
 Function = Callable[..., Any]
 MODES = ("forward", "forward+backward", "penalty")
@@ -43,6 +44,7 @@ class Suite:
         (coverage at an edge, say). The mask, broadcastable to each differentiable output, says where they may not: the
         gradients are compared through projections that are zero elsewhere. None: through whole ones.
     work: (*inputs, mode=...) -> what any implementation has to do at least, for the floor in the row; see floor.py.
+    quick: the cases that `facecore benchmark --quick` measures; none named = the first.
     """
 
     op: str
@@ -54,12 +56,15 @@ class Suite:
     tolerance: float = 1e-4  # float32, sums in another order
     agree: Callable[[Any, Any], torch.Tensor | None] | None = None
     work: Callable[..., Sequence[Work]] | None = None
+    quick: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if "reference" not in self.providers:
             raise ValueError(f"{self.op}: providers must hold 'reference', got {list(self.providers)}")
         if unknown := set(self.modes) - set(MODES):
             raise ValueError(f"{self.op}: modes must be of {MODES}, got {sorted(unknown)}")
+        if absent := set(self.quick) - set(self.cases):
+            raise ValueError(f"{self.op}: quick must name cases, got {sorted(absent)}")
 
     def benchmark(self) -> Function:
         """The pytest function: one benchmark per device, case, mode and provider."""
@@ -72,14 +77,17 @@ class Suite:
             benchmark: Any, record_row: Function, device: torch.device, case: str, mode: str, provider: str
         ) -> None:
             function = resolve(self.providers[provider])
+            error = 0.0  # of the reference against itself
             if provider != "reference":
-                self.check_agreement(function, device, self.sizes_to_check(case), mode)
+                error = self.check_agreement(function, device, self.sizes_to_check(case), mode)
             inputs = self.inputs(device, self.cases[case])
             run = runner(function, inputs, mode)
             run()  # compiles, warms caches
             peak = peak_mebibytes(run, device)
+            needed = bytes_needed(inputs, run(), mode)
             benchmark(run)
             row = {"op": self.op, "provider": provider, "mode": mode, "case": case, "device": device.type}
+            row |= {"error": error, "bytes_needed": needed}
             row |= timing(benchmark) | {"peak_mib": peak, "sgemm_ms": None, "sizes": dict(self.cases[case])}
             if benchmark.stats is not None:
                 row["sgemm_ms"] = sgemm_milliseconds(device)
@@ -88,6 +96,7 @@ class Suite:
                     row["floor_ms"] = floor_milliseconds(self.work(*inputs, mode=mode), row["sgemm_ms"], device)
             record_row(row)
 
+        bench.suite = self  # where conftest.py reads what --quick and --no-compile leave out
         return bench
 
     def inputs(self, device: torch.device, sizes: Mapping[str, int]) -> tuple[Any, ...]:
@@ -98,22 +107,29 @@ class Suite:
             return self.check_sizes(self.cases[case])
         return self.check_sizes or self.cases[case]
 
-    def check_agreement(self, function: Function, device: torch.device, sizes: Mapping[str, int], mode: str) -> None:
-        """Raises AssertionError when the function differs from the reference at these sizes."""
+    def check_agreement(
+        self, function: Function, device: torch.device, sizes: Mapping[str, int], mode: str
+    ) -> float | None:
+        """The largest difference from the reference at these sizes, relative to each result's largest value.
+
+        Raises AssertionError when it is beyond the tolerance. None: no result of this mode is differentiable or comes
+        without a mask, so that only `agree` judged.
+        """
         inputs = self.inputs(device, sizes)
         reference = resolve(self.providers["reference"])
         mask = None
         if self.agree is not None:
             with torch.no_grad():
-                mask = self.agree(function(*inputs), reference(*inputs))
+                got, expected = function(*inputs), reference(*inputs)
+                mask = self.agree(got, expected)
             if mode == "forward":
-                return
+                return None if mask is None else self._masked_error(reference, inputs, got, mask)
         key = (self.providers["reference"], self.make_inputs, str(device), mode, tuple(sizes.items()))
         if mask is not None or key not in _expected:
             _expected.clear()
             _expected[key] = runner(reference, inputs, mode, mask)()
-        got, expected = runner(function, inputs, mode, mask)(), _expected[key]
-        for index, (one, other) in enumerate(zip(got, expected, strict=True)):
+        largest = 0.0
+        for index, (one, other) in enumerate(zip(runner(function, inputs, mode, mask)(), _expected[key], strict=True)):
             scale = max(1e-30, float(other.abs().max())) if other.numel() else 1.0
             torch.testing.assert_close(
                 one.to(other.dtype) / scale,
@@ -122,14 +138,35 @@ class Suite:
                 atol=self.tolerance,
                 msg=lambda text, index=index: f"{self.op}: result {index} differs from the reference: {text}",
             )
+            largest = max(largest, relative_error(one, other))
+        return largest
+
+    def _masked_error(
+        self, reference: Function, inputs: Sequence[Any], got: Any, mask: torch.Tensor
+    ) -> float | None:
+        """Of the outputs that are differentiable, where the mask lets them not differ."""
+        expected = _tensors(reference(*inputs))
+        pairs = [(one, other.detach()) for one, other in zip(_tensors(got), expected) if other.requires_grad]
+        return max((relative_error(one * mask, other * mask) for one, other in pairs), default=None)
+
+
+def relative_error(got: torch.Tensor, expected: torch.Tensor) -> float:
+    """The largest difference over the largest expected value."""
+    if not expected.numel():
+        return 0.0
+    return float((got.to(expected.dtype) - expected).abs().max()) / max(1e-30, float(expected.abs().max()))
 
 
 @dataclasses.dataclass(frozen=True)
 class Provider:
-    """A function made when it is first needed; `requires` names a module without which it is skipped."""
+    """A function made when it is first needed; `requires` names a module without which it is skipped.
+
+    compiles: by torch.compile, which takes long before the first result.
+    """
 
     make: Callable[[], Function]
     requires: str | None = None
+    compiles: bool = False
 
 
 def peer(module: str, make: Callable[[], Function]) -> Provider:
@@ -144,7 +181,7 @@ def compiled(function: Function) -> Provider:
         torch._dynamo.reset()
         return torch.compile(function, dynamic=False)
 
-    return Provider(make)
+    return Provider(make, compiles=True)
 
 
 def resolve(provider: Function | Provider) -> Function:

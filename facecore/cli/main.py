@@ -13,6 +13,7 @@ COMMANDS = {
     "train": "train a system",
     "reconstruct": "photographs to faces: GLB, OBJ, NPZ, overlay, index.html",
     "model": "list, show and convert morphable models",
+    "benchmark": "time every kernel beside other implementations, or compare two such runs; writes index.html",
 }
 DONE, FAILED, BAD_USAGE = 0, 1, 2
 

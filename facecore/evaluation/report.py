@@ -1,4 +1,4 @@
-"""One self-contained HTML page that shows reconstructed faces: pictures inside the file, no scripts, light and dark."""
+"""One self-contained HTML page of faces, figures and tables: pictures inside the file, no scripts, light and dark."""
 
 from __future__ import annotations
 
@@ -47,6 +47,8 @@ dl div { display: flex; gap: 7px; } dt { color: var(--soft); } dd { margin: 0; f
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; display: block; overflow-x: auto; }
 th, td { padding: 4px 18px 4px 0; text-align: left; border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 500; }
+details summary { cursor: pointer; color: var(--soft); margin: 14px 0 8px; }
+.figure img { background: none; border-radius: 0; width: auto; max-width: 100%; }
 a { color: inherit; text-underline-offset: 3px; }
 .soft, footer { color: var(--soft); font-size: 13px; }
 footer { margin-top: 36px; }
@@ -59,6 +61,7 @@ class Report:
     def __init__(self, title: str, introduction: str = "") -> None:
         self.title, self.introduction = title, introduction
         self._sections: list[str] = []
+        self._has_faces = False
 
     def add_face(
         self,
@@ -81,6 +84,7 @@ class Report:
         """
         if len(face) != 1:
             raise ValueError(f"face must be a reconstruction of one face, got {len(face)}; take one by face[i : i + 1]")
+        self._has_faces = True
         pictures = panels(face, image, crop, landmarks, PANEL)
         figures = "".join(_figure(caption, picture) for caption, picture in pictures.items())
         values = describe_face(face, image, crop, landmarks) | dict(numbers or {})
@@ -95,21 +99,19 @@ class Report:
             parts.append(f'<p class="soft">{html.escape(credit)}</p>')
         self._sections.append(f"<section>{''.join(parts)}</section>")
 
-    def add_table(self, heading: str, columns: Sequence[str], rows: Sequence[Sequence[Value]], text: str = "") -> None:
-        """Adds a table under a heading; numbers are shown with four significant digits."""
-        if wrong := [row for row in rows if len(row) != len(columns)]:
-            raise ValueError(f"{heading}: every row must have {len(columns)} values, got {wrong[0]}")
-        head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
-        body = "".join(f"<tr>{''.join(f'<td>{_text(value)}</td>' for value in row)}</tr>" for row in rows)
-        note = f'<p class="soft">{html.escape(text)}</p>' if text else ""
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        self._sections.append(f"<section><h2>{html.escape(heading)}</h2>{note}{table}</section>")
+    def add_table(
+        self, heading: str, columns: Sequence[str], rows: Sequence[Sequence[Value]], text: str = "", more: str = ""
+    ) -> None:
+        """Adds a table under a heading; numbers are shown with four significant digits. more: HTML below it, made by
+        `table` and `figure`."""
+        head = f"<h2>{html.escape(heading)}</h2>" + (f'<p class="soft">{html.escape(text)}</p>' if text else "")
+        self._sections.append(f"<section>{head}{table(columns, rows, heading)}{more}</section>")
 
     def html(self) -> str:
         introduction = f"<p>{html.escape(self.introduction)}</p>" if self.introduction else ""
         legend = (
-            "Landmarks: blue dots are the face's own 68 points projected, orange rings those given. "
-            "Light is shown on a grey surface. Lengths in millimetres, angles in degrees."
+            "<p>Landmarks: blue dots are the face's own 68 points projected, orange rings those given. "
+            "Light is shown on a grey surface. Lengths in millimetres, angles in degrees.</p>"
         )
         return (
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -117,12 +119,29 @@ class Report:
             f"<title>{html.escape(self.title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
             f"<header><h1>{html.escape(self.title)}</h1>{introduction}</header>\n"
             + "\n".join(self._sections)
-            + f"\n<footer><p>{legend}</p><p>facecore {facecore.__version__}</p></footer>\n</body>\n</html>\n"
+            + f"\n<footer>{legend if self._has_faces else ''}<p>facecore {facecore.__version__}</p></footer>\n</body>\n</html>\n"
         )
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Writes the page, whole or not at all. Its folder must exist."""
         write_atomically(path, self.html().encode())
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Value]], name: str, *, folded: str = "") -> str:
+    """A table as HTML; folded: the line behind which it hides until it is asked for. name: for the error message."""
+    if wrong := [row for row in rows if len(row) != len(columns)]:
+        raise ValueError(f"{name}: every row must have {len(columns)} values, got {wrong[0]}")
+    head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
+    body = "".join(f"<tr>{''.join(f'<td>{_text(value)}</td>' for value in row)}</tr>" for row in rows)
+    whole = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<details><summary>{html.escape(folded)}</summary>{whole}</details>" if folded else whole
+
+
+def figure(caption: str, svg: bytes) -> str:
+    """A drawing as HTML, the picture inside."""
+    address = "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
+    name = html.escape(caption)
+    return f'<figure class="figure"><img alt="{name}" src="{address}"><figcaption>{name}</figcaption></figure>'
 
 
 def describe_face(
