@@ -63,5 +63,6 @@ suite = Suite(
         "face_37k_224_64_channels_b1": case(FACE, 224, 1, 64),
     },
     make_inputs=make_inputs,
+    quick=("face_37k_224_rgb_b1", "face_37k_224_rgb_b8", "face_37k_512_rgb_b1"),
 )
 bench_interpolate = suite.benchmark()

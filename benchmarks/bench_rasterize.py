@@ -84,6 +84,6 @@ suite = Suite(
     make_inputs=make_inputs,
     check_sizes=COARSE,
     agree=agree,
-    quick=("coarse_b1", "face_5k_224_b1", "face_37k_224_b1"),
+    quick=("face_5k_224_b1", "face_37k_224_b1", "face_37k_224_b8", "face_37k_512_b1"),
 )
 bench_rasterize = suite.benchmark()

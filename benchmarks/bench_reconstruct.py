@@ -37,7 +37,9 @@ def model() -> MorphableModel:
 def face(model: MorphableModel) -> FaceInput:
     batch = LabelledRenders(model, PICTURE, PICTURE, seed=1, occluders=0.0).batch(torch.tensor([0]))
     landmarks = Landmarks(batch.landmarks[0].double())
-    return FaceInput(pathlib.Path("face.png"), batch.image[0], FaceCrop.from_landmarks(landmarks, CROP, CROP), landmarks)
+    return FaceInput(
+        pathlib.Path("face.png"), batch.image[0], FaceCrop.from_landmarks(landmarks, CROP, CROP), landmarks
+    )
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +73,7 @@ def bench_estimate(
 
 
 @pytest.mark.benchmark(group="reconstruct")
-def bench_refine(
-    benchmark: Any, record_row: Any, device: torch.device, face: FaceInput, model: MorphableModel
-) -> None:
+def bench_refine(benchmark: Any, record_row: Any, device: torch.device, face: FaceInput, model: MorphableModel) -> None:
     def run() -> None:
         refined = reconstruct_faces([face], model, size=CROP, iterations=STEPS)
         assert float(refined.error_after) < float(refined.error_before)
@@ -83,7 +83,12 @@ def bench_refine(
 
 @pytest.mark.benchmark(group="reconstruct")
 def bench_export(
-    benchmark: Any, record_row: Any, device: torch.device, face: FaceInput, model: MorphableModel, tmp_path: pathlib.Path
+    benchmark: Any,
+    record_row: Any,
+    device: torch.device,
+    face: FaceInput,
+    model: MorphableModel,
+    tmp_path: pathlib.Path,
 ) -> None:
     refined: Refined = reconstruct_faces([face], model, size=CROP)
 

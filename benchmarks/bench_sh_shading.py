@@ -30,5 +30,6 @@ suite = Suite(
         for size, images in ((224, 1), (224, 8), (224, 32), (256, 1), (256, 8), (512, 1), (512, 8))
     },
     make_inputs=make_inputs,
+    quick=("pixels_224_b1", "pixels_224_b8", "pixels_512_b1"),
 )
 bench_sh_shading = suite.benchmark()

@@ -48,5 +48,6 @@ suite = Suite(
         for images in (1, 8, 32)
     },
     make_inputs=make_inputs,
+    quick=("face_5k_b1", "face_37k_b1", "face_37k_b8"),
 )
 bench_vertex_normals = suite.benchmark()

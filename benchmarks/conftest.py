@@ -16,7 +16,6 @@ from typing import Any
 import floor
 import pytest
 import torch
-
 from harness import sgemm_milliseconds
 from limit import copy_gigabytes_per_second
 
@@ -136,7 +135,7 @@ def record_row(request: pytest.FixtureRequest) -> Iterator[Callable[[dict[str, A
         if timed and row.get("sgemm_ms") is None:
             row["sgemm_ms"] = sgemm_milliseconds(device)
         row["copy_gb_s"] = copy_gigabytes_per_second(device) if timed else None
-        row = row | describe(row["device"])
+        row = {"error": None} | row | describe(row["device"])
         request.config.stash[_ROWS].append(row)
         request.config.stash[_EVENTS].write("row", row)
 

@@ -84,7 +84,7 @@ class Suite:
             run = runner(function, inputs, mode)
             run()  # compiles, warms caches
             peak = peak_mebibytes(run, device)
-            needed = bytes_needed(inputs, run(), mode)
+            needed = self.bytes_needed(function, inputs, mode)
             benchmark(run)
             row = {"op": self.op, "provider": provider, "mode": mode, "case": case, "device": device.type}
             row |= {"error": error, "bytes_needed": needed}
@@ -98,6 +98,13 @@ class Suite:
 
         bench.suite = self  # where conftest.py reads what --quick and --no-compile leave out
         return bench
+
+    def bytes_needed(self, function: Function, inputs: Sequence[Any], mode: str) -> int | None:
+        """Of one call, for the limit that its time cannot fall below; see limit.py."""
+        if mode == "forward":
+            return bytes_needed(inputs, runner(function, inputs, mode)(), (), mode)
+        outputs = [t.detach() for t in _tensors(function(*inputs)) if t.requires_grad]
+        return bytes_needed(inputs, outputs, [t for t in inputs if getattr(t, "requires_grad", False)], mode)
 
     def inputs(self, device: torch.device, sizes: Mapping[str, int]) -> tuple[Any, ...]:
         return tuple(self.make_inputs(device, torch.Generator().manual_seed(20260101), **sizes))
@@ -141,9 +148,7 @@ class Suite:
             largest = max(largest, relative_error(one, other))
         return largest
 
-    def _masked_error(
-        self, reference: Function, inputs: Sequence[Any], got: Any, mask: torch.Tensor
-    ) -> float | None:
+    def _masked_error(self, reference: Function, inputs: Sequence[Any], got: Any, mask: torch.Tensor) -> float | None:
         """Of the outputs that are differentiable, where the mask lets them not differ."""
         expected = _tensors(reference(*inputs))
         pairs = [(one, other.detach()) for one, other in zip(_tensors(got), expected) if other.requires_grad]

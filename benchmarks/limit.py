@@ -12,16 +12,18 @@ import torch
 COPIED = 32 * 2**20  # bytes; read once and written once, beyond most caches
 
 
-def bytes_needed(inputs: Sequence[Any], results: Sequence[torch.Tensor], mode: str) -> int | None:
+def bytes_needed(
+    inputs: Sequence[Any], outputs: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor], mode: str
+) -> int | None:
     """Each tensor of the inputs read once and each result written once; None for a mode without such a rule.
 
-    forward: the results are the outputs, and a sparse matrix is read without its transpose. forward+backward: the
-    results are the gradients; outputs, and what comes back to them, are not counted: a bound from below.
+    forward: the outputs are written, and a sparse matrix is read without its transpose. forward+backward: what comes
+    back to each differentiable output is read and the gradients are written; what is kept in between does not count.
     """
     if mode not in ("forward", "forward+backward"):
         return None
     read = {tensor.data_ptr(): _bytes(tensor) for value in inputs for tensor in _tensors(value, mode)}
-    return sum(read.values()) + sum(map(_bytes, results))
+    return sum(read.values()) + sum(map(_bytes, (*outputs, *gradients)))
 
 
 def _bytes(tensor: torch.Tensor) -> int:

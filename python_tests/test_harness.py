@@ -9,11 +9,14 @@ import sys
 import types
 
 import pytest
+import scipy.sparse
 import torch
 
 from facecore import ops
+from facecore.structures import SparseMatrix
 
 BENCHMARKS = pathlib.Path(__file__).resolve().parent.parent / "benchmarks"
+sys.path.append(str(BENCHMARKS))  # its files import each other, as pytest lets them
 
 
 def load(name: str) -> types.ModuleType:
@@ -44,6 +47,29 @@ def test_agreement_passes_for_an_equal_function(mode):
     suite(lambda x: (x + 1 - 1).sin()).check_agreement(
         lambda x: (x + 1 - 1).sin(), torch.device("cpu"), {"size": 50}, mode
     )
+
+
+def test_the_error_is_the_largest_relative_difference():
+    def almost(x):
+        return x.sin() * (1 + 1e-5)
+
+    for mode in ("forward", "forward+backward"):
+        error = suite(almost).check_agreement(almost, torch.device("cpu"), {"size": 50}, mode)
+        assert error == pytest.approx(1e-5, rel=0.05)  # float32: a hundredth of 1e-5 is lost in rounding
+        assert suite(torch.sin).check_agreement(torch.sin, torch.device("cpu"), {"size": 50}, mode) == 0
+
+
+def test_the_error_of_outputs_leaves_out_what_may_differ():
+    def almost(x):
+        return torch.where(torch.arange(50) < 25, x.sin() * (1 + 1e-5), x.cos())
+
+    def error(mask):
+        own = suite(almost, agree=lambda got, expected: mask)
+        return own.check_agreement(almost, torch.device("cpu"), {"size": 50}, "forward")
+
+    assert 1e-6 < error(torch.arange(50) < 25) < 2e-5
+    assert error(torch.arange(50) < 26) > 1e-2
+    assert error(None) is None
 
 
 def test_a_wrong_value_is_not_timed():
@@ -141,11 +167,30 @@ def test_a_suite_needs_its_reference_and_known_modes():
         harness.Suite("sine", {"mine": torch.sin}, {}, make_inputs)
     with pytest.raises(ValueError, match="modes must be of"):
         suite(torch.sin, modes=("backwards",))
+    with pytest.raises(ValueError, match="quick must name cases, got \\['large'\\]"):
+        suite(torch.sin, quick=("large",))
 
 
 def test_an_absent_peer_is_skipped_by_name():
     with pytest.raises(pytest.skip.Exception, match="a_module_that_nobody_has"):
         harness.resolve(harness.peer("a_module_that_nobody_has", lambda: torch.sin))
+
+
+def test_bytes_are_counted_once_each():
+    limit = load("limit")
+    x = torch.zeros(2, 3, requires_grad=True)
+    wide = torch.zeros(3).expand(1000, 3)
+    matrix = SparseMatrix.from_scipy(scipy.sparse.eye(5))
+    sparse = 4 * (6 + 5 + 5)
+    assert limit.bytes_needed((x, wide, 7), (torch.zeros(4),), (), "forward") == 24 + 12 + 16
+    assert limit.bytes_needed((x, x), (torch.zeros(1),), (x,), "forward+backward") == 24 + 4 + 24
+    assert limit.bytes_needed((matrix,), (), (), "forward") == sparse
+    assert limit.bytes_needed((matrix,), (), (), "forward+backward") == 2 * sparse
+    assert limit.bytes_needed((x,), (), (), "penalty") is None
+
+
+def test_a_copy_has_a_rate():
+    assert 0.01 < load("limit").copy_gigabytes_per_second(torch.device("cpu"), rounds=1) < 1e4
 
 
 def test_percentile_interpolates():

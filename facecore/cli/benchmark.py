@@ -182,7 +182,7 @@ def compare_files(old: pathlib.Path, new: pathlib.Path, *, fail: bool) -> int:
     width = max((len(change.name) for change in moved), default=0)
     for change in sorted(moved, key=lambda change: -(change.ratio or 1)):
         print(f"{change.name:<{width}}  {describe(change)}")
-    counts = {verdict: 0 for verdict in ("slower", "faster", "same", "not comparable")}
+    counts = dict.fromkeys(("slower", "faster", "same", "not comparable"), 0)
     for change in result.changes:
         counts[change.verdict] += 1
     print(f"{len(result.changes)} rows: " + ", ".join(f"{number} {verdict}" for verdict, number in counts.items()))

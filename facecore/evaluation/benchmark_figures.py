@@ -6,6 +6,7 @@ import dataclasses
 import io
 import itertools
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from facecore.evaluation.benchmark_rows import Row, is_own
 
@@ -68,7 +69,7 @@ def _series(rows: Sequence[Row], mode: str, axis: tuple[str, ...]) -> Iterable[P
             lines.setdefault(row["provider"], []).append((float(size), float(row["median_ms"])))
         lines = {name: sorted(line) for name, line in lines.items() if len(line) > 1}
         if lines:
-            fixed = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in rest)
+            fixed = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in rest)
             label = " × ".join(axis) if square else axis[0]
             yield Panel(f"{mode}\n{fixed}", label.replace("_", " "), lines)
 
@@ -77,23 +78,29 @@ def draw(panels: Sequence[Panel]) -> bytes:
     """The panels side by side, both axes logarithmic, one legend: an SVG with a transparent ground."""
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullLocator
 
-    names = sorted({name for panel in panels for name in panel.lines}, key=lambda name: (not is_own({"provider": name}), name))
-    looks = {name: (OWN if is_own({"provider": name}) else OTHERS[i % len(OTHERS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(names)}
-    settings = {"svg.fonttype": "none", "font.size": 9, "font.family": "sans-serif", "svg.hashsalt": "facecore"}
-    settings |= {key: INK for key in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")}
+    names = sorted(
+        {name for panel in panels for name in panel.lines},
+        key=lambda name: (not is_own({"provider": name}), name != "reference", name),
+    )
+    colors = {name: OWN if is_own({"provider": name}) else OTHERS[i % len(OTHERS)] for i, name in enumerate(names)}
+    markers = {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(names)}
+    settings: Any = {"svg.fonttype": "none", "font.size": 9, "font.family": "sans-serif", "svg.hashsalt": "facecore"}
+    settings |= dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
     with matplotlib.rc_context(settings):
         figure = Figure(figsize=(1.2 + 2.7 * len(panels), 3.3), layout="constrained")
         axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
         handles = {}
         for axis, panel in zip(axes, panels):
             for name, line in panel.lines.items():
-                color, marker = looks[name]
-                width = 2.2 if name == "facecore" else 1.2
-                (handles[name],) = axis.loglog(*zip(*line), color=color, marker=marker, markersize=4, linewidth=width)
+                look = {"color": colors[name], "marker": markers[name], "markersize": 4}
+                (handles[name],) = axis.loglog(*zip(*line), **look, linewidth=2.2 if name == "facecore" else 1.2)
             ticks = sorted({x for line in panel.lines.values() for x, _ in line})
             axis.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
-            axis.minorticks_off()
+            axis.xaxis.set_minor_locator(NullLocator())
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_minor_locator(NullLocator())
             axis.set_title(panel.title, fontsize=8)
             axis.set_xlabel(panel.label)
             axis.yaxis.set_major_formatter("{x:g}")

@@ -7,45 +7,55 @@ import statistics
 from collections.abc import Sequence
 
 from facecore.evaluation.benchmark_figures import draw, growth_panels
-from facecore.evaluation.benchmark_rows import Row, is_own, limit_ms, same_machine
+from facecore.evaluation.benchmark_rows import Row, limit_ms, same_machine
 from facecore.evaluation.report import Report, figure, table
 
 Problems = Sequence[tuple[str, str]]  # (what, why)
 READING = (
     "A ratio says how many times facecore's median time the other one takes. Error: the largest difference from the "
-    "reference (plain PyTorch), relative to the largest value, in outputs or gradients. Times the limit: the median over "
-    "the least time of the work: the bytes that have to be read and written, at the speed of a large copy measured beside "
-    "the row, or what the suite counts as its work; below 1 the data fit into a cache, and far above it arithmetic "
-    "decides. In sgemms: the median over a product of two 1024 x 1024 matrices measured beside the row. * marks noise: "
-    "fewer than five rounds, p80 beyond 1.2 times p20, or a machine that was not equally fast beside the two rows of a "
-    "ratio; do not quote such a number."
+    "reference (plain PyTorch), relative to the largest value, in outputs or gradients. Times the limit: the median "
+    "over the least time of the work: the bytes that have to be read and written, at the speed of a large copy "
+    "measured beside the row, or what the suite counts as its work; below 1 the data fit into a cache, and far above "
+    "it arithmetic decides. In sgemms: the median over a product of two 1024 x 1024 matrices measured beside the row. "
+    "* marks noise: fewer than five rounds, p80 beyond 1.2 times p20, or a machine that was not equally fast beside "
+    "the two rows of a ratio; do not quote such a number."
 )
-COLUMNS = ("case", "mode", "provider", "median ms", "p20 to p80", "ratio", "times the limit", "in sgemms", "extra MiB", "error")
+COLUMNS = (
+    "case",
+    "mode",
+    "provider",
+    "median ms",
+    "p20 to p80",
+    "ratio",
+    "times the limit",
+    "in sgemms",
+    "extra MiB",
+    "error",
+)
 
 
 def make_page(rows: Sequence[Row], failed: Problems, skipped: Problems, settings: str) -> Report:
     """rows: of one run. failed, skipped: what could not be measured and why. settings: how the run was started."""
-    report = Report("facecore benchmark", f"{_machine(rows)} {settings} {READING}")
+    report = Report("facecore benchmark", f"{_machine(rows)} {settings}")
+    report.add_table("How to read this", ["yardstick", "least", "median", "most"], _yardsticks(rows), text=READING)
     if failed:
         report.add_table("Failed", ["what", "why"], failed)
     for op, device in dict.fromkeys((row["op"], row["device"]) for row in rows):
         own = [row for row in rows if (row["op"], row["device"]) == (op, device)]
         columns, cells = ratio_table(own)
-        more = table(COLUMNS, [_cells(row, own) for row in own], op, folded=f"{len(own)} rows: time, limit, memory, error")
+        more = table(
+            COLUMNS, [_cells(row, own) for row in own], op, folded=f"{len(own)} rows: time, limit, memory, error"
+        )
         if panels := growth_panels(own):
             more += figure(f"{op}: median time against size", draw(panels))
         report.add_table(op if device == "cpu" else f"{op} ({device})", columns, cells, more=more)
-    report.add_table("Yardsticks", ["what", "least", "median", "most"], _yardsticks(rows))
     if skipped:
-        report.add_table("Not run", ["what", "why"], skipped)
+        report.add_table("Not run", ["why", "where", "rows"], _by_reason(skipped))
     return report
 
 
 def ratio_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """One line for each case and mode of one operator: facecore's time, times the limit, error, and ratios of others.
-
-    Where facecore itself has no row, the first provider of the line takes its place, by name.
-    """
+    """One line for each case and mode of one operator: facecore's time, limit and error, then ratios of the others."""
     others = list(dict.fromkeys(row["provider"] for row in rows if row["provider"] != "facecore"))
     errors = [name for name in others if name != "reference"]
     columns = ["case", "mode", "facecore, ms", "times the limit", "error", *(f"{name}, ratio" for name in others)]
@@ -96,6 +106,14 @@ def _cells(row: Row, rows: Sequence[Row]) -> list[str]:
     ]
 
 
+def _by_reason(skipped: Problems) -> list[list[str | int]]:
+    """One line for each reason: it, the suites, and how many rows it left out."""
+    labels: dict[str, list[str]] = {}
+    for what, why in skipped:
+        labels.setdefault(why, []).append(what.split("[")[0])
+    return [[why, ", ".join(dict.fromkeys(names)), len(names)] for why, names in labels.items()]
+
+
 def _time(row: Row | None) -> str:
     if row is None:
         return ""
@@ -122,9 +140,10 @@ def _machine(rows: Sequence[Row]) -> str:
     first = rows[0]
     hardware = " and ".join(dict.fromkeys(row["hardware"] for row in rows))
     noisy = sum(bool(row["noisy"]) for row in rows)
+    versions = f"torch {first.get('torch')}, Python {first.get('python')}, facecore {first.get('facecore')}"
     return (
-        f"{hardware}; {first['threads']} CPU threads, torch {first.get('torch')}, Python {first.get('python')}, facecore "
-        f"{first.get('facecore')}, commit {first.get('commit')}, {first.get('date')}. {len(rows)} rows, {noisy} of them noisy."
+        f"{hardware}; {first['threads']} CPU threads, {versions}, commit {first.get('commit')}, {first.get('date')}. "
+        f"{len(rows)} rows, {noisy} of them noisy."
     )
 
 

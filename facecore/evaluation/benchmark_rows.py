@@ -101,8 +101,9 @@ def _by_key(rows: Sequence[Row]) -> dict[tuple[Any, ...], Row]:
 
 
 def _change(old: Row, new: Row) -> Change:
-    errors = old.get("error"), new.get("error")
-    grew = None not in errors and errors[1] > max(ERROR_FLOOR, ERROR_GROWTH * errors[0])
+    grew = False
+    if old.get("error") is not None and new.get("error") is not None:
+        grew = new["error"] > max(ERROR_FLOOR, ERROR_GROWTH * old["error"])
     if min(old["rounds"], new["rounds"]) < FEWEST_ROUNDS or not same_machine(old, new):
         return Change(old, new, "not comparable", None, grew)
     ratio = new["median_ms"] / old["median_ms"]
@@ -116,8 +117,8 @@ def _change(old: Row, new: Row) -> Change:
 
 def same_machine(one: Row, other: Row) -> bool:
     """Whether the machine was as fast at both moments: the matrix products measured beside the rows agree."""
-    times = one.get("sgemm_ms"), other.get("sgemm_ms")
-    return None in times or max(times) <= SAME_MACHINE * min(times)
+    times = [row["sgemm_ms"] for row in (one, other) if row.get("sgemm_ms") is not None]
+    return len(times) < 2 or max(times) <= SAME_MACHINE * min(times)
 
 
 def limit_ms(row: Row) -> float | None:

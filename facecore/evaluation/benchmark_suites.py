@@ -8,6 +8,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,12 @@ NEEDED = {"pytest": "pytest", "pytest_benchmark": "pytest-benchmark", "matplotli
 INSTALL = "pip install 'facecore[benchmark]'"
 OPTIONS = ("-o", "python_files=bench_*.py", "-o", "python_functions=bench_*", "-p", "no:cacheprovider", "-q")
 # Not `python -m pytest`: that puts the current folder on the path, where another facecore may lie.
-START = "import sys; sys.path[:] = [*sys.argv[1:2], *filter(None, sys.path)]; import pytest; sys.exit(pytest.main(sys.argv[2:]))"
+START = """
+import sys
+sys.path[:] = [sys.argv[1], *filter(None, sys.path)]
+import pytest
+sys.exit(pytest.main(sys.argv[2:]))
+"""
 POLL = 0.2  # seconds between two looks at what the other process wrote
 Event = tuple[str, Any]  # what happened, and its value: see `run`
 
@@ -82,7 +88,17 @@ def run(suite: BenchmarkSuite, options: Sequence[str]) -> Iterator[Event]:
     with tempfile.TemporaryDirectory(prefix="facecore-benchmark-") as scratch:
         events, log = pathlib.Path(scratch) / "events", pathlib.Path(scratch) / "log"
         events.touch()
-        command = [sys.executable, "-c", START, str(_import_root()), str(suite.path), "-c", os.devnull, "--rootdir", str(suite.path.parent)]
+        command = [
+            sys.executable,
+            "-c",
+            START,
+            str(_import_root()),
+            str(suite.path),
+            "-c",
+            os.devnull,
+            "--rootdir",
+            str(suite.path.parent),
+        ]
         with open(log, "wb") as output, open(events, encoding="utf-8") as reader:
             process = subprocess.Popen(
                 [*command, *OPTIONS, "--events", str(events), *options],
@@ -136,6 +152,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _why(code: int, log: pathlib.Path) -> str:
+    if code < 0:
+        return f"the process ended by {signal.Signals(-code).name}; the rest of this suite was not run"
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    how = f"ended by signal {-code}" if code < 0 else f"pytest ended with {code}"
-    return f"{how}: {lines[-1] if lines else 'no output'}"
+    return f"pytest ended with {code}: {lines[-1] if lines else 'no output'}"

@@ -113,13 +113,14 @@ class Report:
             "<p>Landmarks: blue dots are the face's own 68 points projected, orange rings those given. "
             "Light is shown on a grey surface. Lengths in millimetres, angles in degrees.</p>"
         )
+        footer = f"{legend if self._has_faces else ''}<p>facecore {facecore.__version__}</p>"
         return (
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
             f"<title>{html.escape(self.title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
             f"<header><h1>{html.escape(self.title)}</h1>{introduction}</header>\n"
             + "\n".join(self._sections)
-            + f"\n<footer>{legend if self._has_faces else ''}<p>facecore {facecore.__version__}</p></footer>\n</body>\n</html>\n"
+            + f"\n<footer>{footer}</footer>\n</body>\n</html>\n"
         )
 
     def write(self, path: str | os.PathLike[str]) -> None:
