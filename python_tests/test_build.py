@@ -91,7 +91,7 @@ def test_python_versions_agree():
 
 def test_every_direct_dependency_is_constrained():
     project = PROJECT["project"]
-    extras = [r for name in ("demo", "test", "triton") for r in project["optional-dependencies"][name]]
+    extras = [r for name in ("demo", "test", "benchmark", "triton") for r in project["optional-dependencies"][name]]
     names = {normalised(r) for r in project["dependencies"] + extras} - LEFT_TO_TORCH
     pinned = constraints()
     assert names - set(pinned) == set()

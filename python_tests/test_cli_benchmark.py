@@ -225,14 +225,29 @@ def test_options_reach_the_suites(run, tmp_path, monkeypatch):
     assert run("sine", "--device", "cpu", "--out", tmp_path)[0] == 0
     assert run("sine", "--device", "cpu", "--quick", "--compile", "yes", "--threads", 2, "--out", tmp_path)[0] == 0
     assert run("sine", "--device", "cpu", "--compile", "no", "--out", tmp_path)[0] == 0
-    quick = ["--threads", "2", "--quick", "--benchmark-max-time", "0.25"]
+    quick = ["--threads", "2", "--quick", "--benchmark-max-time", "0.25", "--seconds", "540"]
     assert seen == [("sine", ["--device", "cpu", *more]) for more in ([], quick, ["--no-compile"])]
+
+
+def test_suites_share_the_time(run, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(benchmark_suites, "run", lambda suite, options: seen.append(options[-2:]) or ())
+    assert run("--minutes", 1, "--device", "cpu", "--out", tmp_path)[0] == 0
+    assert seen == [["--seconds", "40"], ["--seconds", "60"], ["--seconds", "60"]]  # the first took no time
+
+
+def test_no_benchmark_starts_when_the_time_is_over(run, tmp_path):
+    code, out, _ = run("sine", "--quick", "--minutes", 1e-6, "--device", "cpu", "--out", tmp_path)
+    assert code == 0 and out.startswith("0 rows in ")
+    page = Reader((tmp_path / "index.html").read_text(encoding="utf-8"))
+    assert page.found["td"] == ["no time left of --seconds 0", "sine", "16"]
 
 
 BAD = {
     "no such suite": (["cosine"], 2, "no benchmark suite is called 'cosine'; choose from crash, sine, wrong"),
     "no such suite listed": (["--list", "cosine"], 2, "no benchmark suite is called 'cosine'"),
     "no threads": (["--threads", "0"], 2, "--threads must be at least 1, got 0"),
+    "no time": (["--minutes", "-1"], 2, "--minutes must be positive and finite, got -1.0"),
     "no such device": (["--device", "tpu"], 2, "--device"),
     "out is a file": (["--out", "{file}"], 2, "--out {file} is a file; give a folder"),
     "fail alone": (["--fail-on-regression"], 2, "--fail-on-regression belongs to --compare OLD NEW; give both"),

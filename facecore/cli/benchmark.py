@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import pathlib
 import sys
 import time
@@ -27,6 +28,7 @@ Example: facecore benchmark --quick
          facecore benchmark rasterize uv --threads 1 --out after
          facecore benchmark --compare before/rows.json after/rows.json"""
 QUICK_SECONDS = "0.25"  # of measuring per row; pytest-benchmark's own default is 1
+QUICK_MINUTES = 9.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Benchmark:
     """CPU threads; default: torch's own choice."""
     compile: Literal["auto", "yes", "no"] = "auto"
     """Also what goes through torch.compile, up to half a minute a row; auto: not with --quick."""
+    minutes: float | None = None
+    """Start nothing new after so many minutes; no suite may use more than twice its share. --quick: 9."""
     out: pathlib.Path = pathlib.Path("facecore_benchmark")
     """Folder for rows.json and index.html; those of an earlier run are replaced."""
     list_suites: Annotated[bool, tyro.conf.arg(name="list")] = False
@@ -77,6 +81,8 @@ class Benchmark:
 
         if self.threads is not None and self.threads < 1:
             raise UsageError(f"--threads must be at least 1, got {self.threads}")
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
+            raise UsageError(f"--minutes must be positive and finite, got {self.minutes}")
         if self.out.exists() and not self.out.is_dir():
             raise UsageError(f"--out {self.out} is a file; give a folder")
         if missing := missing_packages():
@@ -91,7 +97,8 @@ class Benchmark:
 
         self.out.mkdir(parents=True, exist_ok=True)
         began = time.perf_counter()
-        run = Run()
+        minutes = self.minutes or (QUICK_MINUTES if self.quick else math.inf)
+        run = Run(60 * minutes)
         try:
             for kind, _ in run.events(suites, options):
                 if kind == "suite ended":  # what was measured stays, whatever comes
@@ -127,7 +134,8 @@ class Benchmark:
 class Run:
     """Collects what the suites say and moves the progress bar."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
         self.rows: list[Row] = []
         self.failed: list[tuple[str, str]] = []
         self.skipped: list[tuple[str, str]] = []
@@ -141,7 +149,7 @@ class Run:
         for number, suite in enumerate(suites):
             self.bar.set_description(suite.name)
             count, done = 1, 0
-            for kind, value in run(suite, options):
+            for kind, value in run(suite, [*options, *self._limit(len(suites) - number)]):
                 if kind == "benchmarks":
                     count = max(1, value)
                 elif kind == "end":
@@ -154,6 +162,11 @@ class Run:
             self.bar.n = number + 1
             self.bar.refresh()
             yield "suite ended", suite.name
+
+    def _limit(self, suites_left: int) -> list[str]:
+        """Twice a suite's share of the time that is left, for the suite that starts now."""
+        left = max(0.0, self._end - time.monotonic())
+        return [] if left == math.inf else ["--seconds", f"{min(left, 2 * left / suites_left):.0f}"]
 
     def take(self, kind: str, value: Any) -> None:
         if kind == "start":

@@ -30,6 +30,8 @@ OLDEST_TORCH = (2, 9)
 SIMD_LEVELS = ("base", "AVX2", "AVX-512")
 EXTRAS = {
     "scikit-image": ("the demo's portrait", "pip install 'facecore[demo]'"),
+    "pytest-benchmark": ("facecore benchmark", "pip install 'facecore[benchmark]'"),
+    "matplotlib": ("the curves of facecore benchmark", "pip install 'facecore[benchmark]'"),
 }
 MARKS = {"ok": " ok ", "note": "note", "problem": "FAIL"}
 
