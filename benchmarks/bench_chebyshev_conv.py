@@ -66,5 +66,6 @@ suite = Suite(
     modes=MODES,
     check_sizes=check_few,
     work=layer_work,
+    quick=("decoder_5_32_16_b1",),
 )
 bench_chebyshev_conv = suite.benchmark()

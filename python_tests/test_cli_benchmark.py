@@ -349,6 +349,7 @@ def test_when_an_error_moved(old, new, grew):
 
 def test_rows_are_matched_by_all_that_names_them():
     names = {"case": "b", "mode": "step", "threads": 2, "provider": "peer", "hardware": "other", "device": "cuda"}
+    names["clock"] = "process"
     new = [row(), *(row(**{name: value}) for name, value in names.items())]
     result = compare([row(), row(op="cosine")], new)
     assert len(result.changes) == 1 and result.only_old == [row(op="cosine")] and result.only_new == new[1:]

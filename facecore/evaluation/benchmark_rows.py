@@ -13,7 +13,7 @@ from facecore.files import write_atomically
 
 Row = dict[str, Any]
 NEEDED = ("op", "case", "mode", "device", "threads", "provider", "hardware", "median_ms", "p20_ms", "p80_ms", "rounds")
-KEY = NEEDED[:7]  # two rows that share these measured the same thing
+KEY = NEEDED[:7]  # two rows that share these and the clock measured the same thing
 MARGIN = 1.1  # medians have to differ by more than this factor
 SAME_MACHINE = 1.2  # the matrix products measured beside two rows may differ by this factor
 FEWEST_ROUNDS = 5
@@ -87,7 +87,7 @@ def write_rows(path: str | os.PathLike[str], rows: Sequence[Row]) -> None:
 
 
 def compare(old: Sequence[Row], new: Sequence[Row]) -> Comparison:
-    """What moved beyond the noise: RULE says when. Rows are the same when all of KEY is."""
+    """What moved beyond the noise: RULE says when. Rows are the same when all of KEY is, and the clock."""
     before, after = _by_key(old), _by_key(new)
     return Comparison(
         [_change(before[key], row) for key, row in after.items() if key in before],
@@ -97,7 +97,7 @@ def compare(old: Sequence[Row], new: Sequence[Row]) -> Comparison:
 
 
 def _by_key(rows: Sequence[Row]) -> dict[tuple[Any, ...], Row]:
-    return {tuple(row[key] for key in KEY): row for row in rows}
+    return {(*(row[key] for key in KEY), row.get("clock", "wall")): row for row in rows}
 
 
 def _change(old: Row, new: Row) -> Change:
