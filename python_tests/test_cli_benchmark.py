@@ -153,7 +153,7 @@ def test_what_fails_is_said_and_the_rest_is_there(measured):
     page = (measured.out / "index.html").read_text(encoding="utf-8")
     assert "<h2>Failed</h2>" in page and "wrong[cpu-only-forward-facecore]" in page
     assert "wrong: result 0 differs from the reference" in page
-    assert "<td>crash</td><td>the process ended by SIGABRT; the rest of this suite was not run</td>" in page
+    assert ">crash</td>" in page and ">the process ended by SIGABRT; the rest of this suite was not run</td>" in page
     assert "not in the quick set" not in page
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import itertools
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -101,7 +102,7 @@ def draw(panels: Sequence[Panel]) -> bytes:
             axis.xaxis.set_minor_locator(NullLocator())
             axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.yaxis.set_minor_locator(NullLocator())
-            axis.set_title(panel.title, fontsize=8)
+            axis.set_title("\n".join(textwrap.fill(line, 36) for line in panel.title.split("\n")), fontsize=8)
             axis.set_xlabel(panel.label)
             axis.yaxis.set_major_formatter("{x:g}")
             axis.grid(alpha=0.25, linewidth=0.5)

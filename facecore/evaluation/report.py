@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from facecore.systems.reconstruction import Reconstruction
 
 Value = str | float | int
+LONG = 40  # characters: a cell with more may be wrapped
 PANEL = 320  # pixels; shown at half of that on a usual screen, at full size on a dense one
 
 STYLE = """
@@ -47,6 +48,7 @@ dl div { display: flex; gap: 7px; } dt { color: var(--soft); } dd { margin: 0; f
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; display: block; overflow-x: auto; }
 th, td { padding: 4px 18px 4px 0; text-align: left; border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 500; }
+td { white-space: nowrap; } td.long { white-space: normal; min-width: 40ch; }
 details summary { cursor: pointer; color: var(--soft); margin: 14px 0 8px; }
 .figure img { background: none; border-radius: 0; width: auto; max-width: 100%; }
 a { color: inherit; text-underline-offset: 3px; }
@@ -133,7 +135,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Value]], name: str, *,
     if wrong := [row for row in rows if len(row) != len(columns)]:
         raise ValueError(f"{name}: every row must have {len(columns)} values, got {wrong[0]}")
     head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
-    body = "".join(f"<tr>{''.join(f'<td>{_text(value)}</td>' for value in row)}</tr>" for row in rows)
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
     whole = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return f"<details><summary>{html.escape(folded)}</summary>{whole}</details>" if folded else whole
 
@@ -198,6 +200,11 @@ def _data_address(picture: torch.Tensor) -> str:
 def _list(values: Mapping[str, Value]) -> str:
     items = "".join(f"<div><dt>{html.escape(name)}</dt><dd>{_text(value)}</dd></div>" for name, value in values.items())
     return f"<dl>{items}</dl>"
+
+
+def _cell(value: Value) -> str:
+    text = _text(value)
+    return f'<td class="long">{text}</td>' if len(text) > LONG else f"<td>{text}</td>"
 
 
 def _text(value: Value) -> str:
