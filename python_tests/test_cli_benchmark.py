@@ -302,7 +302,9 @@ def row(**changes):
     """A row of 1 ms, 0.95 to 1.05."""
     whole = {"op": "sine", "case": "a", "mode": "forward", "device": "cpu", "threads": 1, "provider": "facecore"}
     whole |= {"hardware": "a machine", "median_ms": 1.0, "p20_ms": 0.95, "p80_ms": 1.05, "rounds": 50, "noisy": False}
-    return whole | {"sgemm_ms": 10.0, "error": 1e-7, "sizes": {"images": 1}, "peak_mib": 1.0} | changes
+    return (
+        whole | {"sgemm_ms": 10.0, "copy_gb_s": 20.0, "error": 1e-7, "sizes": {"images": 1}, "peak_mib": 1.0} | changes
+    )
 
 
 def scaled(factor: float, **changes):
@@ -321,6 +323,8 @@ def scaled(factor: float, **changes):
         (row(median_ms=1.095, p20_ms=1.09, p80_ms=1.1), "same"),  # they do not, but it is less than 10 %
         (scaled(2.0, rounds=4), "not comparable"),
         (scaled(2.0, sgemm_ms=20.0), "not comparable"),  # everything was slower at that moment
+        (scaled(2.0, copy_gb_s=10.0), "not comparable"),
+        (scaled(2.0, copy_gb_s=23.0), "slower"),
         (scaled(1.2, sgemm_ms=None), "slower"),  # a row without the yardstick
     ],
 )
@@ -386,6 +390,7 @@ def test_committed_rows_can_be_compared(run):
 
 def test_the_limit_is_the_suites_own_or_that_of_a_copy():
     assert limit_ms(row()) is None
+    assert limit_ms(row(bytes_needed=2_000_000, copy_gb_s=None)) is None
     assert limit_ms(row(bytes_needed=2_000_000, copy_gb_s=10.0)) == pytest.approx(0.2)
     assert limit_ms(row(bytes_needed=2_000_000, copy_gb_s=10.0, floor_ms=0.3)) == 0.3
 

@@ -15,13 +15,13 @@ Row = dict[str, Any]
 NEEDED = ("op", "case", "mode", "device", "threads", "provider", "hardware", "median_ms", "p20_ms", "p80_ms", "rounds")
 KEY = NEEDED[:7]  # two rows that share these and the clock measured the same thing
 MARGIN = 1.1  # medians have to differ by more than this factor
-SAME_MACHINE = 1.2  # the matrix products measured beside two rows may differ by this factor
+SAME_MACHINE = 1.2  # the yardsticks measured beside two rows may differ by this factor
 FEWEST_ROUNDS = 5
 ERROR_GROWTH, ERROR_FLOOR = 2.0, 1e-6  # an error has to grow by this factor and to more than this
 RULE = (
     f"A row moved when its p20 to p80 ranges in both files do not overlap and its medians differ by more than "
-    f"{100 * (MARGIN - 1):.0f} %. Not comparable: fewer than {FEWEST_ROUNDS} rounds in either, or the matrix products "
-    f"measured beside them differ by more than {100 * (SAME_MACHINE - 1):.0f} %. An error moved when it more than "
+    f"{100 * (MARGIN - 1):.0f} %. Not comparable: fewer than {FEWEST_ROUNDS} rounds in either, or the matrix product or "
+    f"the copy measured beside them differ by more than {100 * (SAME_MACHINE - 1):.0f} %. An error moved when it more than "
     f"doubled, to above {ERROR_FLOOR:g}."
 )
 
@@ -116,9 +116,12 @@ def _change(old: Row, new: Row) -> Change:
 
 
 def same_machine(one: Row, other: Row) -> bool:
-    """Whether the machine was as fast at both moments: the matrix products measured beside the rows agree."""
-    times = [row["sgemm_ms"] for row in (one, other) if row.get("sgemm_ms") is not None]
-    return len(times) < 2 or max(times) <= SAME_MACHINE * min(times)
+    """Whether the machine was as fast at both moments: both yardsticks measured beside the rows agree."""
+    for yardstick in ("sgemm_ms", "copy_gb_s"):
+        values = [row[yardstick] for row in (one, other) if row.get(yardstick) is not None]
+        if len(values) == 2 and max(values) > SAME_MACHINE * min(values):
+            return False
+    return True
 
 
 def limit_ms(row: Row) -> float | None:
