@@ -20,9 +20,9 @@ FEWEST_ROUNDS = 5
 ERROR_GROWTH, ERROR_FLOOR = 2.0, 1e-6  # an error has to grow by this factor and to more than this
 RULE = (
     f"A row moved when its p20 to p80 ranges in both files do not overlap and its medians differ by more than "
-    f"{100 * (MARGIN - 1):.0f} %. Not comparable: fewer than {FEWEST_ROUNDS} rounds in either, or the matrix product or "
-    f"the copy measured beside them differ by more than {100 * (SAME_MACHINE - 1):.0f} %. An error moved when it more than "
-    f"doubled, to above {ERROR_FLOOR:g}."
+    f"{100 * (MARGIN - 1):.0f} %. Not comparable: fewer than {FEWEST_ROUNDS} rounds in either, or the matrix product "
+    f"or the copy measured beside them differ by more than {100 * (SAME_MACHINE - 1):.0f} %. An error moved when it "
+    f"more than doubled, to above {ERROR_FLOOR:g}."
 )
 
 
