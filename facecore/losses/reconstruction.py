@@ -7,8 +7,9 @@ from typing import Any, Literal
 import torch
 
 from facecore import reference_losses
+from facecore.losses import _triton
 from facecore.losses._masked import pixel_weights
-from facecore.ops._library import FLOATS, call, check_tensor, make_op, wanted_gradients
+from facecore.ops._library import call, check_tensor, make_op, wanted_gradients
 
 Norm = Literal["l2_squared", "l2", "l1"]
 NORMS = ("l2_squared", "l2", "l1")  # in the order of PictureNorm in csrc/simd/picture_rows.h
@@ -53,7 +54,8 @@ def picture_loss(
     if norm not in NORMS:
         raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {norm!r}")
     weights = pixel_weights(rendered, image, mask, attention)
-    if rendered.is_cuda:  # the kernels are the host's
+    if _triton.missing_for(rendered):
+        rendered, image = (picture.to(_triton.sum_dtype(picture.dtype)) for picture in (rendered, image))
         reduction = "pooled" if pooled else "per_image"
         photometric = reference_losses.photometric_loss(rendered, image, weights, norm=norm, reduction=reduction)
         steps = reference_losses.gradient_difference_loss(rendered, image, weights) if steps_weight else 0.0
@@ -63,25 +65,42 @@ def picture_loss(
 
 
 def _check(rendered: torch.Tensor, image: torch.Tensor, weights: torch.Tensor | None) -> dict[str, int]:
-    sizes = check_tensor("rendered", rendered, ("N", "C", "H", "W"))
-    check_tensor("image", image, ("N", "C", "H", "W"), like=rendered, sizes=sizes)
+    dtypes = _triton.float_dtypes(rendered)
+    sizes = check_tensor("rendered", rendered, ("N", "C", "H", "W"), dtypes)
+    check_tensor("image", image, ("N", "C", "H", "W"), dtypes, like=rendered, sizes=sizes)
     if weights is not None:
-        check_tensor("weights", weights, ("N", "H", "W"), like=rendered, sizes=sizes)
+        if _triton.runs_on(rendered):  # that kernel converts them itself
+            check_tensor("weights", weights, ("N", "H", "W"), (torch.bool, *dtypes), sizes=sizes)
+            _check_device("weights", weights, rendered)
+        else:
+            check_tensor("weights", weights, ("N", "H", "W"), like=rendered, sizes=sizes)
     return sizes
+
+
+def _check_device(name: str, tensor: torch.Tensor, like: torch.Tensor) -> None:
+    if tensor.device != like.device:
+        raise ValueError(f"{name} must be on {like.device} like rendered, got {tensor.device}")
 
 
 def _fake(
     rendered: torch.Tensor, image: torch.Tensor, weights: torch.Tensor | None, *options: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
     sizes = _check(rendered, image, weights)
-    return rendered.new_empty(()), rendered.new_empty(sizes["N"], 3)
+    dtype = _triton.sum_dtype(rendered.dtype)
+    return rendered.new_empty((), dtype=dtype), rendered.new_empty((sizes["N"], 3), dtype=dtype)
 
 
 def _kernel(
     rendered: torch.Tensor, image: torch.Tensor, weights: torch.Tensor | None, *options: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
     value, scales = _fake(rendered, image, weights)
-    call("picture_loss", rendered, (*rendered.shape, *options), (rendered, image, weights), (value, scales))
+    if _triton.runs_on(rendered):
+        from facecore.losses import _reconstruction_triton as kernels
+
+        for launch in kernels.value_launches(rendered, image, weights, options, value, scales):
+            launch.run(rendered.device)
+    else:
+        call("picture_loss", rendered, (*rendered.shape, *options), (rendered, image, weights), (value, scales))
     return value, scales
 
 
@@ -111,8 +130,10 @@ def _backward_fake(
     need_image: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     sizes = _check(rendered, image, weights)
-    check_tensor("grad", grad, (), FLOATS, like=rendered)
-    check_tensor("scales", scales, ("N", 3), FLOATS, like=rendered, sizes=sizes)
+    dtype = _triton.sum_dtype(rendered.dtype)
+    for name, tensor, size in (("grad", grad, ()), ("scales", scales, ("N", 3))):
+        check_tensor(name, tensor, size, (dtype,), sizes=sizes)
+        _check_device(name, tensor, rendered)
     shape = tuple(rendered.shape)
     return tuple(rendered.new_empty(shape if need else (0,)) for need in (need_rendered, need_image))  # type: ignore[return-value]
 
@@ -128,6 +149,12 @@ def _backward_kernel(
     grads = _backward_fake(grad, rendered, image, weights, scales, *options)
     *loss_options, need_rendered, need_image = options
     wanted = (grads[0] if need_rendered else None, grads[1] if need_image else None)
+    if _triton.runs_on(rendered):
+        from facecore.losses import _reconstruction_triton as kernels
+
+        launch = kernels.gradient_launch(grad, rendered, image, weights, scales.contiguous(), loss_options, wanted)
+        launch.run(rendered.device)
+        return grads
     inputs = (grad, rendered, image, weights, scales)
     call("picture_loss_backward", rendered, (*rendered.shape, *loss_options), inputs, wanted)
     return grads

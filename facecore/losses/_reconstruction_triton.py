@@ -1,0 +1,351 @@
+"""The picture losses as Triton kernels (METHODS 1.1, 1.11, 2.2): same arguments and meaning as csrc/losses.
+
+The value is made in two stages without atomics: every program writes the sums of its tile, and one program adds those
+in a fixed order, in float64. The gradient of both pictures is one pass over them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+
+from facecore.losses._triton import Launch, power_of_two, sum_dtype, tile_count, tile_shape
+from facecore.losses._triton_blocks import load_weights, tile_place, times_sign, total_of_parts
+
+# In the order of PictureNorm in csrc/simd/picture_rows.h.
+L2_SQUARED = tl.constexpr(0)
+L2 = tl.constexpr(1)
+L1 = tl.constexpr(2)
+L2_EPSILON = tl.constexpr(1e-6)  # facecore/reference_losses.py
+
+PARTS = 6  # of PictureSums in csrc/simd/picture_rows.h: three sums of errors, each with the sum of its weights
+TILE_PIXELS = 512
+FINISH_NUMBERS = 2048  # that the finishing program reads at once
+
+DTYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
+
+
+@triton.jit
+def _step_error(r_a, r_b, i_a, i_b, pair):
+    """| |r_a - r_b| - |i_a - i_b| | where the pair counts; NaN behind the mask is dropped."""
+    step_r = tl.where(pair > 0, r_a - r_b, 0.0)
+    step_i = tl.where(pair > 0, i_a - i_b, 0.0)
+    return tl.abs(tl.abs(step_r) - tl.abs(step_i))
+
+
+@triton.jit
+def _step_slopes(r_a, r_b, i_a, i_b, pair, scaled):
+    """`scaled` times the derivatives of _step_error by r_a and by i_a; by r_b and i_b they are the negatives."""
+    step_r = tl.where(pair > 0, r_a - r_b, 0.0)
+    step_i = tl.where(pair > 0, i_a - i_b, 0.0)
+    outer = times_sign(scaled, tl.abs(step_r) - tl.abs(step_i))
+    return times_sign(outer, step_r), times_sign(-outer, step_i)
+
+
+@triton.jit
+def _sums_of_tiles(
+    rendered,
+    image,
+    weights,
+    parts,
+    height,
+    width,
+    rendered_n,
+    rendered_c,
+    rendered_y,
+    rendered_x,
+    image_n,
+    image_c,
+    image_y,
+    image_x,
+    weights_n,
+    weights_y,
+    weights_x,
+    CHANNELS: tl.constexpr,
+    NORM: tl.constexpr,
+    WITH_ERROR: tl.constexpr,
+    WITH_STEPS: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    DTYPE: tl.constexpr,
+):
+    """Writes the six sums of one tile to parts [6, images, tiles]; one program per tile of an image."""
+    program = tl.program_id(0)
+    n, y, x = tile_place(program, height, width, ROWS, COLUMNS)
+    here = (y < height) & (x < width)
+    has_right = here & (x + 1 < width)
+    has_down = here & (y + 1 < height)
+    at_r = rendered + n * rendered_n + y * rendered_y + x * rendered_x
+    at_i = image + n * image_n + y * image_y + x * image_x
+    at_w = n * weights_n + y * weights_y + x * weights_x
+    weight = load_weights(weights, at_w, here, DTYPE)
+    pixel = tl.zeros([ROWS, COLUMNS], DTYPE)
+    right = tl.zeros([ROWS, COLUMNS], DTYPE)
+    down = tl.zeros([ROWS, COLUMNS], DTYPE)
+    right_pair = tl.zeros([ROWS, COLUMNS], DTYPE)
+    down_pair = tl.zeros([ROWS, COLUMNS], DTYPE)
+    if WITH_STEPS:
+        right_pair = weight * load_weights(weights, at_w + weights_x, has_right, DTYPE)
+        down_pair = weight * load_weights(weights, at_w + weights_y, has_down, DTYPE)
+    for _ in range(CHANNELS):
+        r = tl.load(at_r, mask=here, other=0).to(DTYPE)
+        i = tl.load(at_i, mask=here, other=0).to(DTYPE)
+        if WITH_ERROR:
+            difference = tl.where(weight > 0, r - i, 0.0)
+            pixel += tl.abs(difference) if NORM == L1 else difference * difference
+        if WITH_STEPS:
+            r_b = tl.load(at_r + rendered_x, mask=has_right, other=0).to(DTYPE)
+            i_b = tl.load(at_i + image_x, mask=has_right, other=0).to(DTYPE)
+            right += _step_error(r, r_b, i, i_b, right_pair)
+            r_b = tl.load(at_r + rendered_y, mask=has_down, other=0).to(DTYPE)
+            i_b = tl.load(at_i + image_y, mask=has_down, other=0).to(DTYPE)
+            down += _step_error(r, r_b, i, i_b, down_pair)
+        at_r += rendered_c
+        at_i += image_c
+    if NORM == L2:
+        pixel = tl.sqrt(pixel + L2_EPSILON)
+    part = parts + program
+    kind = tl.num_programs(0)
+    tl.store(part, tl.sum(weight * pixel))
+    tl.store(part + kind, tl.sum(weight))
+    tl.store(part + 2 * kind, tl.sum(right_pair * right))
+    tl.store(part + 3 * kind, tl.sum(right_pair))
+    tl.store(part + 4 * kind, tl.sum(down_pair * down))
+    tl.store(part + 5 * kind, tl.sum(down_pair))
+
+
+@triton.jit
+def _scaled(errors, scale, real):
+    """scale * errors, 0 for what is switched off and for no image."""
+    return tl.sum(tl.where(real & (scale != 0), scale * errors, 0.0))
+
+
+@triton.jit
+def _finish(
+    parts,
+    value,
+    scales,
+    images,
+    tiles,
+    error_weight: tl.float64,
+    steps_weight: tl.float64,
+    CHANNELS: tl.constexpr,
+    POOLED: tl.constexpr,
+    IMAGES: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Writes the loss and per image its derivatives by the three sums of errors, scales [images, 3]; one program."""
+    kind = images * tiles
+    all_weights = tl.zeros([1, 1], tl.float64)
+    if POOLED:
+        for start in range(0, images, IMAGES):
+            n = start + tl.arange(0, IMAGES)[:, None]
+            weight = total_of_parts(parts + kind, n, images, tiles, BLOCK)
+            all_weights += tl.sum(weight, axis=0, keep_dims=True)
+    loss = tl.sum(all_weights) * 0.0
+    steps = steps_weight / (CHANNELS * images).to(tl.float64)  # the interpreter has plain floats
+    for start in range(0, images, IMAGES):
+        n = start + tl.arange(0, IMAGES)[:, None]
+        real = n < images
+        if POOLED:
+            divisor = tl.maximum(all_weights, 1.0) + tl.zeros_like(n).to(tl.float64)
+        else:
+            divisor = tl.maximum(total_of_parts(parts + kind, n, images, tiles, BLOCK), 1.0) * images
+        scale_pixel = error_weight / divisor
+        scale_right = steps / tl.maximum(total_of_parts(parts + 3 * kind, n, images, tiles, BLOCK), 1.0)
+        scale_down = steps / tl.maximum(total_of_parts(parts + 5 * kind, n, images, tiles, BLOCK), 1.0)
+        loss += _scaled(total_of_parts(parts, n, images, tiles, BLOCK), scale_pixel, real)
+        loss += _scaled(total_of_parts(parts + 2 * kind, n, images, tiles, BLOCK), scale_right, real)
+        loss += _scaled(total_of_parts(parts + 4 * kind, n, images, tiles, BLOCK), scale_down, real)
+        tl.store(scales + 3 * n, scale_pixel, mask=real)
+        tl.store(scales + 3 * n + 1, scale_right, mask=real)
+        tl.store(scales + 3 * n + 2, scale_down, mask=real)
+    tl.store(value, loss)
+
+
+@triton.jit
+def _gradient_of_tiles(
+    grad,
+    scales,
+    rendered,
+    image,
+    weights,
+    grad_rendered,
+    grad_image,
+    height,
+    width,
+    rendered_n,
+    rendered_c,
+    rendered_y,
+    rendered_x,
+    image_n,
+    image_c,
+    image_y,
+    image_x,
+    weights_n,
+    weights_y,
+    weights_x,
+    CHANNELS: tl.constexpr,
+    NORM: tl.constexpr,
+    WITH_ERROR: tl.constexpr,
+    WITH_STEPS: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    DTYPE: tl.constexpr,
+):
+    """Writes the gradients [N, C, H, W], contiguous, of one tile; a None one is left out; one program per tile."""
+    n, y, x = tile_place(tl.program_id(0), height, width, ROWS, COLUMNS)
+    here = (y < height) & (x < width)
+    has_right = here & (x + 1 < width)
+    has_left = here & (x > 0)
+    has_down = here & (y + 1 < height)
+    has_up = here & (y > 0)
+    at_r = rendered + n * rendered_n + y * rendered_y + x * rendered_x
+    at_i = image + n * image_n + y * image_y + x * image_x
+    at_w = n * weights_n + y * weights_y + x * weights_x
+    to = (n * CHANNELS * height + y) * width + x
+    outer = tl.load(grad)
+    weight = load_weights(weights, at_w, here, DTYPE)
+    factor = weight * (outer * tl.load(scales + 3 * n))
+    if WITH_ERROR and NORM == L2_SQUARED:
+        factor = factor * 2
+    if WITH_ERROR and NORM == L2:
+        pixel = tl.zeros([ROWS, COLUMNS], DTYPE)
+        for c in range(CHANNELS):
+            r = tl.load(at_r + c * rendered_c, mask=here, other=0).to(DTYPE)
+            i = tl.load(at_i + c * image_c, mask=here, other=0).to(DTYPE)
+            difference = tl.where(weight > 0, r - i, 0.0)
+            pixel += difference * difference
+        factor = factor / tl.sqrt(pixel + L2_EPSILON)
+    if WITH_STEPS:
+        scale_right = outer * tl.load(scales + 3 * n + 1)
+        scale_down = outer * tl.load(scales + 3 * n + 2)
+        right = weight * load_weights(weights, at_w + weights_x, has_right, DTYPE)
+        left = weight * load_weights(weights, at_w - weights_x, has_left, DTYPE)
+        down = weight * load_weights(weights, at_w + weights_y, has_down, DTYPE)
+        up = weight * load_weights(weights, at_w - weights_y, has_up, DTYPE)
+    for _ in range(CHANNELS):
+        r = tl.load(at_r, mask=here, other=0).to(DTYPE)
+        i = tl.load(at_i, mask=here, other=0).to(DTYPE)
+        slope_r = tl.zeros([ROWS, COLUMNS], DTYPE)
+        slope_i = tl.zeros([ROWS, COLUMNS], DTYPE)
+        if WITH_ERROR:
+            difference = tl.where(weight > 0, r - i, 0.0)
+            slope_r = times_sign(factor, difference) if NORM == L1 else factor * difference
+            slope_i = -slope_r
+        if WITH_STEPS:
+            r_b = tl.load(at_r + rendered_x, mask=has_right, other=0).to(DTYPE)
+            i_b = tl.load(at_i + image_x, mask=has_right, other=0).to(DTYPE)
+            step_r, step_i = _step_slopes(r, r_b, i, i_b, right, right * scale_right)
+            slope_r += step_r
+            slope_i += step_i
+            r_b = tl.load(at_r - rendered_x, mask=has_left, other=0).to(DTYPE)
+            i_b = tl.load(at_i - image_x, mask=has_left, other=0).to(DTYPE)
+            step_r, step_i = _step_slopes(r, r_b, i, i_b, left, left * scale_right)
+            slope_r += step_r
+            slope_i += step_i
+            r_b = tl.load(at_r + rendered_y, mask=has_down, other=0).to(DTYPE)
+            i_b = tl.load(at_i + image_y, mask=has_down, other=0).to(DTYPE)
+            step_r, step_i = _step_slopes(r, r_b, i, i_b, down, down * scale_down)
+            slope_r += step_r
+            slope_i += step_i
+            r_b = tl.load(at_r - rendered_y, mask=has_up, other=0).to(DTYPE)
+            i_b = tl.load(at_i - image_y, mask=has_up, other=0).to(DTYPE)
+            step_r, step_i = _step_slopes(r, r_b, i, i_b, up, up * scale_down)
+            slope_r += step_r
+            slope_i += step_i
+        if grad_rendered is not None:
+            tl.store(grad_rendered + to, slope_r, mask=here)
+        if grad_image is not None:
+            tl.store(grad_image + to, slope_i, mask=here)
+        at_r += rendered_c
+        at_i += image_c
+        to += height * width
+
+
+def value_launches(
+    rendered: torch.Tensor,
+    image: torch.Tensor,
+    weights: torch.Tensor | None,
+    options: tuple[int, bool, float, float],
+    value: torch.Tensor,
+    scales: torch.Tensor,
+    tile: tuple[int, int] | None = None,
+) -> list[Launch]:
+    """The kernels that write value [] and scales [N, 3], both in sum_dtype; options as in the operator's schema."""
+    norm, pooled, error_weight, steps_weight = options
+    images, channels, height, width = rendered.shape
+    tile = tile or tile_shape(height, width, TILE_PIXELS)
+    tiles = tile_count(height, width, tile)
+    parts = torch.empty((PARTS, images, tiles), dtype=value.dtype, device=value.device)
+    sums = {
+        **_pictures(rendered, image, weights),
+        **_constants(rendered, norm, error_weight, steps_weight, tile),
+        "parts": parts,
+    }
+    block = min(power_of_two(tiles), FINISH_NUMBERS // 2)
+    finish = {
+        "parts": parts,
+        "value": value,
+        "scales": scales,
+        "images": images,
+        "tiles": tiles,
+        "error_weight": error_weight,
+        "steps_weight": steps_weight,
+        "CHANNELS": channels,
+        "POOLED": pooled,
+        "IMAGES": min(power_of_two(images), FINISH_NUMBERS // block),
+        "BLOCK": block,
+    }
+    return [Launch(_sums_of_tiles, images * tiles, sums), Launch(_finish, 1, finish)]
+
+
+def gradient_launch(
+    grad: torch.Tensor,
+    rendered: torch.Tensor,
+    image: torch.Tensor,
+    weights: torch.Tensor | None,
+    scales: torch.Tensor,
+    options: tuple[int, bool, float, float],
+    wanted: tuple[torch.Tensor | None, torch.Tensor | None],
+    tile: tuple[int, int] | None = None,
+) -> Launch:
+    """The kernel that writes the wanted gradients, contiguous, in the dtype of the pictures; it reads grad [] itself."""
+    norm, _, error_weight, steps_weight = options
+    images, _, height, width = rendered.shape
+    tile = tile or tile_shape(height, width, TILE_PIXELS)
+    arguments = {
+        **_pictures(rendered, image, weights),
+        **_constants(rendered, norm, error_weight, steps_weight, tile),
+        "grad": grad,
+        "scales": scales,
+        "grad_rendered": wanted[0],
+        "grad_image": wanted[1],
+    }
+    return Launch(_gradient_of_tiles, images * tile_count(height, width, tile), arguments)
+
+
+def _pictures(rendered: torch.Tensor, image: torch.Tensor, weights: torch.Tensor | None) -> dict[str, Any]:
+    """The pictures and weights as they lie in memory: any strides, nothing is copied."""
+    arguments: dict[str, Any] = {"rendered": rendered, "image": image, "weights": weights}
+    for name, picture in (("rendered", rendered), ("image", image)):
+        arguments.update(zip((f"{name}_{axis}" for axis in "ncyx"), picture.stride()))
+    arguments.update(zip(("weights_n", "weights_y", "weights_x"), (0, 0, 0) if weights is None else weights.stride()))
+    return {**arguments, "height": rendered.shape[2], "width": rendered.shape[3]}
+
+
+def _constants(
+    rendered: torch.Tensor, norm: int, error_weight: float, steps_weight: float, tile: tuple[int, int]
+) -> dict[str, Any]:
+    return {
+        "CHANNELS": rendered.shape[1],
+        "NORM": norm,
+        "WITH_ERROR": error_weight != 0,
+        "WITH_STEPS": steps_weight != 0,
+        "ROWS": tile[0],
+        "COLUMNS": tile[1],
+        "DTYPE": DTYPES[sum_dtype(rendered.dtype)],
+    }

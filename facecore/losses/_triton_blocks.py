@@ -1,0 +1,52 @@
+"""What the losses' Triton kernels share: weights of pixels, slopes, the place of a tile, sums in a fixed order."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def times_sign(a, b):
+    """a sign(b), 0 at a kink and where b is NaN."""
+    return tl.where(b > 0, a, tl.where(b < 0, -a, 0.0))
+
+
+@triton.jit
+def tile_place(program, height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """The image of a program, int64, and the rows [ROWS, 1] and columns [1, COLUMNS] of its tile.
+
+    The tiles of an image are counted row by row, then those of the next. Rows are int64, since they are multiplied with
+    strides.
+    """
+    across = tl.cdiv(width, COLUMNS)
+    tiles = across * tl.cdiv(height, ROWS)
+    tile = program % tiles
+    y = tile // across * ROWS + tl.arange(0, ROWS)[:, None]
+    x = tile % across * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+    return (program // tiles).to(tl.int64), y.to(tl.int64), x
+
+
+@triton.jit
+def load_weights(plane, offset, mask, DTYPE: tl.constexpr):
+    """Weights at the offsets of a plane, or 1 where plane is None; 0 outside the mask.
+
+    What is not positive, NaN included, counts 0.
+    """
+    if plane is None:
+        weight = tl.where(mask, 1.0, 0.0).to(DTYPE)
+    else:
+        weight = tl.load(plane + offset, mask=mask, other=0).to(DTYPE)
+        weight = tl.where(weight > 0, weight, 0.0)
+    return weight
+
+
+@triton.jit
+def total_of_parts(parts, n, images, count, BLOCK: tl.constexpr):
+    """Sums over the parts [images, count] of each image n [IMAGES, 1], in float64 and in a fixed order: [IMAGES, 1]."""
+    total = tl.zeros_like(n).to(tl.float64)
+    for start in range(0, count, BLOCK):
+        i = start + tl.arange(0, BLOCK)[None, :]
+        part = tl.load(parts + n * count + i, mask=(n < images) & (i < count), other=0)
+        total += tl.sum(part.to(tl.float64), axis=1, keep_dims=True)
+    return total
