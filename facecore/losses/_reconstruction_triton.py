@@ -23,7 +23,7 @@ L2_EPSILON = tl.constexpr(1e-6)  # facecore/reference_losses.py
 
 PARTS = 6  # of PictureSums in csrc/simd/picture_rows.h: three sums of errors, each with the sum of its weights
 TILE_PIXELS = 512
-FINISH_NUMBERS = 2048  # that the finishing program reads at once
+FINISH_NUMBERS = 1024  # that the finishing program reads at once
 
 DTYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
 
@@ -146,7 +146,7 @@ def _finish(
             weight = total_of_parts(parts + kind, n, images, tiles, BLOCK)
             all_weights += tl.sum(weight, axis=0, keep_dims=True)
     loss = tl.sum(all_weights) * 0.0
-    steps = steps_weight / (CHANNELS * images).to(tl.float64)  # the interpreter has plain floats
+    steps = steps_weight / (CHANNELS * tl.maximum(images, 1)).to(tl.float64)  # interpreted, the weight is a plain float
     for start in range(0, images, IMAGES):
         n = start + tl.arange(0, IMAGES)[:, None]
         real = n < images
@@ -286,7 +286,7 @@ def value_launches(
         **_constants(rendered, norm, error_weight, steps_weight, tile),
         "parts": parts,
     }
-    block = min(power_of_two(tiles), FINISH_NUMBERS // 2)
+    block = min(power_of_two(tiles), FINISH_NUMBERS)
     finish = {
         "parts": parts,
         "value": value,
@@ -300,7 +300,7 @@ def value_launches(
         "IMAGES": min(power_of_two(images), FINISH_NUMBERS // block),
         "BLOCK": block,
     }
-    return [Launch(_sums_of_tiles, images * tiles, sums), Launch(_finish, 1, finish)]
+    return [Launch(_sums_of_tiles, images * tiles, sums), Launch(_finish, 1, finish, num_warps=8)]
 
 
 def gradient_launch(
@@ -313,7 +313,7 @@ def gradient_launch(
     wanted: tuple[torch.Tensor | None, torch.Tensor | None],
     tile: tuple[int, int] | None = None,
 ) -> Launch:
-    """The kernel that writes the wanted gradients, contiguous, in the dtype of the pictures; it reads grad [] itself."""
+    """The kernel that reads grad [] and writes the wanted gradients, contiguous and in the dtype of the pictures."""
     norm, _, error_weight, steps_weight = options
     images, _, height, width = rendered.shape
     tile = tile or tile_shape(height, width, TILE_PIXELS)

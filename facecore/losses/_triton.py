@@ -37,7 +37,7 @@ def _warn_that_triton_is_missing() -> None:
         "the losses of facecore run as plain PyTorch on CUDA, slower and with more memory, because Triton is not "
         "installed: pip install 'facecore[triton]'",
         RuntimeWarning,
-        stacklevel=4,
+        stacklevel=5,  # the caller of the loss: it calls its operator's function, that missing_for, that this one
     )
 
 

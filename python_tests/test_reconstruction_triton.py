@@ -1,0 +1,205 @@
+"""The Triton kernels of the picture losses: interpreted, compiled without a GPU, run on one, and their absence."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+
+from facecore import reference_losses
+from facecore.losses import _triton, photometric_loss, reconstruction_loss
+
+HERE = pathlib.Path(__file__).resolve().parent
+needs_triton = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="Triton is not installed: pip install 'facecore[test]'"
+)
+compiles = pytest.mark.skipif(
+    os.environ.get("TRITON_INTERPRET") == "1", reason="interpreted kernels cannot be compiled: unset TRITON_INTERPRET"
+)
+
+
+def run_python(*arguments: str, **environment: str) -> str:
+    command = [sys.executable, *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@needs_triton
+def test_interpreted_kernels_match_the_reference():
+    file = str(HERE / "interpreted_reconstruction.py")
+    report = run_python("-m", "pytest", "-q", "-p", "no:cacheprovider", file, TRITON_INTERPRET="1")
+    assert " passed" in report
+    assert "skipped" not in report
+
+
+@needs_triton
+def test_importing_the_losses_does_not_import_triton():
+    script = """
+import json, sys, torch
+before = set(sys.modules)
+import facecore, facecore.losses
+print(json.dumps([name for name in sys.modules if "triton" in name and name not in before]))
+"""
+    assert json.loads(run_python("-c", script)) == ["facecore.losses._triton"]
+
+
+def make_launches(dtype, norm="l2_squared", mask=torch.bool, wanted=(True, True), shape=(8, 3, 224, 224)):
+    """What one step launches, on uninitialised CPU tensors: enough to compile from."""
+    from facecore.losses import _reconstruction_triton as kernels
+
+    rendered, image = torch.empty(2, *shape, dtype=dtype)
+    weights = None if mask is None else torch.empty(shape[0], *shape[2:], dtype=mask)
+    value, grad = torch.empty(2, dtype=_triton.sum_dtype(dtype))
+    scales = value.new_empty(shape[0], 3)
+    options = (["l2_squared", "l2", "l1"].index(norm), False, 1.0, 0.5)
+    grads = tuple(torch.empty_like(rendered) if want else None for want in wanted)
+    return [
+        *kernels.value_launches(rendered, image, weights, options, value, scales),
+        kernels.gradient_launch(grad, rendered, image, weights, scales, options, grads),
+    ]
+
+
+@pytest.fixture
+def compiler(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "triton"))
+    monkeypatch.setenv("TRITON_DEFAULT_FP_FUSION", "1")
+    import triton_compile
+
+    return triton_compile
+
+
+@needs_triton
+@compiles
+@pytest.mark.parametrize("capability", [80, 90, 120])
+def test_compiles_for_a_gpu(capability, compiler, tmp_path):
+    for launch in make_launches(torch.float32):
+        assembly = compiler.compiled(launch, capability)
+        assert f".target sm_{capability}" in assembly["ptx"]
+        assert not re.search(r"\s(atom|red)\.", assembly["ptx"]), "sums in an order that changes"
+        used = compiler.resources(assembly["cubin"], tmp_path)
+        assert (used["STACK"], used["LOCAL"]) == (0, 0), f"{launch.kernel.__name__} spills registers: {used}"
+
+
+@needs_triton
+@compiles
+def test_compiles_for_other_precisions(compiler):
+    for launch in make_launches(torch.bfloat16, "l2", torch.float32, (False, True)):
+        assert compiler.compiled(launch, 90)["cubin"]
+    for launch in make_launches(torch.float64, "l1", None, (True, False)):
+        ptx = compiler.compiled(launch, 90)["ptx"]
+        assert ".f64" in ptx
+        assert ".f32" not in ptx, f"{launch.kernel.__name__} computes in float32"
+
+
+def test_tiles_cover_a_picture():
+    for height, width in [(1, 1), (7, 33), (224, 224), (256, 256), (37, 1000), (2000, 3)]:
+        rows, columns = _triton.tile_shape(height, width, 512)
+        assert rows * columns <= 512
+        assert rows & (rows - 1) == 0 and columns & (columns - 1) == 0, "Triton wants powers of two"
+        assert _triton.tile_count(height, width, (rows, columns)) * rows * columns >= height * width
+    assert _triton.tile_shape(224, 224, 512) == (16, 32)
+    assert _triton.tile_shape(256, 256, 512) == (4, 128)
+
+
+@pytest.fixture
+def without_triton(monkeypatch):
+    """CPU tensors stand for those of a CUDA machine that has no Triton."""
+    monkeypatch.setattr(_triton, "runs_on", lambda tensor: True)
+    monkeypatch.setattr(_triton, "INSTALLED", False)
+    _triton._warn_that_triton_is_missing.cache_clear()
+    yield
+    _triton._warn_that_triton_is_missing.cache_clear()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_without_triton_the_definition_runs_and_says_so_once(without_triton, dtype):
+    generator = torch.Generator().manual_seed(3)
+    rendered, image = (torch.rand(2, 3, 5, 6, generator=generator).to(dtype) for _ in range(2))
+    mask = torch.rand(2, 5, 6, generator=generator) > 0.5
+    with pytest.warns(RuntimeWarning, match=r"Triton is not installed: pip install 'facecore\[triton\]'") as caught:
+        value = reconstruction_loss(rendered, image, mask, gradient_weight=0.3)
+    assert caught[0].filename == __file__, "the warning points at who called the loss"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = photometric_loss(rendered, image, mask)
+    exact = [t.to(_triton.sum_dtype(dtype)) for t in (rendered, image)]
+    torch.testing.assert_close(value, reference_losses.reconstruction_loss(*exact, mask, gradient_weight=0.3))
+    torch.testing.assert_close(again, reference_losses.photometric_loss(*exact, mask))
+
+
+def test_half_precision_is_refused_on_the_cpu():
+    pictures = torch.zeros(2, 1, 3, 4, 4, dtype=torch.bfloat16)
+    with pytest.raises(ValueError, match="rendered must have dtype float32 or float64, got bfloat16"):
+        reconstruction_loss(*pictures)
+
+
+cuda = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"), needs_triton]
+
+
+def on_gpu(function):
+    return functools.reduce(lambda marked, mark: mark(marked), cuda, function)
+
+
+def make_pictures(shape=(4, 3, 61, 75), dtype=torch.float32, device="cuda"):
+    generator = torch.Generator().manual_seed(2)
+    rendered, image = (torch.rand(shape, generator=generator).to(device, dtype).requires_grad_() for _ in range(2))
+    return rendered, image, (torch.rand(shape[0], *shape[2:], generator=generator) - 0.3).to(device)
+
+
+def value_and_gradients(rendered, image, mask, **options):
+    value = reconstruction_loss(rendered, image, mask, **options)
+    return value, *torch.autograd.grad(value, (rendered, image))
+
+
+@on_gpu
+@pytest.mark.parametrize("norm", ["l2_squared", "l2", "l1"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_gpu_equals_cpu(norm, dtype):
+    pictures = make_pictures(dtype=dtype)
+    got = value_and_gradients(*pictures, norm=norm)
+    on_cpu = [t.detach().cpu().double().requires_grad_(i < 2) for i, t in enumerate(pictures)]
+    expected = value_and_gradients(*on_cpu, norm=norm)
+    exact = (
+        1e-12 if dtype == torch.float64 else 1e-5
+    )  # float32: its root and division are rounded, sums differ in order
+    torch.testing.assert_close(got[0].cpu().double(), expected[0], rtol=exact, atol=0)
+    for grad, expected_grad in zip(got[1:], expected[1:]):
+        rounding = max(exact, torch.finfo(dtype).eps)
+        scale = float(expected_grad.abs().max())
+        torch.testing.assert_close(grad.cpu().double(), expected_grad, rtol=rounding, atol=rounding * scale)
+
+
+@on_gpu
+def test_gpu_gives_the_same_bits_again():
+    pictures = make_pictures((8, 3, 224, 224))
+    first = value_and_gradients(*pictures, norm="l2")
+    for _ in range(5):
+        assert all(torch.equal(a, b) for a, b in zip(first, value_and_gradients(*pictures, norm="l2")))
+
+
+@on_gpu
+def test_gpu_graph_capture():
+    """Nothing waits for the device, so a step can be captured; the replay reads new pictures and a new gradient."""
+    rendered, image, mask = make_pictures()
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):  # the kernels are compiled before the capture
+        value_and_gradients(rendered, image, mask)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = value_and_gradients(rendered, image, mask)
+    with torch.no_grad():
+        rendered.copy_(rendered.flip(-1) * 0.9)
+    graph.replay()
+    torch.cuda.synchronize()
+    assert all(torch.equal(a, b) for a, b in zip(captured, value_and_gradients(rendered, image, mask)))
