@@ -53,7 +53,7 @@ print(json.dumps([name for name in sys.modules if "triton" in name and name not 
     assert json.loads(run_python("-c", script)) == ["facecore.losses._triton"]
 
 
-def make_launches(dtype, norm="l2_squared", mask=torch.bool, wanted=(True, True), shape=(8, 3, 224, 224)):
+def make_launches(dtype, norm="l2_squared", mask=torch.bool, wanted=(True, True), shape=(8, 3, 224, 224), pooled=False):
     """What one step launches, on uninitialised CPU tensors: enough to compile from."""
     from facecore.losses import _reconstruction_triton as kernels
 
@@ -61,7 +61,7 @@ def make_launches(dtype, norm="l2_squared", mask=torch.bool, wanted=(True, True)
     weights = None if mask is None else torch.empty(shape[0], *shape[2:], dtype=mask)
     value, grad = torch.empty(2, dtype=_triton.sum_dtype(dtype))
     scales = value.new_empty(shape[0], 3)
-    options = (["l2_squared", "l2", "l1"].index(norm), False, 1.0, 0.5)
+    options = (["l2_squared", "l2", "l1"].index(norm), pooled, 1.0, 0.5)
     grads = tuple(torch.empty_like(rendered) if want else None for want in wanted)
     return [
         *kernels.value_launches(rendered, image, weights, options, value, scales),
@@ -99,6 +99,15 @@ def test_compiles_for_other_precisions(compiler):
         ptx = compiler.compiled(launch, 90)["ptx"]
         assert ".f64" in ptx
         assert ".f32" not in ptx, f"{launch.kernel.__name__} computes in float32"
+
+
+@needs_triton
+@compiles
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 1, 1, 33), (1, 40, 9, 1)], ids=str)
+def test_compiles_for_small_sizes(shape, compiler):
+    """Sizes and strides of 1 are constants of the compiled kernel."""
+    for launch in make_launches(torch.float32, "l2", shape=shape, pooled=True):
+        assert compiler.compiled(launch, 90)["cubin"]
 
 
 def test_tiles_cover_a_picture():

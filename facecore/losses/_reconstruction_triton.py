@@ -29,19 +29,25 @@ DTYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
 
 
 @triton.jit
-def _step_error(r_a, r_b, i_a, i_b, pair):
-    """| |r_a - r_b| - |i_a - i_b| | where the pair counts; NaN behind the mask is dropped."""
-    step_r = tl.where(pair > 0, r_a - r_b, 0.0)
-    step_i = tl.where(pair > 0, i_a - i_b, 0.0)
+def _steps(r, i, next_r, next_i, exists, pair, DTYPE: tl.constexpr):
+    """r - r' and i - i', with r', i' at the addresses of a neighbour; 0 where the pair does not count."""
+    step_r = r - tl.load(next_r, mask=exists, other=0).to(DTYPE)
+    step_i = i - tl.load(next_i, mask=exists, other=0).to(DTYPE)
+    return tl.where(pair > 0, step_r, 0.0), tl.where(pair > 0, step_i, 0.0)
+
+
+@triton.jit
+def _step_error(r, i, next_r, next_i, exists, pair, DTYPE: tl.constexpr):
+    """| |r - r'| - |i - i'| |"""
+    step_r, step_i = _steps(r, i, next_r, next_i, exists, pair, DTYPE)
     return tl.abs(tl.abs(step_r) - tl.abs(step_i))
 
 
 @triton.jit
-def _step_slopes(r_a, r_b, i_a, i_b, pair, scaled):
-    """`scaled` times the derivatives of _step_error by r_a and by i_a; by r_b and i_b they are the negatives."""
-    step_r = tl.where(pair > 0, r_a - r_b, 0.0)
-    step_i = tl.where(pair > 0, i_a - i_b, 0.0)
-    outer = times_sign(scaled, tl.abs(step_r) - tl.abs(step_i))
+def _step_slopes(r, i, next_r, next_i, exists, pair, scale, DTYPE: tl.constexpr):
+    """pair * scale times the derivatives of _step_error by r and by i, whichever of the two pixels they are."""
+    step_r, step_i = _steps(r, i, next_r, next_i, exists, pair, DTYPE)
+    outer = times_sign(pair * scale, tl.abs(step_r) - tl.abs(step_i))
     return times_sign(outer, step_r), times_sign(-outer, step_i)
 
 
@@ -97,12 +103,8 @@ def _sums_of_tiles(
             difference = tl.where(weight > 0, r - i, 0.0)
             pixel += tl.abs(difference) if NORM == L1 else difference * difference
         if WITH_STEPS:
-            r_b = tl.load(at_r + rendered_x, mask=has_right, other=0).to(DTYPE)
-            i_b = tl.load(at_i + image_x, mask=has_right, other=0).to(DTYPE)
-            right += _step_error(r, r_b, i, i_b, right_pair)
-            r_b = tl.load(at_r + rendered_y, mask=has_down, other=0).to(DTYPE)
-            i_b = tl.load(at_i + image_y, mask=has_down, other=0).to(DTYPE)
-            down += _step_error(r, r_b, i, i_b, down_pair)
+            right += _step_error(r, i, at_r + rendered_x, at_i + image_x, has_right, right_pair, DTYPE)
+            down += _step_error(r, i, at_r + rendered_y, at_i + image_y, has_down, down_pair, DTYPE)
         at_r += rendered_c
         at_i += image_c
     if NORM == L2:
@@ -237,24 +239,16 @@ def _gradient_of_tiles(
             slope_r = times_sign(factor, difference) if NORM == L1 else factor * difference
             slope_i = -slope_r
         if WITH_STEPS:
-            r_b = tl.load(at_r + rendered_x, mask=has_right, other=0).to(DTYPE)
-            i_b = tl.load(at_i + image_x, mask=has_right, other=0).to(DTYPE)
-            step_r, step_i = _step_slopes(r, r_b, i, i_b, right, right * scale_right)
+            step_r, step_i = _step_slopes(r, i, at_r + rendered_x, at_i + image_x, has_right, right, scale_right, DTYPE)
             slope_r += step_r
             slope_i += step_i
-            r_b = tl.load(at_r - rendered_x, mask=has_left, other=0).to(DTYPE)
-            i_b = tl.load(at_i - image_x, mask=has_left, other=0).to(DTYPE)
-            step_r, step_i = _step_slopes(r, r_b, i, i_b, left, left * scale_right)
+            step_r, step_i = _step_slopes(r, i, at_r - rendered_x, at_i - image_x, has_left, left, scale_right, DTYPE)
             slope_r += step_r
             slope_i += step_i
-            r_b = tl.load(at_r + rendered_y, mask=has_down, other=0).to(DTYPE)
-            i_b = tl.load(at_i + image_y, mask=has_down, other=0).to(DTYPE)
-            step_r, step_i = _step_slopes(r, r_b, i, i_b, down, down * scale_down)
+            step_r, step_i = _step_slopes(r, i, at_r + rendered_y, at_i + image_y, has_down, down, scale_down, DTYPE)
             slope_r += step_r
             slope_i += step_i
-            r_b = tl.load(at_r - rendered_y, mask=has_up, other=0).to(DTYPE)
-            i_b = tl.load(at_i - image_y, mask=has_up, other=0).to(DTYPE)
-            step_r, step_i = _step_slopes(r, r_b, i, i_b, up, up * scale_down)
+            step_r, step_i = _step_slopes(r, i, at_r - rendered_y, at_i - image_y, has_up, up, scale_down, DTYPE)
             slope_r += step_r
             slope_i += step_i
         if grad_rendered is not None:
@@ -321,7 +315,7 @@ def gradient_launch(
         **_pictures(rendered, image, weights),
         **_constants(rendered, norm, error_weight, steps_weight, tile),
         "grad": grad,
-        "scales": scales,
+        "scales": scales.contiguous(),
         "grad_rendered": wanted[0],
         "grad_image": wanted[1],
     }

@@ -16,12 +16,13 @@ def gradient_difference_loss(
     is over pairs and channels (divided by max(sum of pair weights, 1) times C), per image, then over images.
 
     Args:
-        rendered, image: pictures, float32 or float64 [N, C, H, W].
+        rendered, image: pictures, float32 or float64 [N, C, H, W]; on CUDA bfloat16 and float16, too, computed and
+            returned in float32.
         mask: weight of each pixel, bool or float in [0, 1], [N, H, W]; None = all 1. A pair with a pixel of weight 0
             never matters, in value or gradient, even where a picture is NaN.
 
     Once differentiable in rendered and image, with slope 0 at the kinks; a second derivative is refused; the mask is a
-    constant. Deterministic: the result does not depend on the number of threads. Raises ValueError for a wrong shape,
+    constant. Deterministic, and on CUDA without Triton: as reconstruction_loss. Raises ValueError for a wrong shape,
     dtype or device, or a mask that requires a gradient. METHODS 1.11.
     """
     return picture_loss(rendered, image, mask, error_weight=0.0, steps_weight=1.0)

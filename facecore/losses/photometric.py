@@ -21,7 +21,8 @@ def photometric_loss(
     """Returns the masked mean over pixels of the colour error, a scalar.
 
     Args:
-        rendered, image: pictures, float32 or float64 [N, C, H, W]; colours in [0, 1] by convention, any range allowed.
+        rendered, image: pictures, float32 or float64 [N, C, H, W]; on CUDA bfloat16 and float16, too, computed and
+            returned in float32. Colours in [0, 1] by convention, any range allowed.
         mask: weight of each pixel, bool or float in [0, 1], [N, H, W]; None = all 1. Pixels of weight 0 never
             matter, in value or gradient, even where a picture is NaN.
         norm: the error of a pixel, summed over channels, not averaged: "l2_squared" sum of squares; "l2"
@@ -31,7 +32,7 @@ def photometric_loss(
             over the batch. Both divide by max(sum, 1). An empty batch gives 0.
 
     Once differentiable in rendered and image; a second derivative is refused; mask and attention are constants.
-    Deterministic: the result does not depend on the number of threads. Raises ValueError for a wrong shape, dtype,
+    Deterministic, and on CUDA without Triton: as reconstruction_loss. Raises ValueError for a wrong shape, dtype,
     device or option, or a mask that requires a gradient. METHODS 1.1, 2.2 (L_recon), 4 (L_photo).
     """
     if reduction not in ("per_image", "pooled"):

@@ -28,13 +28,15 @@ def reconstruction_loss(
     The two pictures are read once for the value and once for the gradient.
 
     Args:
-        rendered, image: pictures, float32 or float64 [N, C, H, W].
+        rendered, image: pictures, float32 or float64 [N, C, H, W]; on CUDA bfloat16 and float16, too, computed and
+            returned in float32.
         mask: weight of each pixel, bool or float in [0, 1], [N, H, W]; None = all 1.
         norm: of the photometric part, see photometric_loss.
         gradient_weight: w_g of METHODS 2.2.
 
-    Once differentiable in rendered and image; a second derivative is refused. Deterministic: the result does not depend
-    on the number of threads. Raises ValueError like its two parts.
+    Once differentiable in rendered and image; a second derivative is refused. Deterministic: sums are made in a fixed
+    order, whatever the number of threads. The CUDA kernels need Triton: without it the definition runs as plain PyTorch
+    and a RuntimeWarning says so once. Raises ValueError like its two parts.
     """
     return picture_loss(rendered, image, mask, norm=norm, steps_weight=gradient_weight)
 
@@ -149,13 +151,13 @@ def _backward_kernel(
     grads = _backward_fake(grad, rendered, image, weights, scales, *options)
     *loss_options, need_rendered, need_image = options
     wanted = (grads[0] if need_rendered else None, grads[1] if need_image else None)
+    inputs = (grad, rendered, image, weights, scales)
     if _triton.runs_on(rendered):
         from facecore.losses import _reconstruction_triton as kernels
 
-        launch = kernels.gradient_launch(grad, rendered, image, weights, scales.contiguous(), loss_options, wanted)
+        launch = kernels.gradient_launch(*inputs, tuple(loss_options), wanted)
         launch.run(rendered.device)
         return grads
-    inputs = (grad, rendered, image, weights, scales)
     call("picture_loss_backward", rendered, (*rendered.shape, *loss_options), inputs, wanted)
     return grads
 
