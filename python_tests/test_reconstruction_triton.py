@@ -82,6 +82,7 @@ def compiler(tmp_path, monkeypatch):
 @compiles
 @pytest.mark.parametrize("capability", [80, 90, 120])
 def test_compiles_for_a_gpu(capability, compiler, tmp_path):
+    """By Triton's own compiler and NVIDIA's assembler; that the result is right, only a GPU can say."""
     for launch in make_launches(torch.float32):
         assembly = compiler.compiled(launch, capability)
         assert f".target sm_{capability}" in assembly["ptx"]

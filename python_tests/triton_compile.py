@@ -2,46 +2,44 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import re
 import subprocess
 
-import torch
 import triton
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
 
 from facecore.losses._triton import Launch
 
-POINTERS = {
-    torch.bool: "*i1",
-    torch.float16: "*fp16",
-    torch.bfloat16: "*bf16",
-    torch.float32: "*fp32",
-    torch.float64: "*fp64",
-}
 CUOBJDUMP = pathlib.Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 
 
+@dataclasses.dataclass(frozen=True)
+class AbsentGpu:
+    """What Triton asks of a driver. The device has the number of its capability: Triton keeps kernels by device."""
+
+    capability: int
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", self.capability, 32)
+
+    def get_current_device(self) -> int:
+        return self.capability
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+
 def compiled(launch: Launch, capability: int) -> dict[str, str | bytes]:
-    """The kernel's "ptx" and "cubin" for these arguments, specialised as a launch does: 1, None, multiples of 16."""
-    signature, constants, attributes = {}, {}, {}
-    for place, parameter in enumerate(launch.kernel.params):
-        value = launch.arguments[parameter.name]
-        if parameter.is_constexpr or value is None or (type(value) is int and value == 1):
-            signature[parameter.name], constants[parameter.name] = "constexpr", value
-        elif isinstance(value, torch.Tensor):
-            signature[parameter.name] = POINTERS[value.dtype]
-            attributes[(place,)] = [["tt.divisibility", 16]]
-        elif type(value) is int:
-            signature[parameter.name] = "i32" if abs(value) < 2**31 else "i64"
-            if value % 16 == 0:
-                attributes[(place,)] = [["tt.divisibility", 16]]
-        else:
-            signature[parameter.name] = parameter.annotation_type or "fp32"
-    source = ASTSource(launch.kernel, signature, constants, attributes)
-    target = GPUTarget("cuda", capability, 32)
-    return triton.compile(source, target=target, options={"num_warps": launch.num_warps}).asm
+    """The kernel's "ptx" and "cubin", made and specialised as a launch with these very arguments would."""
+    driver = triton.runtime.driver
+    driver.set_active(AbsentGpu(capability))
+    try:
+        kernel = launch.kernel.warmup(grid=(launch.programs,), **launch.arguments, num_warps=launch.num_warps)
+    finally:
+        driver.set_active(None)  # it then looks for a real one again; reset_active() fails where there is none
+    return kernel.asm
 
 
 def resources(cubin: bytes, folder: pathlib.Path) -> dict[str, int]:
