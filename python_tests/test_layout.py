@@ -76,6 +76,14 @@ def test_every_loss_source_has_its_python_file():
     assert stems - {path.stem for path in (PACKAGE / "losses").glob("*.py")} == set()
 
 
+def test_every_triton_source_has_its_loss_and_its_tests():
+    stems = [path.stem.removesuffix("_triton")[1:] for path in (PACKAGE / "losses").glob("_?*_triton.py")]
+    assert "reconstruction" in stems
+    tests = ("python_tests/test_{}_triton.py", "python_tests/interpreted_{}.py", "facecore/losses/{}.py")
+    missing = [name.format(stem) for stem in stems for name in tests if not (REPOSITORY / name.format(stem)).is_file()]
+    assert missing == []
+
+
 def test_nothing_else_at_the_top():
     if not (REPOSITORY / ".git").exists():
         pytest.skip("not a checkout: an unpacked archive may lie beside other things")

@@ -190,6 +190,30 @@ def test_gpu_equals_cpu(norm, dtype):
 
 
 @on_gpu
+@pytest.mark.parametrize("reduction", ["per_image", "pooled"])
+@pytest.mark.parametrize("shape", [(40, 1, 300, 300), (1, 3, 1200, 1200), (3000, 1, 5, 4)], ids=str)
+def test_gpu_sums_of_many_tiles(shape, reduction):
+    """More images and more tiles than the last program reads at once."""
+    rendered, image, mask = make_pictures(shape)
+    got = photometric_loss(rendered, image, mask, reduction=reduction)
+    on_cpu = (t.detach().cpu().double() for t in (rendered, image, mask))
+    expected = reference_losses.photometric_loss(*on_cpu, reduction=reduction)
+    torch.testing.assert_close(got.cpu().double(), expected, rtol=1e-6, atol=0)
+
+
+@on_gpu
+def test_gpu_takes_any_strides():
+    rendered, image, mask = (t.detach() for t in make_pictures())
+    plain = (rendered.clone().requires_grad_(), image.clone().requires_grad_(), mask)
+    odd = (
+        rendered.contiguous(memory_format=torch.channels_last).requires_grad_(),
+        image.mT.contiguous().mT.requires_grad_(),
+        mask.mT.contiguous().mT,
+    )
+    assert all(torch.equal(a, b) for a, b in zip(value_and_gradients(*plain), value_and_gradients(*odd)))
+
+
+@on_gpu
 def test_gpu_gives_the_same_bits_again():
     pictures = make_pictures((8, 3, 224, 224))
     first = value_and_gradients(*pictures, norm="l2")
@@ -202,6 +226,7 @@ def test_gpu_graph_capture():
     """Nothing waits for the device, so a step can be captured; the replay reads new pictures and a new gradient."""
     rendered, image, mask = make_pictures()
     stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):  # the kernels are compiled before the capture
         value_and_gradients(rendered, image, mask)
     torch.cuda.current_stream().wait_stream(stream)

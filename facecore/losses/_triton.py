@@ -1,4 +1,9 @@
-"""Where the losses run as Triton kernels, in which precision, and how a kernel is launched. Does not import triton."""
+"""Where the losses run as Triton kernels, in which precision, and how a kernel is launched. Does not import triton.
+
+A loss with such kernels has them in _<loss>_triton.py, with functions that return their Launches. The kernel function
+of its operator (make_op) imports that file where runs_on() is true, and runs these; its public function composes the
+definition where missing_for() is true.
+"""
 
 from __future__ import annotations
 
