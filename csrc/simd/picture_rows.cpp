@@ -1,6 +1,8 @@
 // The loops of picture_rows.h over the pixels of a row, vectorised: value and gradient of the picture losses.
 #include "simd/picture_rows.h"
 
+#include <cstring>
+
 #include "simd/vector.h"
 
 namespace facecore {
@@ -8,12 +10,44 @@ namespace {
 
 template <class V> using Lane = typename V::type;
 
-template <class V> FACECORE_INLINE Lane<V> absolute(Lane<V> x) { return x < 0 ? -x : x; }
+// The numbers of a vector as integers, to work on their signs.
+template <class T> struct IntegerOf;
+template <> struct IntegerOf<float> {
+  typedef int32_t type;
+};
+template <> struct IntegerOf<double> {
+  typedef int64_t type;
+};
+template <class T, class V> struct BitsOf {
+  typedef typename Vector<typename IntegerOf<T>::type, sizeof(Lane<V>)>::type type;
+};
+template <class T> struct BitsOf<T, Scalar<T>> {
+  typedef typename IntegerOf<T>::type type;
+};
+template <class To, class From> FACECORE_INLINE To bits_as(From from) {
+  To to;
+  static_assert(sizeof(to) == sizeof(from), "the same bits");
+  std::memcpy(&to, &from, sizeof(to));
+  return to;
+}
+template <class T, class V> FACECORE_INLINE typename BitsOf<T, V>::type sign_bits(Lane<V> x) {
+  typedef typename BitsOf<T, V>::type Bits;
+  const Lane<V> minus_zero = -Lane<V>{};
+  return bits_as<Bits>(x) & bits_as<Bits>(minus_zero);
+}
+
+template <class T, class V> FACECORE_INLINE Lane<V> absolute(Lane<V> x) {
+  typedef typename BitsOf<T, V>::type Bits;
+  const Lane<V> minus_zero = -Lane<V>{};
+  return bits_as<Lane<V>>(bits_as<Bits>(x) & ~bits_as<Bits>(minus_zero));
+}
 template <class V> FACECORE_INLINE Lane<V> where_positive(Lane<V> weight, Lane<V> x) {  // NaN behind a mask is dropped
   return weight > 0 ? x : Lane<V>{};
 }
-template <class V> FACECORE_INLINE Lane<V> times_sign(Lane<V> a, Lane<V> b) {  // a sign(b), 0 at a kink
-  return b > 0 ? a : b < 0 ? -a : Lane<V>{};
+template <class T, class V> FACECORE_INLINE Lane<V> times_sign(Lane<V> a, Lane<V> b) {  // a sign(b), 0 at a kink
+  typedef typename BitsOf<T, V>::type Bits;
+  const Lane<V> turned = bits_as<Lane<V>>(bits_as<Bits>(a) ^ sign_bits<T, V>(b));
+  return b != 0 ? turned : Lane<V>{};
 }
 
 template <class T, class V> FACECORE_INLINE double sum_of(Lane<V> x) {
@@ -43,14 +77,13 @@ template <class T, class V> FACECORE_INLINE Lane<V> pair_weight(const T* weights
   return pixel_weight<T, V>(weights, p) * pixel_weight<T, V>(weights, p + step);
 }
 
-// | |r_p - r_(p+step)| - |i_p - i_(p+step)| | is |first|; `rendered` and `image` are the two steps.
+// | |r_p - r_(p+step)| - |i_p - i_(p+step)| | is |difference|; `rendered` and `image` are the two steps.
 template <class T, class V> struct Steps {
   Lane<V> rendered, image, difference;
-  FACECORE_INLINE Steps(const T* r, const T* i, int64_t p, int64_t step, Lane<V> weight) {
-    rendered = where_positive<V>(weight, V::load(r + p) - V::load(r + p + step));
-    image = where_positive<V>(weight, V::load(i + p) - V::load(i + p + step));
-    difference = absolute<V>(rendered) - absolute<V>(image);
-  }
+  FACECORE_INLINE Steps(const T* r, const T* i, int64_t p, int64_t step)
+      : rendered(V::load(r + p) - V::load(r + p + step)),
+        image(V::load(i + p) - V::load(i + p + step)),
+        difference(absolute<T, V>(rendered) - absolute<T, V>(image)) {}
 };
 
 template <class T, class V> FACECORE_INLINE Lane<V> pixel_error(const PicturePair<T>& a, int64_t p, Lane<V> weight) {
@@ -58,7 +91,7 @@ template <class T, class V> FACECORE_INLINE Lane<V> pixel_error(const PicturePai
   for (int64_t c = 0; c < a.channels; ++c) {
     const int64_t at = c * a.height * a.width + p;
     const Lane<V> d = where_positive<V>(weight, V::load(a.rendered + at) - V::load(a.image + at));
-    sum += a.norm == kL1 ? absolute<V>(d) : d * d;
+    sum += a.norm == kL1 ? absolute<T, V>(d) : d * d;
   }
   return sum;
 }
@@ -81,9 +114,9 @@ template <class T, class V> struct RowSums {
     Lane<V> value{};
     for (int64_t c = 0; c < a.channels; ++c) {
       const int64_t at = c * a.height * a.width;
-      value += absolute<V>(Steps<T, V>(a.rendered + at, a.image + at, p, step, weight).difference);
+      value += absolute<T, V>(Steps<T, V>(a.rendered + at, a.image + at, p, step).difference);
     }
-    sum += weight * value;
+    sum += weight * where_positive<V>(weight, value);
     weights += weight;
   }
 
@@ -152,10 +185,10 @@ FACECORE_INLINE int64_t step_derivatives(const PicturePair<T>& a, const PictureG
     const Lane<V> weight = pair_weight<T, V>(a.weights, p, step), scaled = weight * scale;
     for (int64_t c = 0; c < a.channels; ++c) {
       const int64_t at = c * a.height * a.width;
-      const Steps<T, V> steps(a.rendered + at, a.image + at, p, step, weight);
-      const Lane<V> outer = times_sign<V>(scaled, steps.difference);
-      if (g.grad_rendered) V::store(scratch.steps(c, 0, which) + x, times_sign<V>(outer, steps.rendered));
-      if (g.grad_image) V::store(scratch.steps(c, 1, which) + x, times_sign<V>(-outer, steps.image));
+      const Steps<T, V> steps(a.rendered + at, a.image + at, p, step);  // a NaN has a sign too: 0 where scaled is 0
+      const Lane<V> outer = times_sign<T, V>(scaled, steps.difference);
+      if (g.grad_rendered) V::store(scratch.steps(c, 0, which) + x, times_sign<T, V>(outer, steps.rendered));
+      if (g.grad_image) V::store(scratch.steps(c, 1, which) + x, times_sign<T, V>(-outer, steps.image));
     }
   }
   return x;
@@ -199,7 +232,7 @@ FACECORE_INLINE int64_t pixel_derivatives(const PicturePair<T>& a, const Picture
       const Lane<V> factor = V::load(scratch.factor() + x);
       const Lane<V> weight = pixel_weight<T, V>(a.weights, row * a.width + x);
       const Lane<V> d = where_positive<V>(weight, V::load(a.rendered + at + x) - V::load(a.image + at + x));
-      direct = a.norm == kL1 ? times_sign<V>(factor, d) : factor * d;
+      direct = a.norm == kL1 ? times_sign<T, V>(factor, d) : factor * d;
     }
     for (int picture = 0; picture < 2; ++picture) {
       T* out = picture == 0 ? g.grad_rendered : g.grad_image;
