@@ -19,6 +19,7 @@ void bind_rasterize(pybind11::module_&);
 void bind_reconstruction(pybind11::module_&);
 void bind_sh_shading(pybind11::module_&);
 void bind_simplify(pybind11::module_&);
+void bind_smoothness(pybind11::module_&);
 void bind_sparse_matmul(pybind11::module_&);
 void bind_uv_sample(pybind11::module_&);
 void bind_uv_unwrap(pybind11::module_&);
@@ -70,6 +71,7 @@ PYBIND11_MODULE(_C, m) {
   bind_reconstruction(m);
   bind_sh_shading(m);
   bind_simplify(m);
+  bind_smoothness(m);
   bind_sparse_matmul(m);
   bind_uv_sample(m);
   bind_uv_unwrap(m);

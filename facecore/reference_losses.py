@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import torch
 
+from facecore import reference
 from facecore.losses._masked import batch_mean
+from facecore.structures import SparseMatrix
 
 L2_EPSILON = 1e-6  # inside the square root of "l2", METHODS section 4: its slope is then finite where pictures agree
 
@@ -55,6 +57,14 @@ def gradient_difference_loss(
     """METHODS 1.11."""
     weights = _weights(rendered, mask)
     return sum((_steps(rendered, image, weights, axis) for axis in (-1, -2)), rendered.new_zeros(()))
+
+
+def smoothness_loss(
+    displacement: torch.Tensor, random_walk_laplacian: SparseMatrix, *, scale: float = 1.0
+) -> torch.Tensor:
+    """METHODS 2.2, L_smth."""
+    product = reference.sparse_matmul(random_walk_laplacian, displacement)
+    return product.abs().sum() / (max(displacement.numel(), 1) * scale)
 
 
 def _weights(rendered: torch.Tensor, mask: torch.Tensor | None, attention: torch.Tensor | None = None) -> torch.Tensor:

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
+from checks import check_matches_reference, check_registration
 
+from facecore import reference_losses
 from facecore.losses import smoothness_loss
+from facecore.ops.sparse_matmul import matrix_arguments
 from facecore.structures import SparseMatrix
 
 
@@ -47,3 +50,85 @@ def test_empty_batch_and_bad_inputs():
         smoothness_loss(torch.zeros(1, 4, 3, dtype=torch.float64), laplacian)
     with pytest.raises(ValueError, match="scale must be positive"):
         smoothness_loss(torch.zeros(1, 3, 3, dtype=torch.float64), laplacian, scale=0.0)
+
+
+def ring(count: int, dtype: torch.dtype, extra: int = 1) -> SparseMatrix:
+    """A ring with chords, so that rows have different lengths and the last vertex is in the middle of some."""
+    edges = {tuple(sorted((i, (i + step) % count))) for i in range(count) for step in (1, 3 + i % 4)[: 1 + extra]}
+    return random_walk(sorted(edge for edge in edges if edge[0] != edge[1]), count)[0].to(dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("images, count", [(1, 5), (2, 9), (3, 17), (4, 300), (5, 8), (8, 31), (11, 700)])
+def test_matches_reference(device, dtype, images, count):
+    """Groups of images that are not full, blocks of rows that are not full; L d is far from its kinks but for chance."""
+    laplacian = ring(count, dtype).to(device)
+    generator = torch.Generator().manual_seed(images)
+    displacement = torch.randn(images, count, 3, generator=generator, dtype=torch.float64).to(device, dtype)
+    for scale in (1.0, 0.3):
+        check_matches_reference(
+            lambda d, scale=scale: smoothness_loss(d, laplacian, scale=scale),
+            lambda d, scale=scale: reference_losses.smoothness_loss(d, laplacian, scale=scale),
+            (displacement.requires_grad_(),),
+        )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_simd_level(simd_level, dtype, generator):
+    laplacian = ring(301, dtype)
+    displacement = torch.randn(7, 301, 3, generator=generator, dtype=dtype).requires_grad_()
+    check_matches_reference(
+        lambda d: smoothness_loss(d, laplacian), lambda d: reference_losses.smoothness_loss(d, laplacian), (displacement,)
+    )
+
+
+def test_same_bits_for_any_number_of_threads(generator):
+    laplacian = ring(2000, torch.float32)
+    displacement = torch.randn(6, 2000, 3, generator=generator).requires_grad_()
+    threads, runs = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 4):
+            torch.set_num_threads(count)
+            value = smoothness_loss(displacement, laplacian)
+            runs.append((value, torch.autograd.grad(value, displacement)[0]))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for run in runs[1:] for a, b in zip(run, runs[0]))
+
+
+def test_strides_and_kinks(generator):
+    laplacian = ring(20, torch.float64)
+    displacement = torch.randn(3, 20, 3, generator=generator, dtype=torch.float64)
+    turned = displacement.permute(2, 1, 0).contiguous().permute(2, 1, 0)
+    assert torch.equal(smoothness_loss(turned, laplacian), smoothness_loss(displacement, laplacian))
+    flat = torch.zeros(3, 20, 3, dtype=torch.float64, requires_grad=True)
+    value = smoothness_loss(flat, laplacian)
+    value.backward()
+    assert value == 0 and torch.equal(flat.grad, torch.zeros_like(flat))
+
+
+def test_a_second_derivative_is_refused(generator):
+    laplacian = ring(6, torch.float64)
+    displacement = torch.randn(1, 6, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    (grad,) = torch.autograd.grad(smoothness_loss(displacement, laplacian) ** 2, displacement, create_graph=True)
+    with pytest.raises(RuntimeError, match="smoothness_backward has no derivative"):
+        grad.sum().backward()
+
+
+def test_is_registered_correctly(generator):
+    laplacian = ring(9, torch.float32)
+    arrays = matrix_arguments("laplacian", laplacian)
+    displacement = torch.randn(5, 9, 3, generator=generator).requires_grad_()
+    inputs = (displacement, *arrays, 0.0, 1.0, 0.5, True)
+    check_registration(torch.ops.facecore.smoothness.default, lambda d, *_: smoothness_loss(d, laplacian), inputs)
+    signs = torch.zeros(2, 9, 16, dtype=torch.int8)
+    inputs = (torch.ones(()), signs, *arrays, 5, 0.0, 1.0, 0.5)
+    torch.library.opcheck(torch.ops.facecore.smoothness_backward.default, inputs)
+
+
+def test_bad_matrices():
+    displacement = torch.zeros(1, 3, 3)
+    with pytest.raises(ValueError, match="random_walk_laplacian must be a SparseMatrix"):
+        smoothness_loss(displacement, torch.eye(3))
+    with pytest.raises(ValueError, match="values must have dtype"):
+        smoothness_loss(displacement, random_walk([(0, 1), (1, 2)], 3)[0])

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from facecore import ops
-from facecore.ops._library import check_tensor
+from facecore.ops._library import FLOATS, call, check_tensor, make_op
+from facecore.ops.sparse_matmul import check_matrix, matrix_arguments
 from facecore.structures import SparseMatrix
+
+GROUP = 4  # images that share a reading of the matrix: kSmoothImages in csrc/simd/smooth_rows.h
 
 
 def smoothness_loss(
@@ -20,13 +25,105 @@ def smoothness_loss(
         random_walk_laplacian: L = I - D^-1 A, [V, V]: mesh.laplacian(mesh, kind="random_walk").
         scale: divides the result, such as the model's standard deviation in the units of displacement.
 
-    Differentiable in displacement. Deterministic. Raises ValueError for a wrong shape or dtype, or a scale that is not
-    positive. METHODS 2.2 (L_smth).
+    Once differentiable in displacement (slope 0 where L displacement is 0); a second derivative is refused on the CPU.
+    Deterministic: the result does not depend on the number of threads. Raises ValueError for a wrong shape, dtype or
+    device, or a scale that is not positive. METHODS 2.2 (L_smth).
     """
     sizes = check_tensor("displacement", displacement, ("N", "V", 3))
-    if tuple(random_walk_laplacian.shape) != (sizes["V"], sizes["V"]):
-        expected = f"[{sizes['V']}, {sizes['V']}]"
-        raise ValueError(f"random_walk_laplacian must have shape {expected}, got {list(random_walk_laplacian.shape)}")
+    check_square("random_walk_laplacian", random_walk_laplacian, sizes["V"])
     if not scale > 0:
         raise ValueError(f"scale must be positive, got {scale}")
-    return ops.sparse_matmul(random_walk_laplacian, displacement).abs().sum() / (max(displacement.numel(), 1) * scale)
+    return mean_absolute_product(displacement, random_walk_laplacian, 0.0, 1.0, 1.0 / scale)
+
+
+def check_square(name: str, matrix: Any, count: int) -> None:
+    """Checks that a SparseMatrix is [V, V]."""
+    if isinstance(matrix, SparseMatrix) and tuple(matrix.shape) != (count, count):
+        raise ValueError(f"{name} must have shape [{count}, {count}], got {list(matrix.shape)}")
+    matrix_arguments(name, matrix)
+
+
+def mean_absolute_product(
+    x: torch.Tensor, matrix: SparseMatrix, diagonal: float, factor: float, scale: float
+) -> torch.Tensor:
+    """scale * mean |diagonal x + factor matrix x| of x [N, V, 3], a scalar; 0 for an empty batch."""
+    if x.is_cuda:  # the fused kernel is the host's; the sparse product has one for CUDA
+        product = factor * ops.sparse_matmul(matrix, x)
+        return (product + diagonal * x if diagonal else product).abs().sum() * (scale / max(x.numel(), 1))
+    store_signs = torch.is_grad_enabled() and x.requires_grad
+    arguments = matrix_arguments("matrix", matrix)
+    return _smoothness(x, *arguments, diagonal, factor, scale / max(x.numel(), 1), store_signs)[0]
+
+
+def _check(x: torch.Tensor, matrix: tuple[torch.Tensor, ...]) -> dict[str, int]:
+    sizes = check_tensor("displacement", x, ("N", "V", 3))
+    check_matrix(matrix, x, sizes["V"], sizes["V"])
+    return sizes
+
+
+def _signs_shape(n: int, v: int) -> tuple[int, int, int]:
+    return -(-n // GROUP), v, 4 * GROUP  # x, y, z and one byte without a meaning for each image of a group, 0 where it lacks one
+
+
+def _fake(x: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    n, v = _check(x, rest[:6]).values()
+    shape = _signs_shape(n, v) if rest[-1] else (0,)
+    return x.new_empty(()), x.new_empty(shape, dtype=torch.int8)
+
+
+def _kernel(x: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    value, signs = _fake(x, *rest)
+    *options, store_signs = rest[6:]
+    call("smoothness", x, (*x.shape[:2], *options), (x, *rest[:3]), (value, signs if store_signs else None))
+    return value, signs
+
+
+def _setup(ctx: Any, inputs: Any, output: Any) -> None:
+    x, *matrix = inputs[:7]
+    ctx.options, ctx.images = inputs[7:10], x.shape[0]
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(output[1], *matrix)
+
+
+def _backward(ctx: Any, grad: torch.Tensor, _: Any) -> tuple[torch.Tensor | None, ...]:
+    signs, *matrix = ctx.saved_tensors
+    if not signs.numel() and ctx.images * (matrix[0].shape[0] - 1):
+        raise RuntimeError("smoothness: the operator was called with store_signs=False, so it has no derivative")
+    return _smoothness_backward(grad, signs, *matrix, ctx.images, *ctx.options), *(None,) * 10
+
+
+def _backward_fake(grad: torch.Tensor, signs: torch.Tensor, *rest: Any) -> torch.Tensor:
+    images = rest[6]
+    check_tensor("grad", grad, (), FLOATS, like=signs)
+    v = rest[0].shape[0] - 1
+    check_tensor("signs", signs, _signs_shape(images, v), (torch.int8,))
+    check_matrix(rest[:6], grad, v, v)
+    return grad.new_empty(images, v, 3)
+
+
+def _backward_kernel(grad: torch.Tensor, signs: torch.Tensor, *rest: Any) -> torch.Tensor:
+    grad_x = _backward_fake(grad, signs, *rest)
+    images, *options = rest[6:]
+    call("smoothness_backward", grad, (images, grad_x.shape[1], *options), (grad, signs, *rest[3:6]), (grad_x,))
+    return grad_x
+
+
+_MATRIX = (
+    "Tensor crow_indices, Tensor col_indices, Tensor values, Tensor transposed_crow_indices,"
+    " Tensor transposed_col_indices, Tensor transposed_values"
+)
+_OPTIONS = "float diagonal, float factor, float scale"
+_smoothness_backward = make_op(
+    "smoothness_backward",
+    f"(Tensor grad, Tensor signs, {_MATRIX}, int images, {_OPTIONS}) -> Tensor",
+    _backward_kernel,
+    _backward_fake,
+)
+_smoothness = make_op(
+    "smoothness",
+    f"(Tensor x, {_MATRIX}, {_OPTIONS}, bool store_signs) -> (Tensor, Tensor)",
+    _kernel,
+    _fake,
+    setup=_setup,
+    backward=_backward,
+)
