@@ -14,13 +14,18 @@
 
 namespace facecore {
 void bind_chebyshev_conv(pybind11::module_&);
+void bind_flattening(pybind11::module_&);
 void bind_interpolate(pybind11::module_&);
+void bind_landmark(pybind11::module_&);
 void bind_rasterize(pybind11::module_&);
 void bind_reconstruction(pybind11::module_&);
 void bind_sh_shading(pybind11::module_&);
+void bind_shape(pybind11::module_&);
 void bind_simplify(pybind11::module_&);
+void bind_skin(pybind11::module_&);
 void bind_smoothness(pybind11::module_&);
 void bind_sparse_matmul(pybind11::module_&);
+void bind_symmetry(pybind11::module_&);
 void bind_uv_sample(pybind11::module_&);
 void bind_uv_unwrap(pybind11::module_&);
 void bind_vertex_normals(pybind11::module_&);
@@ -66,13 +71,18 @@ PYBIND11_MODULE(_C, m) {
   m.def("plant_fault", &plant_fault);
 #endif
   bind_chebyshev_conv(m);
+  bind_flattening(m);
   bind_interpolate(m);
+  bind_landmark(m);
   bind_rasterize(m);
   bind_reconstruction(m);
   bind_sh_shading(m);
+  bind_shape(m);
   bind_simplify(m);
+  bind_skin(m);
   bind_smoothness(m);
   bind_sparse_matmul(m);
+  bind_symmetry(m);
   bind_uv_sample(m);
   bind_uv_unwrap(m);
   bind_vertex_normals(m);

@@ -6,13 +6,20 @@ one likes.
 
 from __future__ import annotations
 
+import functools
+import math
+
 import torch
 
 from facecore import reference
 from facecore.losses._masked import batch_mean
+from facecore.losses._skin_model import SKIN_PRIOR, gaussians
 from facecore.structures import SparseMatrix
 
 L2_EPSILON = 1e-6  # inside the square root of "l2", METHODS section 4: its slope is then finite where pictures agree
+# Upper and lower lids, upper and lower inner lip: whether eyes and mouth are open. METHODS 2.2.
+APERTURE_PAIRS = ((37, 41), (38, 40), (43, 47), (44, 46), (61, 67), (62, 66), (63, 65))
+APERTURE_WEIGHT = 20.0
 
 
 def reconstruction_loss(
@@ -65,6 +72,92 @@ def smoothness_loss(
     """METHODS 2.2, L_smth."""
     product = reference.sparse_matmul(random_walk_laplacian, displacement)
     return product.abs().sum() / (max(displacement.numel(), 1) * scale)
+
+
+def symmetry_loss(albedo: torch.Tensor, mirror_map: torch.Tensor | SparseMatrix) -> torch.Tensor:
+    """METHODS 2.2, L_symm."""
+    if isinstance(mirror_map, SparseMatrix):
+        flipped = reference.sparse_matmul(mirror_map, albedo)
+    else:
+        flipped = albedo.index_select(1, mirror_map)
+    return (albedo - flipped).abs().sum() / max(albedo.numel(), 1)
+
+
+def texture_symmetry_loss(texture: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:
+    """METHODS 1.9, flip."""
+    n, c, h, w = texture.shape
+    valid = texture.new_ones(h, w, dtype=torch.bool) if valid is None else valid
+    both = (valid & valid.flip(-1)).expand(n, h, w)
+    error = torch.where(both[:, None], texture - texture.flip(3), 0.0).abs().sum((1, 2, 3)) / max(c, 1)
+    return batch_mean(error / both.sum((1, 2)).clamp_min(1))
+
+
+def shape_loss(
+    predicted: torch.Tensor, target: torch.Tensor, scale: float | torch.Tensor = 1.0, *, norm: str = "l1"
+) -> torch.Tensor:
+    """METHODS 2.2, L_shp; METHODS 3, L_R."""
+    difference = (predicted - target) / scale
+    if norm == "l1":
+        return difference.abs().sum() / max(difference.numel(), 1)
+    return (difference * difference).sum() / max(difference.numel() // 3, 1)
+
+
+def flattening_loss(albedo: torch.Tensor, region: torch.Tensor) -> torch.Tensor:
+    """METHODS 4, L_tex."""
+    weight = torch.where(region > 0, region.to(albedo.dtype), 0.0)[:, None]
+    inside = torch.where(weight > 0, albedo, 0.0)
+    divisor = weight.sum().clamp_min(1.0)
+    mean = (weight * inside).sum(1, keepdim=True) / divisor
+    return batch_mean((weight * (inside - mean) ** 2).sum((1, 2)) / divisor)
+
+
+def landmark_structure_loss(
+    predicted: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None = None
+) -> torch.Tensor:
+    """METHODS 2.2, L_gdl,lmk."""
+    weight = torch.ones_like(predicted[..., 0]) if weight is None else torch.where(weight > 0, weight, 0.0)
+    first, second, pair_weight = landmark_pairs(predicted.device, predicted.dtype)
+    weights = pair_weight * weight[:, first] * weight[:, second]
+
+    def lengths_of(points: torch.Tensor) -> torch.Tensor:
+        # index_select, not indexing: torch promises a fixed order of sums for its gradient on the CPU only.
+        vectors = points.index_select(1, first) - points.index_select(1, second)
+        return _length(torch.where(weights[..., None] > 0, vectors, 0.0))
+
+    error = weights * (lengths_of(predicted) - lengths_of(target)).abs()
+    return batch_mean(error.sum(-1) / weights.sum(-1).clamp_min(1.0))
+
+
+@functools.lru_cache(maxsize=8)
+@torch.inference_mode(False)  # kept for later calls, so it must not become an inference tensor
+def landmark_pairs(device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The 2,278 pairs of the 68 landmarks: first, second, weight."""
+    first, second = torch.triu_indices(68, 68, offset=1)
+    weights = torch.ones(first.numel(), dtype=dtype)
+    for a, b in APERTURE_PAIRS:
+        weights[(first == a) & (second == b)] = APERTURE_WEIGHT
+    return first.to(device), second.to(device), weights.to(device)
+
+
+def skin_probability(image: torch.Tensor) -> torch.Tensor:
+    """METHODS 1.10."""
+    linear, offset, log_weight = gaussians(image.device, image.dtype)
+    red, green, blue = image[:, None].unbind(2)
+    exponents = []
+    for gaussian in range(log_weight.numel()):
+        # Elementwise: a matrix product may run in TF32, which is too coarse for exponents of order 100.
+        whitened = torch.addcmul(offset[gaussian], linear[gaussian, :, 0], red)
+        whitened = torch.addcmul(torch.addcmul(whitened, linear[gaussian, :, 1], green), linear[gaussian, :, 2], blue)
+        exponents.append(log_weight[gaussian] - 0.5 * whitened.square().sum(1))
+    skin, other = (torch.stack(half).logsumexp(0) for half in (exponents[:4], exponents[4:]))
+    # P = 0.8 p_s / (0.8 p_s + 0.2 p_n) as a logistic function of logarithms: both densities may underflow
+    return torch.sigmoid(skin - other + math.log(SKIN_PRIOR / (1.0 - SKIN_PRIOR)))
+
+
+def _length(vectors: torch.Tensor) -> torch.Tensor:
+    squared = (vectors * vectors).sum(-1)
+    positive = squared > 0
+    return torch.where(positive, torch.sqrt(torch.where(positive, squared, 1.0)), 0.0)
 
 
 def _weights(rendered: torch.Tensor, mask: torch.Tensor | None, attention: torch.Tensor | None = None) -> torch.Tensor:

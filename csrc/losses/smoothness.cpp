@@ -66,8 +66,8 @@ template <class T> void bind(pybind11::module_& m, const std::string& dtype) {
         },
         Release());
   m.def(("smoothness_backward_" + dtype).c_str(),
-        [](Device, int64_t n, int64_t v, double diagonal, double factor, double scale, Address grad_out,
-           Address signs, Address crow, Address col, Address values, Address grad_x) {
+        [](Device, int64_t n, int64_t v, double diagonal, double factor, double scale, Address grad_out, Address signs,
+           Address crow, Address col, Address values, Address grad_x) {
           smoothness_backward<T>({n, {v, crow, col, values, T(diagonal), T(factor)}, scale}, grad_out, signs, grad_x);
         },
         Release());

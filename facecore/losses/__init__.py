@@ -3,6 +3,7 @@
 from facecore.losses.adversarial import patch_adversarial_loss, wgan_div_critic_loss, wgan_div_generator_loss
 from facecore.losses.center import CenterLoss
 from facecore.losses.coefficient import coefficient_loss
+from facecore.losses.flattening import flattening_loss
 from facecore.losses.gradient_difference import gradient_difference_loss
 from facecore.losses.identification import identification_loss
 from facecore.losses.landmark import landmark_loss, landmark_structure_loss
@@ -16,6 +17,7 @@ from facecore.losses.symmetry import symmetry_loss, texture_symmetry_loss
 __all__ = [
     "CenterLoss",
     "coefficient_loss",
+    "flattening_loss",
     "gradient_difference_loss",
     "identification_loss",
     "landmark_loss",

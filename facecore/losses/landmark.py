@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import functools
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
+from facecore import reference_losses
 from facecore.losses._masked import batch_mean
-from facecore.ops._library import check_tensor
-
-# Upper and lower lids, upper and lower inner lip: whether eyes and mouth are open. METHODS 2.2.
-APERTURE_PAIRS = ((37, 41), (38, 40), (43, 47), (44, 46), (61, 67), (62, 66), (63, 65))
-APERTURE_WEIGHT = 20.0
+from facecore.ops._library import FLOATS, call, check_tensor, make_op
 
 
 def landmark_loss(
@@ -53,20 +50,15 @@ def landmark_structure_loss(
         predicted, target: the 68 iBUG landmarks, float32 or float64 [N, 68, 2].
         weight: [N, 68], 0 = unknown: pairs with such a point never matter, even where it is NaN. None = all 1.
 
-    Differentiable in predicted and target (slope 0 where two points coincide); weight is a constant. Deterministic on
-    the CPU. Raises ValueError for a wrong shape, dtype or device. METHODS 2.2 (L_gdl,lmk).
+    Once differentiable in predicted and target (slope 0 where two points coincide); a second derivative is refused on
+    the CPU; weight is a constant. Deterministic on the CPU. Raises ValueError for a wrong shape, dtype or device.
+    METHODS 2.2 (L_gdl,lmk).
     """
-    weight = _check_points(predicted, target, weight, 68)
-    first, second, pair_weight = _pairs(predicted.device, predicted.dtype)
-    weights = pair_weight * weight[:, first] * weight[:, second]
-
-    def lengths_of(points: torch.Tensor) -> torch.Tensor:
-        # index_select, not indexing: torch promises a fixed order of sums for its gradient on the CPU only.
-        vectors = points.index_select(1, first) - points.index_select(1, second)
-        return _length(torch.where(weights[..., None] > 0, vectors, 0.0))
-
-    error = weights * (lengths_of(predicted) - lengths_of(target)).abs()
-    return batch_mean(error.sum(-1) / weights.sum(-1).clamp_min(1.0))
+    weights = _check_points(predicted, target, weight, 68)
+    if predicted.is_cuda:  # the kernel is the host's
+        return reference_losses.landmark_structure_loss(predicted, target, weight)
+    with_gradient = torch.is_grad_enabled() and (predicted.requires_grad or target.requires_grad)
+    return _landmark_structure(predicted, target, weights, _pair_weights(predicted.dtype), with_gradient)[0]
 
 
 def _check_points(
@@ -83,17 +75,76 @@ def _check_points(
     return torch.where(weight > 0, weight, 0.0)
 
 
-def _length(vectors: torch.Tensor) -> torch.Tensor:
-    squared = (vectors * vectors).sum(-1)
-    positive = squared > 0
-    return torch.where(positive, torch.sqrt(torch.where(positive, squared, 1.0)), 0.0)
-
-
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=2)
 @torch.inference_mode(False)  # kept for later calls, so it must not become an inference tensor
-def _pairs(device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    first, second = torch.triu_indices(68, 68, offset=1)
-    weights = torch.ones(first.numel(), dtype=dtype)
-    for a, b in APERTURE_PAIRS:
-        weights[(first == a) & (second == b)] = APERTURE_WEIGHT
-    return first.to(device), second.to(device), weights.to(device)
+def _pair_weights(dtype: torch.dtype) -> torch.Tensor:
+    """The weights of the pairs as a symmetric matrix [68, 68]."""
+    first, second, weights = reference_losses.landmark_pairs(torch.device("cpu"), dtype)
+    matrix = torch.zeros(68, 68, dtype=dtype)
+    matrix[first, second] = weights
+    matrix[second, first] = weights
+    return matrix
+
+
+def _fake(
+    predicted: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, pairs: torch.Tensor, with_gradient: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    sizes = check_tensor("predicted", predicted, ("N", "P", 2))
+    check_tensor("target", target, ("N", "P", 2), FLOATS, like=predicted, sizes=sizes)
+    check_tensor("weight", weight, ("N", "P"), FLOATS, like=predicted, sizes=sizes)
+    check_tensor("pairs", pairs, (sizes["P"], sizes["P"]), FLOATS, like=predicted)
+    return predicted.new_empty(()), predicted.new_empty((2, *predicted.shape) if with_gradient else (0,))
+
+
+def _kernel(
+    predicted: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, pairs: torch.Tensor, with_gradient: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    value, gradient = _fake(predicted, target, weight, pairs, with_gradient)
+    outputs = (value, gradient if with_gradient else None)
+    call("landmark_structure", predicted, predicted.shape[:2], (predicted, target, weight, pairs), outputs)
+    return value, gradient
+
+
+def _setup(ctx: Any, inputs: Any, output: Any) -> None:
+    if not inputs[4]:
+        return
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(output[1], *inputs[:2])
+
+
+def _backward(ctx: Any, grad: torch.Tensor, _: Any) -> tuple[torch.Tensor | None, ...]:
+    if not ctx.saved_tensors:
+        raise RuntimeError("landmark_structure: called with with_gradient=False, so it has no derivative")
+    grads = _landmark_structure_backward(grad, *ctx.saved_tensors)
+    return (*(g if need else None for g, need in zip(grads.unbind(), ctx.needs_input_grad)), None, None, None)
+
+
+# The points are arguments only so that a second derivative by them is refused: without them it would be a silent zero.
+def _backward_fake(
+    grad: torch.Tensor, gradient: torch.Tensor, predicted: torch.Tensor, target: torch.Tensor
+) -> torch.Tensor:
+    check_tensor("grad", grad, (), FLOATS, like=gradient)
+    return gradient.new_empty(gradient.shape)
+
+
+def _backward_kernel(
+    grad: torch.Tensor, gradient: torch.Tensor, predicted: torch.Tensor, target: torch.Tensor
+) -> torch.Tensor:
+    _backward_fake(grad, gradient, predicted, target)
+    return gradient * grad
+
+
+_landmark_structure_backward = make_op(
+    "landmark_structure_backward",
+    "(Tensor grad, Tensor gradient, Tensor predicted, Tensor target) -> Tensor",
+    _backward_kernel,
+    _backward_fake,
+)
+_landmark_structure = make_op(
+    "landmark_structure",
+    "(Tensor predicted, Tensor target, Tensor weight, Tensor pairs, bool with_gradient) -> (Tensor, Tensor)",
+    _kernel,
+    _fake,
+    setup=_setup,
+    backward=_backward,
+)

@@ -1,24 +1,118 @@
-"""Shape loss: predicted vertices against known ones (labelled data and pairs, METHODS 2.2)."""
+"""Shape loss: predicted vertices against known ones (labelled data and pairs, METHODS 2.2, 3)."""
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import torch
 
-from facecore.ops._library import check_tensor
+from facecore import reference_losses
+from facecore.ops._library import FLOATS, call, check_tensor, make_op, wanted_gradients
 
 
-def shape_loss(predicted: torch.Tensor, target: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
-    """Returns mean |predicted - target| / scale over images, vertices and coordinates: a scalar.
+def shape_loss(
+    predicted: torch.Tensor,
+    target: torch.Tensor,
+    scale: float | torch.Tensor = 1.0,
+    *,
+    norm: Literal["l1", "l2_squared"] = "l1",
+) -> torch.Tensor:
+    """Returns the mean difference of two batches of shapes, a scalar.
 
     Args:
         predicted, target: vertices, float32 or float64 [N, V, 3], same units.
-        scale: the model's standard deviation sigma_s in those units.
+        scale: what differences are divided by: the model's standard deviation sigma_s in those units, or (whitened)
+            one of each coordinate, positive, [V, 3].
+        norm: "l1", mean |difference| over images, vertices and coordinates; "l2_squared", mean over images and vertices
+            of the squared length |difference|^2 (METHODS 3, L_R).
 
-    Differentiable in predicted and target. Deterministic on the CPU. Raises ValueError for a wrong shape, dtype or
-    device, or a scale that is not positive. METHODS 2.2 (L_shp, L_pair).
+    Once differentiable in predicted and target; a second derivative is refused on the CPU; scale is a constant.
+    Deterministic: the result does not depend on the number of threads. Raises ValueError for a wrong shape, dtype,
+    device or norm, or a scale that is not positive. METHODS 2.2 (L_shp, L_pair).
     """
+    if norm not in ("l1", "l2_squared"):
+        raise ValueError(f"norm must be l1 or l2_squared, got {norm!r}")
     sizes = check_tensor("predicted", predicted, ("N", "V", 3))
     check_tensor("target", target, ("N", "V", 3), like=predicted, sizes=sizes)
-    if not scale > 0:
-        raise ValueError(f"scale must be positive, got {scale}")
-    return (predicted - target).abs().sum() / (max(predicted.numel(), 1) * scale)
+    weight = None
+    if isinstance(scale, torch.Tensor):
+        check_tensor("scale", scale, ("V", 3), like=predicted, sizes=sizes)
+        if scale.requires_grad:
+            raise ValueError("scale is a constant of the loss and gets no gradient: pass scale.detach()")
+        weight, divisor = 1.0 / scale, 1.0
+    else:
+        if not scale > 0:
+            raise ValueError(f"scale must be positive, got {scale}")
+        divisor = float(scale)
+    if predicted.is_cuda:  # the kernel is the host's
+        return reference_losses.shape_loss(predicted, target, scale, norm=norm)
+    squared = norm == "l2_squared"
+    count = max(predicted.numel() // 3 if squared else predicted.numel(), 1)
+    return _shape_loss(predicted, target, weight, squared, 1.0 / (count * (divisor**2 if squared else divisor)))
+
+
+def _fake(
+    predicted: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None, squared: bool, scale: float
+) -> torch.Tensor:
+    sizes = check_tensor("predicted", predicted, ("N", "V", 3))
+    check_tensor("target", target, ("N", "V", 3), FLOATS, like=predicted, sizes=sizes)
+    if weight is not None:
+        check_tensor("weight", weight, ("V", 3), FLOATS, like=predicted, sizes=sizes)
+    return predicted.new_empty(())
+
+
+def _kernel(
+    predicted: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None, squared: bool, scale: float
+) -> torch.Tensor:
+    value = _fake(predicted, target, weight, squared, scale)
+    n, v, _ = predicted.shape
+    call("shape_loss", predicted, (n, 3 * v, squared, scale), (predicted, target, weight), (value,))
+    return value
+
+
+def _setup(ctx: Any, inputs: Any, output: Any) -> None:
+    predicted, target, weight, *ctx.options = inputs
+    ctx.save_for_backward(predicted, target, weight)
+
+
+def _backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    wanted = wanted_gradients(ctx)[:2]
+    grads = _shape_loss_backward(grad, *ctx.saved_tensors, *ctx.options, *wanted)
+    return *(g if want else None for g, want in zip(grads, wanted)), None, None, None
+
+
+def _backward_fake(
+    grad: torch.Tensor, predicted: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None, *options: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    _fake(predicted, target, weight, *options[:2])
+    check_tensor("grad", grad, (), FLOATS, like=predicted)
+    shapes = [predicted.shape if need else (0,) for need in options[2:]]
+    return predicted.new_empty(shapes[0]), predicted.new_empty(shapes[1])
+
+
+def _backward_kernel(
+    grad: torch.Tensor, predicted: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None, *options: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    grads = _backward_fake(grad, predicted, target, weight, *options)
+    squared, scale, *needed = options
+    n, v, _ = predicted.shape
+    outputs = [g if need else None for g, need in zip(grads, needed)]
+    call("shape_loss_backward", predicted, (n, 3 * v, squared, scale), (grad, predicted, target, weight), outputs)
+    return grads
+
+
+_shape_loss_backward = make_op(
+    "shape_loss_backward",
+    "(Tensor grad, Tensor predicted, Tensor target, Tensor? weight, bool squared, float scale, bool need_predicted,"
+    " bool need_target) -> (Tensor, Tensor)",
+    _backward_kernel,
+    _backward_fake,
+)
+_shape_loss = make_op(
+    "shape_loss",
+    "(Tensor predicted, Tensor target, Tensor? weight, bool squared, float scale) -> Tensor",
+    _kernel,
+    _fake,
+    setup=_setup,
+    backward=_backward,
+)

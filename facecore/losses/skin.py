@@ -4,48 +4,31 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import torch
 
-from facecore.ops._library import check_tensor
+from facecore import reference_losses
+from facecore.losses._skin_model import OTHER_MIXTURE, SKIN_MIXTURE, SKIN_PRIOR, gaussians
+from facecore.ops._library import FLOATS, call, check_tensor, make_op
 
-SKIN_PRIOR = 0.8
-# Row: weight, mean (Y, Cb, Cr), inverse covariance x 1e-3 (11, 12, 13, 22, 23, 33).
-SKIN_MIXTURE = (
-    (0.24063933, 113.71862, 103.39613, 164.08226, 1.9472069, 2.0450759, -0.60243998, 17.700525, 5.1420014, 8.1308950),
-    (0.16365987, 150.19858, 105.18467, 155.51428, 2.7110141, 1.1036990, 2.3122299, 10.707724, 10.742856, 17.481629),
-    (0.26034665, 183.92976, 107.62468, 152.71820, 4.8026871, 0.22935172, 7.7668377, 11.729696, 8.1661865, 25.374353),
-    (0.33535415, 114.90524, 113.59782, 151.38217, 1.1989699, 2.2453172, -1.0748957, 47.758564, 20.332102, 24.502251),
-)
-OTHER_MIXTURE = (
-    (0.12791070, 99.200851, 112.07533, 140.20602, 0.85371657, 0.71197288, 0.23958916, 2.5935620, 0.76557708, 1.5042332),
-    (0.31130761, 110.91392, 125.52969, 130.19237, 0.24650150, 0.45542428, 0.15019422, 26.412144, 18.419769, 37.497383),
-    (0.34245777, 129.75864, 129.96107, 126.96808, 0.37054974, 0.38146760, 0.40408765, 8.5505722, 7.9136286, 10.982352),
-    (0.21832393, 112.29587, 128.85121, 129.05431, 0.13709733, 0.51228428, 0.12777430, 282.37113, 105.28370, 234.68947),
-)
-# YCbCr of RGB in [0, 1]: matrix rows Y, Cb, Cr, then the offsets.
-TO_YCBCR = ((65.481, 128.553, 24.966), (-37.797, -74.203, 112.0), (112.0, -93.786, -18.214))
-YCBCR_OFFSET = (16.0, 128.0, 128.0)
+__all__ = ["OTHER_MIXTURE", "SKIN_MIXTURE", "skin_attention", "skin_mask", "skin_probability"]
 
 
 def skin_probability(image: torch.Tensor) -> torch.Tensor:
     """Returns the probability that each pixel shows skin, [N, H, W], from its colour alone.
 
-    image: RGB in [0, 1], float32 or float64 [N, 3, H, W]. Differentiable. Deterministic.
-    Raises ValueError for a wrong shape or dtype.
+    image: RGB in [0, 1], float32 or float64 [N, 3, H, W]. Once differentiable; a second derivative is refused on the
+    CPU. Deterministic. In float32 the probability is exact to about 2e-4, because exponents are of order 100. Raises
+    ValueError for a wrong shape or dtype.
     """
+    if isinstance(image, torch.Tensor) and not image.is_floating_point():
+        dtype = str(image.dtype).removeprefix("torch.")
+        raise ValueError(f"image must have dtype float32 or float64, got {dtype}: convert bytes by image.float() / 255")
     check_tensor("image", image, ("N", 3, "H", "W"))
-    linear, offset, log_weight = _constants(image.device, image.dtype)
-    red, green, blue = image[:, None].unbind(2)
-    exponents = []
-    for gaussian in range(log_weight.numel()):
-        # Elementwise: a matrix product may run in TF32, which is too coarse for exponents of order 100.
-        whitened = torch.addcmul(offset[gaussian], linear[gaussian, :, 0], red)
-        whitened = torch.addcmul(torch.addcmul(whitened, linear[gaussian, :, 1], green), linear[gaussian, :, 2], blue)
-        exponents.append(log_weight[gaussian] - 0.5 * whitened.square().sum(1))
-    skin, other = (torch.stack(half).logsumexp(0) for half in (exponents[:4], exponents[4:]))
-    # P = 0.8 p_s / (0.8 p_s + 0.2 p_n) as a logistic function of logarithms: both densities may underflow
-    return torch.sigmoid(skin - other + math.log(SKIN_PRIOR / (1.0 - SKIN_PRIOR)))
+    if image.is_cuda:  # the kernel is the host's
+        return reference_losses.skin_probability(image)
+    return _skin_probability(image, _numbers(image.dtype))
 
 
 def skin_attention(image: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
@@ -62,19 +45,63 @@ def skin_mask(image: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
     return skin_probability(image.detach()) > threshold
 
 
-@functools.lru_cache(maxsize=8)
-@torch.inference_mode(False)  # kept for later calls, so they must not become inference tensors
-def _constants(device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Per Gaussian k the affine map of RGB to z with (color - mean)^T S^-1 (color - mean) = |z|^2, and log weights.
+@functools.lru_cache(maxsize=2)
+@torch.inference_mode(False)  # kept for later calls, so it must not become an inference tensor
+def _numbers(dtype: torch.dtype) -> torch.Tensor:
+    """What csrc/simd/skin_pixels.h takes, [8, 13]: A by rows, b, the log of the weight (the prior in skin's)."""
+    linear, offset, log_weight = gaussians(torch.device("cpu"), torch.float64)
+    prior = torch.tensor([math.log(SKIN_PRIOR / (1.0 - SKIN_PRIOR)), 0.0], dtype=torch.float64).repeat_interleave(4)
+    return torch.cat([linear.reshape(8, 9), offset.reshape(8, 3), (log_weight + prior)[:, None]], 1).to(dtype)
 
-    linear [8, 3, 3, 1, 1], offset [8, 3, 1, 1], log_weight [8]: log(w_k sqrt(det S_k^-1)), the four of skin first; the
-    common factor (2 pi)^(-3/2) is left out.
-    """
-    table = torch.tensor(SKIN_MIXTURE + OTHER_MIXTURE, dtype=torch.float64)
-    precision = table[:, [4, 5, 6, 5, 7, 8, 6, 8, 9]].reshape(-1, 3, 3) * 1e-3
-    root = torch.linalg.cholesky(precision).transpose(1, 2)  # root^T root = S^-1
-    linear = root @ torch.tensor(TO_YCBCR, dtype=torch.float64)
-    offset = root @ (torch.tensor(YCBCR_OFFSET, dtype=torch.float64) - table[:, 1:4])[:, :, None]
-    log_weight = table[:, 0].log() + 0.5 * torch.logdet(precision)
-    shaped = (linear[..., None, None], offset[..., None], log_weight)
-    return tuple(tensor.to(device, dtype) for tensor in shaped)  # type: ignore[return-value]
+
+def _check(image: torch.Tensor, numbers: torch.Tensor) -> dict[str, int]:
+    sizes = check_tensor("image", image, ("N", 3, "H", "W"))
+    check_tensor("gaussians", numbers, (8, 13), FLOATS, like=image)
+    return sizes
+
+
+def _fake(image: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+    n, h, w = _check(image, numbers).values()
+    return image.new_empty(n, h, w)
+
+
+def _kernel(image: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+    out = _fake(image, numbers)
+    call("skin_probability", image, (out.shape[0], out[0].numel() if len(out) else 0), (numbers, image), (out,))
+    return out
+
+
+def _setup(ctx: Any, inputs: Any, output: Any) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+    return _skin_probability_backward(grad, *ctx.saved_tensors), None
+
+
+def _backward_fake(grad: torch.Tensor, image: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+    check_tensor("grad", grad, ("N", "H", "W"), FLOATS, like=image, sizes=_check(image, numbers))
+    return image.new_empty(image.shape)
+
+
+def _backward_kernel(grad: torch.Tensor, image: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+    out = _backward_fake(grad, image, numbers)
+    sizes = (len(image), image.shape[2] * image.shape[3])
+    call("skin_probability_backward", image, sizes, (grad, numbers, image), (out,))
+    return out
+
+
+_skin_probability_backward = make_op(
+    "skin_probability_backward",
+    "(Tensor grad, Tensor image, Tensor gaussians) -> Tensor",
+    _backward_kernel,
+    _backward_fake,
+)
+_skin_probability = make_op(
+    "skin_probability",
+    "(Tensor image, Tensor gaussians) -> Tensor",
+    _kernel,
+    _fake,
+    setup=_setup,
+    backward=_backward,
+)

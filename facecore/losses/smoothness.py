@@ -62,7 +62,11 @@ def _check(x: torch.Tensor, matrix: tuple[torch.Tensor, ...]) -> dict[str, int]:
 
 
 def _signs_shape(n: int, v: int) -> tuple[int, int, int]:
-    return -(-n // GROUP), v, 4 * GROUP  # x, y, z and one byte without a meaning for each image of a group, 0 where it lacks one
+    return (
+        -(-n // GROUP),
+        v,
+        4 * GROUP,
+    )  # x, y, z and one byte without a meaning for each image of a group, 0 where it lacks one
 
 
 def _fake(x: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -80,31 +84,29 @@ def _kernel(x: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _setup(ctx: Any, inputs: Any, output: Any) -> None:
     x, *matrix = inputs[:7]
-    ctx.options, ctx.images = inputs[7:10], x.shape[0]
+    ctx.options = inputs[7:10]
     ctx.mark_non_differentiable(output[1])
-    ctx.save_for_backward(output[1], *matrix)
+    ctx.save_for_backward(x, output[1], *matrix)
 
 
 def _backward(ctx: Any, grad: torch.Tensor, _: Any) -> tuple[torch.Tensor | None, ...]:
-    signs, *matrix = ctx.saved_tensors
-    if not signs.numel() and ctx.images * (matrix[0].shape[0] - 1):
+    x, signs = ctx.saved_tensors[:2]
+    if not signs.numel() and x.numel():
         raise RuntimeError("smoothness: the operator was called with store_signs=False, so it has no derivative")
-    return _smoothness_backward(grad, signs, *matrix, ctx.images, *ctx.options), *(None,) * 10
+    return _smoothness_backward(grad, *ctx.saved_tensors, *ctx.options), *(None,) * 10
 
 
-def _backward_fake(grad: torch.Tensor, signs: torch.Tensor, *rest: Any) -> torch.Tensor:
-    images = rest[6]
-    check_tensor("grad", grad, (), FLOATS, like=signs)
-    v = rest[0].shape[0] - 1
-    check_tensor("signs", signs, _signs_shape(images, v), (torch.int8,))
-    check_matrix(rest[:6], grad, v, v)
-    return grad.new_empty(images, v, 3)
+# x is an argument only so that a second derivative by it is refused: without it that would be a silent zero.
+def _backward_fake(grad: torch.Tensor, x: torch.Tensor, signs: torch.Tensor, *rest: Any) -> torch.Tensor:
+    n, v = _check(x, rest[:6]).values()
+    check_tensor("grad", grad, (), FLOATS, like=x)
+    check_tensor("signs", signs, _signs_shape(n, v), (torch.int8,), like=x)
+    return x.new_empty(x.shape)
 
 
-def _backward_kernel(grad: torch.Tensor, signs: torch.Tensor, *rest: Any) -> torch.Tensor:
-    grad_x = _backward_fake(grad, signs, *rest)
-    images, *options = rest[6:]
-    call("smoothness_backward", grad, (images, grad_x.shape[1], *options), (grad, signs, *rest[3:6]), (grad_x,))
+def _backward_kernel(grad: torch.Tensor, x: torch.Tensor, signs: torch.Tensor, *rest: Any) -> torch.Tensor:
+    grad_x = _backward_fake(grad, x, signs, *rest)
+    call("smoothness_backward", x, (*x.shape[:2], *rest[6:]), (grad, signs, *rest[3:6]), (grad_x,))
     return grad_x
 
 
@@ -115,7 +117,7 @@ _MATRIX = (
 _OPTIONS = "float diagonal, float factor, float scale"
 _smoothness_backward = make_op(
     "smoothness_backward",
-    f"(Tensor grad, Tensor signs, {_MATRIX}, int images, {_OPTIONS}) -> Tensor",
+    f"(Tensor grad, Tensor x, Tensor signs, {_MATRIX}, {_OPTIONS}) -> Tensor",
     _backward_kernel,
     _backward_fake,
 )
