@@ -40,3 +40,15 @@ def test_bad_inputs():
         identification_loss(logits, torch.tensor([0, 1], dtype=torch.int32))
     with pytest.raises(ValueError, match=r"labels must have shape \[2\]"):
         identification_loss(logits, torch.tensor([0]))
+
+
+def test_additive_margin(generator):
+    cosines = torch.rand(3, 4, generator=generator, dtype=torch.float64) * 2 - 1
+    labels = torch.tensor([1, -1, 3])
+    shifted = cosines.clone()
+    shifted[0, 1] -= 0.35
+    shifted[2, 3] -= 0.35
+    expected = torch.nn.functional.cross_entropy(30 * shifted[[0, 2]], labels[[0, 2]])
+    torch.testing.assert_close(identification_loss(cosines, labels, margin=0.35, scale=30.0), expected)
+    with pytest.raises(ValueError, match="margin must not be negative and scale must be positive, got -1"):
+        identification_loss(cosines, labels, margin=-1.0)

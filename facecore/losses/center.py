@@ -8,6 +8,20 @@ from facecore.losses.identification import check_labels
 from facecore.ops._library import check_tensor
 
 
+def center_loss(features: torch.Tensor, labels: torch.Tensor, centers: torch.Tensor) -> torch.Tensor:
+    """Returns 1/(2B) sum_i |x_i - c_(y_i)|^2 over the B images with a known person, a scalar, 0 when none is known.
+
+    features: codes [N, D]; labels: int64 [N], -1 = unknown, ignored; centers: [K, D], constants that
+    CenterLoss.update moves. Differentiable in features only. Deterministic. Raises ValueError for a wrong shape, dtype
+    or device, on the CPU also for a label >= K. METHODS 1.11.
+    """
+    check_tensor("centers", centers, ("K", "D"))
+    _check(features, labels, centers)
+    known = labels >= 0
+    difference = torch.where(known[:, None], features - centers.detach()[labels.clamp_min(0)], 0.0)
+    return (difference * difference).sum() / (2 * known.sum().clamp_min(1))
+
+
 class CenterLoss(torch.nn.Module):
     """L = 1/(2B) sum_i |x_i - c_(y_i)|^2 over the B images with a known person; centers follow by a rule, no gradient.
 
@@ -36,10 +50,7 @@ class CenterLoss(torch.nn.Module):
         features: codes [N, D]; labels: int64 [N], -1 = unknown, ignored. Differentiable in features only.
         Deterministic. Raises ValueError for a wrong shape, dtype or device, on the CPU also for a label >= K.
         """
-        self._check(features, labels)
-        known = labels >= 0
-        difference = torch.where(known[:, None], features - self.centers[labels.clamp_min(0)], 0.0)
-        return (difference * difference).sum() / (2 * known.sum().clamp_min(1))
+        return center_loss(features, labels, self.centers)
 
     @torch.no_grad()
     def update(self, features: torch.Tensor, labels: torch.Tensor) -> None:
@@ -48,7 +59,7 @@ class CenterLoss(torch.nn.Module):
         Call it once per training step, after `forward`. In distributed training the sums run over the batches of all
         processes, so every process must call it. Deterministic on the CPU.
         """
-        self._check(features, labels)
+        _check(features, labels, self.centers)
         known = labels >= 0
         rows, codes = labels[known], features[known].detach()
         count = torch.zeros_like(self.centers[:, :1]).index_add_(0, rows, torch.ones_like(codes[:, :1]))
@@ -58,7 +69,8 @@ class CenterLoss(torch.nn.Module):
             torch.distributed.all_reduce(total)
         self.centers -= self.rate * (count * self.centers - total) / (1 + count)
 
-    def _check(self, features: torch.Tensor, labels: torch.Tensor) -> None:
-        persons, length = self.centers.shape
-        sizes = check_tensor("features", features, ("N", length), like=self.centers)
-        check_labels(labels, features, {**sizes, "K": persons})
+
+def _check(features: torch.Tensor, labels: torch.Tensor, centers: torch.Tensor) -> None:
+    persons, length = centers.shape
+    sizes = check_tensor("features", features, ("N", length), like=centers)
+    check_labels(labels, features, {**sizes, "K": persons})

@@ -7,12 +7,16 @@ import torch
 from facecore.ops._library import check_tensor
 
 
-def identification_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def softmax_identification_loss(
+    logits: torch.Tensor, labels: torch.Tensor, *, margin: float = 0.0, scale: float = 1.0
+) -> torch.Tensor:
     """Returns the softmax cross-entropy, averaged over images with a known person: a scalar, 0 when none is known.
 
     Args:
         logits: scores of the K persons, float32 or float64 [N, K].
         labels: index of the person, int64 [N]; -1 = unknown, ignored.
+        margin, scale: the additive margin form, for logits that are cosines between features and the persons' weights:
+            the logits are scale * (logits - margin at the right person). Not negative; scale positive.
 
     Differentiable in logits. Deterministic. Raises ValueError for a wrong shape, dtype or device; on the CPU also for
     a label outside [-1, K) (on CUDA torch's device assertion reports it, without a synchronisation).
@@ -20,8 +24,18 @@ def identification_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Ten
     """
     sizes = check_tensor("logits", logits, ("N", "K"))
     check_labels(labels, logits, sizes)
+    if not margin >= 0 or not scale > 0:
+        raise ValueError(f"margin must not be negative and scale must be positive, got {margin} and {scale}")
+    if margin:
+        right = torch.arange(logits.shape[1], device=logits.device) == labels[:, None]
+        logits = torch.where(right, logits - margin, logits)
+    if scale != 1.0:
+        logits = logits * scale
     total = torch.nn.functional.cross_entropy(logits, labels, ignore_index=-1, reduction="sum")
     return total / (labels >= 0).sum().clamp_min(1)
+
+
+identification_loss = softmax_identification_loss  # the shorter name
 
 
 def check_labels(labels: torch.Tensor, like: torch.Tensor, sizes: dict[str, int]) -> None:
