@@ -7,8 +7,11 @@ import math
 
 import pytest
 import torch
+from checks import check_matches_reference, check_registration
 
+from facecore import reference_losses
 from facecore.losses import landmark_loss, landmark_structure_loss
+from facecore.losses.landmark import _pair_weights
 
 APERTURES = {(37, 41), (38, 40), (43, 47), (44, 46), (61, 67), (62, 66), (63, 65)}
 
@@ -138,3 +141,21 @@ def test_structure_gradient_repeats_to_the_bit(generator):
     finally:
         torch.set_num_threads(threads)
     assert all(gradient.equal(gradients[0]) for gradient in gradients[1:])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_structure_at_every_simd_level(simd_level, dtype, generator):
+    predicted, target = (t.to(dtype).requires_grad_() for t in points(generator, n=5))
+    weight = torch.rand(5, 68, generator=generator, dtype=torch.float64).to(dtype) - 0.3
+    weight[3] = 0.0  # an image without a known point
+    for w in (None, weight):
+        inputs = (predicted, target, w)
+        check_matches_reference(landmark_structure_loss, reference_losses.landmark_structure_loss, inputs)
+
+
+def test_structure_is_registered_correctly(generator):
+    predicted, target = points(generator)
+    weight = torch.rand(2, 68, generator=generator, dtype=torch.float64)
+    inputs = (predicted.requires_grad_(), target, weight, _pair_weights(torch.float64), True)
+    op = torch.ops.facecore.landmark_structure.default
+    check_registration(op, lambda p, t, w, *_: landmark_structure_loss(p, t, w), inputs)

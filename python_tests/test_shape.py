@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
+from checks import check_matches_reference, check_registration
 
+from facecore import reference_losses
 from facecore.losses import shape_loss
 
 
@@ -29,3 +33,46 @@ def test_empty_batch_and_bad_inputs():
         shape_loss(torch.zeros(1, 4, 3), torch.zeros(1, 4, 3, dtype=torch.float64))
     with pytest.raises(ValueError, match="scale must be positive"):
         shape_loss(torch.zeros(1, 4, 3), torch.zeros(1, 4, 3), -1.0)
+
+
+def make_shapes(n, v, dtype):
+    generator = torch.Generator().manual_seed(3)
+    shapes = torch.randn(2, n, v, 3, generator=generator, dtype=torch.float64).to(dtype)
+    std = (torch.rand(v, 3, generator=generator, dtype=torch.float64) + 0.5).to(dtype)
+    return shapes[0].clone().requires_grad_(), shapes[1].clone().requires_grad_(), std
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("norm", ["l1", "l2_squared"])
+@pytest.mark.parametrize("whitened", [True, False])
+@pytest.mark.parametrize("n, v", [(1, 1), (2, 7), (3, 1500), (0, 4), (2, 0)])
+def test_matches_reference(dtype, norm, whitened, n, v):
+    predicted, target, std = make_shapes(n, v, dtype)
+    functions = (functools.partial(f, norm=norm) for f in (shape_loss, reference_losses.shape_loss))
+    check_matches_reference(*functions, (predicted, target, std if whitened else 2.5))
+
+
+def test_every_simd_level(simd_level):
+    for norm in ("l1", "l2_squared"):
+        functions = (functools.partial(f, norm=norm) for f in (shape_loss, reference_losses.shape_loss))
+        check_matches_reference(*functions, make_shapes(2, 37, torch.float32))
+
+
+def test_l2_by_hand():
+    predicted = torch.zeros(1, 2, 3)
+    predicted[0, 0] = torch.tensor([3.0, 4.0, 0.0])
+    assert float(shape_loss(predicted, torch.zeros(1, 2, 3), norm="l2_squared")) == pytest.approx(25 / 2)
+    assert float(shape_loss(predicted, torch.zeros(1, 2, 3), 5.0, norm="l2_squared")) == pytest.approx(1 / 2)
+
+
+def test_registration_refusals_and_bad_options():
+    predicted, target, std = make_shapes(2, 5, torch.float64)
+    inputs = (predicted, target, std, True, 0.1)
+    check_registration(torch.ops.facecore.shape_loss.default, lambda a, b, s, *_: shape_loss(a, b, s), inputs)
+    (grad,) = torch.autograd.grad(shape_loss(predicted, target, norm="l2_squared"), predicted, create_graph=True)
+    with pytest.raises(RuntimeError, match="shape_loss_backward has no derivative"):
+        grad.sum().backward()
+    with pytest.raises(ValueError, match="norm must be l1 or l2_squared, got 'l2'"):
+        shape_loss(predicted, target, norm="l2")
+    with pytest.raises(ValueError, match=r"scale must have shape \[5, 3\]"):
+        shape_loss(predicted, target, std[:4])

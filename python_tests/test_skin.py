@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from checks import check_matches_reference, check_registration
 
+from facecore import reference_losses
 from facecore.losses import skin_attention, skin_mask, skin_probability
-from facecore.losses.skin import OTHER_MIXTURE, SKIN_MIXTURE
+from facecore.losses.skin import OTHER_MIXTURE, SKIN_MIXTURE, _numbers
 
 
 def density(color: np.ndarray, mixture) -> float:
@@ -100,3 +102,35 @@ def test_empty_batch_and_bad_inputs():
         skin_probability(torch.zeros(1, 4, 4, 3))
     with pytest.raises(ValueError, match="image must have dtype"):
         skin_probability(torch.zeros(1, 3, 4, 4, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (1, 3, 1, 1), (2, 3, 33, 37), (0, 3, 4, 4), (1, 3, 7, 16)], ids=str)
+def test_matches_reference(shape, generator):
+    image = torch.rand(shape, generator=generator, dtype=torch.float64).requires_grad_()
+    # terms below 1e-152 of the largest are left out
+    check_matches_reference(skin_probability, reference_losses.skin_probability, (image,))
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-12), (torch.float32, 2e-4)])
+def test_every_simd_level(simd_level, dtype, tolerance, generator):
+    """float32 keeps about 4 digits: exponents of order 100. The definition is taken in float64."""
+    image = torch.rand(2, 3, 9, 31, generator=generator, dtype=dtype).requires_grad_()
+    exact = image.detach().double().requires_grad_()
+    got, expected = skin_probability(image), reference_losses.skin_probability(exact)
+    torch.testing.assert_close(got.double(), expected, rtol=0, atol=tolerance)
+    grads = [torch.autograd.grad((p * p).sum(), x)[0].double() for p, x in ((got, image), (expected, exact))]
+    scale = grads[1].abs().max()
+    torch.testing.assert_close(grads[0] / scale, grads[1] / scale, rtol=0, atol=10 * tolerance)
+
+
+def test_registration_refusal_and_a_pixel_that_is_nan(generator):
+    image = torch.rand(2, 3, 4, 5, generator=generator, dtype=torch.float64).requires_grad_()
+    inputs = (image, _numbers(torch.float64))
+    check_registration(torch.ops.facecore.skin_probability.default, lambda i, _: skin_probability(i), inputs)
+    (grad,) = torch.autograd.grad(skin_probability(image).sum(), image, create_graph=True)
+    with pytest.raises(RuntimeError, match="skin_probability_backward has no derivative"):
+        grad.sum().backward()
+    spoiled = image.detach().clone()
+    spoiled[0, 1, 2, 3] = float("nan")
+    got = skin_probability(spoiled)
+    assert got[0, 2, 3].isnan() and got.isnan().sum() == 1
