@@ -27,8 +27,8 @@ def softmax_identification_loss(
     if not margin >= 0 or not scale > 0:
         raise ValueError(f"margin must not be negative and scale must be positive, got {margin} and {scale}")
     if margin:
-        right = torch.arange(logits.shape[1], device=logits.device) == labels[:, None]
-        logits = torch.where(right, logits - margin, logits)
+        right = labels.clamp_min(0)[:, None]  # of an unknown person: any, the row is ignored
+        logits = logits.scatter_add(1, right, logits.new_full(right.shape, -margin))
     if scale != 1.0:
         logits = logits * scale
     total = torch.nn.functional.cross_entropy(logits, labels, ignore_index=-1, reduction="sum")
