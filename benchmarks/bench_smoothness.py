@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from bench_sparse_matmul import Csr, torch_csr
+from graph_layers import csr_product, expert_product
 from grid import bent_grid
 from loss_peers import loss_suite
 
@@ -22,27 +23,14 @@ def make_inputs(
     return displacement, laplacian(bent_grid(rows, columns), kind="random_walk").to(device)
 
 
-class EagerCsr:
-    """torch's CSR product and its own derivative; the CSR tensor is made once for a matrix."""
+def by_product(product: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """The loss by a sparse product of one large batch of columns [V, N * 3], as torch's wants it."""
 
-    def __init__(self) -> None:
-        self.matrix: SparseMatrix | None = None
-
-    def __call__(self, displacement: torch.Tensor, matrix: SparseMatrix) -> torch.Tensor:
-        if self.matrix is not matrix:
-            self.matrix, self.csr = matrix, torch_csr(matrix)
+    def loss(displacement: torch.Tensor, matrix: SparseMatrix) -> torch.Tensor:
         n, v, f = displacement.shape
-        return (self.csr @ displacement.transpose(0, 1).reshape(v, n * f)).abs().mean()
+        return product(matrix, displacement.transpose(0, 1).reshape(v, n * f)).abs().mean()
 
-
-class TransposedCsr:
-    """torch's CSR product both ways: the best an expert gets from torch."""
-
-    def __init__(self) -> None:
-        self.product = Csr()
-
-    def __call__(self, displacement: torch.Tensor, matrix: SparseMatrix) -> torch.Tensor:
-        return self.product(matrix, displacement).abs().mean()
+    return loss
 
 
 suite = loss_suite(
@@ -51,6 +39,6 @@ suite = loss_suite(
     reference_losses.smoothness_loss,
     {"face_37k_b8": {"images": 8, "rows": 193, "columns": 193}},
     make_inputs,
-    **{"torch CSR": EagerCsr(), "torch CSR, transposed backward": TransposedCsr()},
+    **{"torch CSR": by_product(csr_product()), "torch CSR, transposed backward": by_product(expert_product())},
 )
 bench_smoothness = suite.benchmark()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harness import MODES, Suite, compiled
+from harness import Suite, compiled
 
 FACE = {"images": 8, "vertices": 37249}
 
@@ -20,4 +20,4 @@ def loss_suite(
 ) -> Suite:
     """`others`: more providers, by name."""
     providers = {"facecore": function, "reference": definition, "torch.compile": compiled(definition), **others}
-    return Suite(op=op, providers=providers, cases=cases, make_inputs=make_inputs, modes=MODES)
+    return Suite(op=op, providers=providers, cases=cases, make_inputs=make_inputs)
