@@ -140,3 +140,12 @@ def imported(path: pathlib.Path) -> Iterator[str]:
             yield (node.module or "").split(".")[1]
         elif isinstance(node, ast.Import):
             yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("facecore."))
+
+
+def test_no_file_holds_a_conflict():
+    marker = re.compile(r"^(<{7}|>{7}) ", re.MULTILINE)
+    files = [
+        path for path in REPOSITORY.rglob("*") if path.suffix in (".py", ".h", ".cpp", ".cu", ".cuh", ".md", ".toml")
+    ]
+    assert len(files) > 100
+    assert [str(path) for path in files if marker.search(path.read_text())] == []
