@@ -57,7 +57,9 @@ def chebyshev_conv(
     out = sum((term @ weight[k] for k, term in enumerate(terms)), x.new_zeros(()))
     out = out if after is None else sparse_matmul(after, out)
     out = out if bias is None else out + bias
-    return out if negative_slope is None else torch.nn.functional.leaky_relu(out, negative_slope)
+    if negative_slope is None:
+        return out
+    return torch.relu(out) if negative_slope == 0 else torch.nn.functional.leaky_relu(out, negative_slope)
 
 
 def vertex_normals(vertices: torch.Tensor, triangles: torch.Tensor) -> torch.Tensor:

@@ -45,7 +45,8 @@ class SparseMatrix:
     lambda_max: float | None = None
 
     def __post_init__(self) -> None:
-        if torch.compiler.is_compiling() or type(self.values) is not torch.Tensor or self.values.is_meta:
+        plain = type(self.values) in (torch.Tensor, torch.nn.Parameter)  # others have no numbers to look at
+        if torch.compiler.is_compiling() or not plain or self.values.is_meta:
             return
         rows, columns = self.shape
         _check_csr("", (self.crow_indices, self.col_indices, self.values), rows, columns)
@@ -204,6 +205,9 @@ def _check_csr(part: str, arrays: tuple[torch.Tensor, ...], rows: int, columns: 
             )
     if int(crow[0]) != 0 or int(crow[-1]) != nonzeros or bool((crow.diff() < 0).any()):
         raise ValueError(f"{part}crow_indices must ascend from 0 to {nonzeros}, the number of values")
+    rows_of = torch.arange(rows, device=col.device).repeat_interleave(crow.diff())
+    if bool(((col.diff() <= 0) & (rows_of.diff() == 0)).any()):
+        raise ValueError(f"{part}col_indices must ascend within each row")
     if nonzeros and (int(col.min()) < 0 or int(col.max()) >= columns):
         raise ValueError(
             f"{part}col_indices must be 0 to {columns - 1}, got values from {int(col.min())} to {int(col.max())}"

@@ -115,6 +115,12 @@ def test_a_laplacian_outside_the_unit_interval_is_refused(mesh):
     assert ChebConv(4, 3, 2, long, check_spectrum=False).laplacian.shape == matrix.shape
 
 
+def test_a_slope_that_is_none_is_refused_when_the_layer_is_built(mesh):
+    for slope in (-0.1, 3.0, float("nan"), "x"):
+        with pytest.raises(ValueError, match="negative_slope must be None or a number from 0 to 1"):
+            ChebConv(4, 3, 2, laplacian(mesh), negative_slope=slope)
+
+
 def test_the_spectrum_is_measured_once_for_each_matrix(mesh, monkeypatch):
     measured = []
     monkeypatch.setattr("facecore.nn.chebyshev._check_spectrum", lambda name, matrix: measured.append(name))

@@ -269,6 +269,17 @@ def test_is_registered_correctly(device, shape):
     torch.library.opcheck(backward, (grad, x, weight, *arguments, True))
 
 
+@pytest.mark.parametrize(("fan_in", "fan_out"), [(3, 2), (2, 3)])
+def test_relu_of_an_overflow_is_zero(device, fan_in, fan_out):
+    """As torch.relu's: a negative value that overflows is not made a NaN by a slope of 0."""
+    laplacian = make_laplacian(12, torch.float32, device)
+    x = torch.full((1, 12, fan_in), -1e38, device=device)
+    weight = torch.cat((torch.full((1, fan_in, fan_out), 10.0), torch.zeros(1, fan_in, fan_out))).to(device)
+    assert torch.equal(
+        ops.chebyshev_conv(x, laplacian, weight, negative_slope=0.0), torch.zeros(1, 12, fan_out, device=device)
+    )
+
+
 def test_rejects_bad_arguments():
     x, laplacian, weight, bias = (
         t.detach() if isinstance(t, torch.Tensor) else t for t in make_inputs("cpu", torch.float32, *SHAPES["odd"])

@@ -74,5 +74,8 @@ def test_registration_refusals_and_bad_options():
         grad.sum().backward()
     with pytest.raises(ValueError, match="norm must be l1 or l2_squared, got 'l2'"):
         shape_loss(predicted, target, norm="l2")
+    for bad in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="scale must be positive everywhere"):
+            shape_loss(predicted, target, torch.where(torch.arange(5)[:, None] == 2, bad, std))
     with pytest.raises(ValueError, match=r"scale must have shape \[5, 3\]"):
         shape_loss(predicted, target, std[:4])

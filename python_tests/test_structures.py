@@ -60,6 +60,8 @@ def test_a_wrong_transpose_is_refused(matrix):
         ("crow_indices", [1, 2, 2, 4], "crow_indices must ascend from 0 to 4"),
         ("col_indices", [1, 3, 0, 4], "col_indices must be 0 to 3, got values from 0 to 4"),
         ("col_indices", [1, 3, -1, 3], "col_indices must be 0 to 3, got values from -1 to 3"),
+        ("col_indices", [3, 1, 0, 3], "col_indices must ascend within each row"),
+        ("col_indices", [1, 3, 3, 3], "col_indices must ascend within each row"),
         ("col_indices", [1, 3, 0], r"col_indices must be int32 \[4\] on cpu"),
         ("transposed_col_indices", [2, 0, 0, 3], "transposed_col_indices must be 0 to 2, got values from 0 to 3"),
         ("transposed_crow_indices", [0, 1, 2, 4], r"transposed_crow_indices must be int32 \[5\] on cpu"),
@@ -69,6 +71,9 @@ def test_arrays_of_no_matrix_are_refused(matrix, name, value, message):
     arrays = arrays_of(matrix) | {name: torch.tensor(value, dtype=torch.int32)}
     with pytest.raises(ValueError, match=message):
         SparseMatrix(matrix.shape, **arrays)
+    values = torch.nn.Parameter(matrix.values, requires_grad=False)
+    with pytest.raises(ValueError, match=message):
+        SparseMatrix(matrix.shape, **(arrays | {"values": values}))
 
 
 def test_dtypes_and_numbers_are_checked(matrix):

@@ -115,7 +115,8 @@ template <class T> void texture_symmetry(const TextureMirror<T>& m, T* value, T*
     int64_t texels = 0;
     for (int64_t row = 0; row < m.height; ++row) sum += sums[n * m.height + row], texels += counts[n * m.height + row];
     // each pair is there twice, from either side
-    const double scale = 2.0 / (double(m.num_images) * m.num_channels * std::max<int64_t>(texels, 1));
+    const double numbers = double(std::max<int64_t>(m.num_channels, 1)) * std::max<int64_t>(texels, 1);
+    const double scale = 2.0 / (double(m.num_images) * numbers);
     scales[n] = static_cast<T>(scale);
     total += scale * sum;
   }

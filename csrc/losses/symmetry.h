@@ -21,7 +21,7 @@ template <class T> struct TextureMirror {
 };
 
 // Each writes the loss [1] in a fixed order of sums, or grad_out times the gradient. The first two throw
-// std::out_of_range for an opposite vertex that there is not.
+// ValueError for an opposite vertex that there is not.
 template <class T> void vertex_symmetry(const VertexMirror<T>& mirror, T* value);
 template <class T> void vertex_symmetry_backward(const VertexMirror<T>& mirror, const T* grad_out, T* grad);
 // value = mean over images of sum |texture - turned| / (C max(number of valid pairs, 1)); scales [N]: the derivative by

@@ -217,11 +217,14 @@ class BackwardSlices {
             nullptr};
   }
 
-  // One where slices would not pay: a small picture, or triangles of so many rows that most terms were put off.
+  // One where slices would not pay: a small picture, triangles of so many rows that most terms were put off, or a
+  // picture so large that the terms put off (60 bytes a pixel) would fill the memory.
   static int64_t number_of_slices(const RasterizeBackward<float>& body) {
-    constexpr int64_t kSlices = 8, kFewestPixels = 16384, kLargestTriangle = 64;  // pixels
+    constexpr int64_t kSlices = 8, kFewestPixels = 16384, kLargestTriangle = 64,  // pixels
+        kMostPixels = 1 << 22;
     const int64_t pixels = static_cast<int64_t>(body.height) * body.width;
-    return pixels < kFewestPixels || body.num_triangles * kLargestTriangle < pixels ? 1 : kSlices;
+    return pixels < kFewestPixels || pixels > kMostPixels || body.num_triangles * kLargestTriangle < pixels ? 1
+                                                                                                            : kSlices;
   }
 
   // NDC of the upper edge of a row; beyond every vertex for that of the first and below the last.

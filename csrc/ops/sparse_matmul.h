@@ -27,7 +27,7 @@ template <class T> struct SparseRowsBody {  // the device's traversal: one threa
       const Addend<T>& addend = rows.addends[k];
       sum += addend.coefficient * addend.data[n * addend.image + r * addend.stride + f];
     }
-    if (sum < T(0)) sum *= rows.negative_slope;
+    if (sum < T(0)) sum = rows.negative_slope == T(0) ? T(0) : sum * rows.negative_slope;
     rows.out[n * rows.out_image + r * rows.out_stride + f] = sum;
     if (rows.copy) rows.copy[n * rows.copy_image + r * rows.copy_stride + f] = sum;
   }

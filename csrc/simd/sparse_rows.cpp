@@ -48,6 +48,7 @@ FACECORE_INLINE void rows_of(const SparseRows<T>& rows, const RowRange& range, i
   T* out = a.out + image * a.out_image + f;
   T* copy = a.copy ? a.copy + image * a.copy_image + f : nullptr;
   const bool is_cut = f + (B::folded ? 1 : B::count) * V::lanes > a.stored;
+  const bool is_relu = a.negative_slope == T(0);  // 0 for minus infinity too, where a product would be NaN
   for (int64_t r = range.begin; r < range.end; ++r) {
     typename V::type sum[B::count];
     FACECORE_UNROLL
@@ -65,7 +66,8 @@ FACECORE_INLINE void rows_of(const SparseRows<T>& rows, const RowRange& range, i
     }
     if (a.negative_slope != T(1)) {
       FACECORE_UNROLL
-      for (int i = 0; i < B::count; ++i) sum[i] = sum[i] < T(0) ? sum[i] * a.negative_slope : sum[i];
+      for (int i = 0; i < B::count; ++i)
+        sum[i] = sum[i] < T(0) ? (is_relu ? typename V::type{} : sum[i] * a.negative_slope) : sum[i];
     }
     if (copy) {
       FACECORE_UNROLL

@@ -80,6 +80,7 @@ _flattening_backward = make_op(
     "(Tensor grad, Tensor albedo, Tensor region, Tensor centers) -> Tensor",
     _backward_kernel,
     _backward_fake,
+    devices=("CPU",),
 )
 _flattening = make_op(
     "flattening",
@@ -88,4 +89,5 @@ _flattening = make_op(
     _fake,
     setup=_setup,
     backward=_backward,
+    devices=("CPU",),
 )

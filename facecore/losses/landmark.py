@@ -139,6 +139,7 @@ _landmark_structure_backward = make_op(
     "(Tensor grad, Tensor gradient, Tensor predicted, Tensor target) -> Tensor",
     _backward_kernel,
     _backward_fake,
+    devices=("CPU",),
 )
 _landmark_structure = make_op(
     "landmark_structure",
@@ -147,4 +148,5 @@ _landmark_structure = make_op(
     _fake,
     setup=_setup,
     backward=_backward,
+    devices=("CPU",),
 )

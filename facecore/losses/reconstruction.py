@@ -87,6 +87,8 @@ def _check_device(name: str, tensor: torch.Tensor, like: torch.Tensor) -> None:
 def _fake(
     rendered: torch.Tensor, image: torch.Tensor, weights: torch.Tensor | None, *options: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    if options and not 0 <= options[0] < len(NORMS):
+        raise ValueError(f"norm must be 0 to {len(NORMS) - 1}, got {options[0]}")
     sizes = _check(rendered, image, weights)
     dtype = _triton.sum_dtype(rendered.dtype)
     return rendered.new_empty((), dtype=dtype), rendered.new_empty((sizes["N"], 3), dtype=dtype)
@@ -95,7 +97,7 @@ def _fake(
 def _kernel(
     rendered: torch.Tensor, image: torch.Tensor, weights: torch.Tensor | None, *options: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    value, scales = _fake(rendered, image, weights)
+    value, scales = _fake(rendered, image, weights, *options)
     if _triton.runs_on(rendered):
         from facecore.losses import _reconstruction_triton as kernels
 

@@ -39,6 +39,8 @@ def shape_loss(
         check_tensor("scale", scale, ("V", 3), like=predicted, sizes=sizes)
         if scale.requires_grad:
             raise ValueError("scale is a constant of the loss and gets no gradient: pass scale.detach()")
+        if scale.is_cpu and not torch.compiler.is_compiling() and not bool((scale > 0).all()):
+            raise ValueError(f"scale must be positive everywhere, got {float(scale.min())}")
         weight, divisor = 1.0 / scale, 1.0
     else:
         if not scale > 0:
@@ -107,6 +109,7 @@ _shape_loss_backward = make_op(
     " bool need_target) -> (Tensor, Tensor)",
     _backward_kernel,
     _backward_fake,
+    devices=("CPU",),
 )
 _shape_loss = make_op(
     "shape_loss",
@@ -115,4 +118,5 @@ _shape_loss = make_op(
     _fake,
     setup=_setup,
     backward=_backward,
+    devices=("CPU",),
 )

@@ -96,6 +96,7 @@ _skin_probability_backward = make_op(
     "(Tensor grad, Tensor image, Tensor gaussians) -> Tensor",
     _backward_kernel,
     _backward_fake,
+    devices=("CPU",),
 )
 _skin_probability = make_op(
     "skin_probability",
@@ -104,4 +105,5 @@ _skin_probability = make_op(
     _fake,
     setup=_setup,
     backward=_backward,
+    devices=("CPU",),
 )

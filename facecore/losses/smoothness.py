@@ -120,6 +120,7 @@ _smoothness_backward = make_op(
     f"(Tensor grad, Tensor x, Tensor signs, {_MATRIX}, {_OPTIONS}) -> Tensor",
     _backward_kernel,
     _backward_fake,
+    devices=("CPU",),
 )
 _smoothness = make_op(
     "smoothness",
@@ -128,4 +129,5 @@ _smoothness = make_op(
     _fake,
     setup=_setup,
     backward=_backward,
+    devices=("CPU",),
 )

@@ -154,6 +154,7 @@ _vertex_symmetry_backward = make_op(
     "(Tensor grad, Tensor albedo, Tensor mirror_map, float scale) -> Tensor",
     _vertex_backward_kernel,
     _vertex_backward_fake,
+    devices=("CPU",),
 )
 _vertex_symmetry = make_op(
     "vertex_symmetry",
@@ -162,12 +163,14 @@ _vertex_symmetry = make_op(
     _vertex_fake,
     setup=_vertex_setup,
     backward=_vertex_backward,
+    devices=("CPU",),
 )
 _texture_symmetry_backward = make_op(
     "texture_symmetry_backward",
     "(Tensor grad, Tensor texture, Tensor? valid, Tensor scales) -> Tensor",
     _texture_backward_kernel,
     _texture_backward_fake,
+    devices=("CPU",),
 )
 _texture_symmetry = make_op(
     "texture_symmetry",
@@ -176,4 +179,5 @@ _texture_symmetry = make_op(
     _texture_fake,
     setup=_texture_setup,
     backward=_texture_backward,
+    devices=("CPU",),
 )

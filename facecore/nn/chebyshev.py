@@ -16,6 +16,7 @@ from facecore.mesh.laplacian import check_spectrum as _check_spectrum
 from facecore.ops import chebyshev_conv
 from facecore.ops._chebyshev import Csr, Graph, convolve
 from facecore.ops._library import FLOATS
+from facecore.ops.chebyshev_conv import check_slope
 from facecore.structures import SparseMatrix, TrustedSparseMatrix
 
 _ARRAYS = (
@@ -131,6 +132,7 @@ class ChebConv(nn.Module):
             _measured.add(laplacian)
         self.before = None if before is None else SparseBuffers(before)
         self.after = None if after is None else SparseBuffers(after)
+        check_slope(negative_slope)
         self.negative_slope = negative_slope
         self.weight = nn.Parameter(torch.empty(num_terms, in_features, out_features))
         self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
@@ -209,12 +211,13 @@ class ChebConv(nn.Module):
             or x.shape[1:] != (source.shape[1], weight.shape[1])
             or x.dtype not in FLOATS
             or any(t is not None and (t.dtype != x.dtype or t.device != x.device) for t in numbers)
+            or any(csr[2].requires_grad for csr in graph[1:] if csr)
             or type(weight) not in (torch.Tensor, nn.Parameter)
         ):
             return None
         rows = self.laplacian.shape[0] if after is None else after.shape[0]
         out = x.new_empty(x.shape[0], rows, weight.shape[2])
-        convolve(x, weight, bias, graph, out, 1.0 if self.negative_slope is None else self.negative_slope)
+        convolve(x, weight, bias, graph, out, check_slope(self.negative_slope))
         return out
 
     def extra_repr(self) -> str:

@@ -159,7 +159,9 @@ def _in_slices(a: torch.Tensor) -> bool:
 def _finish(out: torch.Tensor, bias: torch.Tensor | None, negative_slope: float) -> None:
     if bias is not None:
         out += bias
-    if negative_slope != 1:
+    if negative_slope == 0:
+        torch.relu_(out)
+    elif negative_slope != 1:
         torch.nn.functional.leaky_relu_(out, negative_slope)
 
 

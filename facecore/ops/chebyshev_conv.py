@@ -71,9 +71,16 @@ def chebyshev_conv(
             fits = "[V, Vin]" if dim == 0 else "[Vout, V]"
             raise ValueError(f"{name} must have shape {fits} with V = {laplacian.shape[0]}, got {list(matrix.shape)}")
     check_columns("x", x, "laplacian" if before is None else "before", laplacian if before is None else before)
-    if negative_slope is not None and not 0 <= negative_slope <= 1:
-        raise ValueError(f"negative_slope must be None or a number from 0 to 1, got {negative_slope}")
-    return _chebyshev_conv(x, weight, bias, *arguments, 1.0 if negative_slope is None else float(negative_slope))
+    return _chebyshev_conv(x, weight, bias, *arguments, check_slope(negative_slope))
+
+
+def check_slope(negative_slope: float | None) -> float:
+    """The slope as the operator takes it, 1 for no activation. Raises ValueError."""
+    if negative_slope is None:
+        return 1.0
+    if not isinstance(negative_slope, (int, float)) or not 0 <= negative_slope <= 1:
+        raise ValueError(f"negative_slope must be None or a number from 0 to 1, got {negative_slope!r}")
+    return float(negative_slope)
 
 
 def _check(x: torch.Tensor, weight: torch.Tensor, matrices: Any) -> dict[str, int]:
