@@ -13,14 +13,6 @@ template <class V> FACECORE_INLINE Lane<V> sign_times(Lane<V> d, Lane<V> scale) 
   return d > 0 ? scale : d < 0 ? -scale : Lane<V>{};
 }
 
-template <class T, class V> FACECORE_INLINE double lanes_of(Lane<V> x) {
-  T lanes[V::lanes];
-  V::store(lanes, x);
-  double sum = 0;
-  for (int l = 0; l < V::lanes; ++l) sum += lanes[l];
-  return sum;
-}
-
 template <class T, class V> FACECORE_INLINE Lane<V> difference(const Differences<T>& a, int64_t i) {
   const Lane<V> d = V::load(a.a + i) - V::load(a.b + i);
   return a.weight ? d * V::load(a.weight + i) : d;
@@ -32,7 +24,7 @@ template <class T, class V> FACECORE_INLINE double sum_from(const Differences<T>
     const Lane<V> d = difference<T, V>(a, i);
     total += a.squared ? d * d : d < 0 ? -d : d;
   }
-  return lanes_of<T, V>(total);
+  return sum_of_lanes<T, V>(total);
 }
 template <class T> FACECORE_INLINE double sum_of(const Differences<T>& differences) {
   const Differences<T> a = differences;

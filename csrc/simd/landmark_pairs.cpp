@@ -8,17 +8,6 @@ namespace {
 
 template <class V> using Lane = typename V::type;
 
-template <class T, class V> FACECORE_INLINE double lanes_of(Lane<V> x) {
-  T lanes[V::lanes];
-  V::store(lanes, x);
-  double sum = 0;
-  for (int l = 0; l < V::lanes; ++l) sum += lanes[l];
-  return sum;
-}
-
-FACECORE_INLINE float root(float x) { return __builtin_sqrtf(x); }
-FACECORE_INLINE double root(double x) { return __builtin_sqrt(x); }
-
 template <class T> FACECORE_INLINE LandmarkSums sums_of(const LandmarkPairs<T>& pairs, int64_t a, double* gradient) {
   using V = Vector<T, kVectorBytes>;
   Lane<V> error{}, weights{}, grad[4] = {};
@@ -49,8 +38,8 @@ template <class T> FACECORE_INLINE LandmarkSums sums_of(const LandmarkPairs<T>& 
     }
   }
   if (gradient)
-    for (int k = 0; k < 4; ++k) gradient[k] = lanes_of<T, V>(grad[k]);
-  return {lanes_of<T, V>(error), lanes_of<T, V>(weights)};
+    for (int k = 0; k < 4; ++k) gradient[k] = sum_of_lanes<T, V>(grad[k]);
+  return {sum_of_lanes<T, V>(error), sum_of_lanes<T, V>(weights)};
 }
 
 }  // namespace

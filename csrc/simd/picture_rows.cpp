@@ -50,16 +50,6 @@ template <class T, class V> FACECORE_INLINE Lane<V> times_sign(Lane<V> a, Lane<V
   return b != 0 ? turned : Lane<V>{};
 }
 
-template <class T, class V> FACECORE_INLINE double sum_of(Lane<V> x) {
-  T lanes[V::lanes];
-  V::store(lanes, x);
-  double sum = 0;
-  for (int l = 0; l < V::lanes; ++l) sum += lanes[l];
-  return sum;
-}
-
-FACECORE_INLINE float root(float x) { return __builtin_sqrtf(x); }
-FACECORE_INLINE double root(double x) { return __builtin_sqrt(x); }
 template <class T, class V> FACECORE_INLINE Lane<V> root_of(Lane<V> x) {
   T lanes[V::lanes];
   V::store(lanes, x);
@@ -121,12 +111,12 @@ template <class T, class V> struct RowSums {
   }
 
   FACECORE_INLINE void store(PictureSums& sums) const {
-    sums.error += sum_of<T, V>(error);
-    sums.error_weight += sum_of<T, V>(error_weight);
-    sums.right += sum_of<T, V>(right);
-    sums.right_weight += sum_of<T, V>(right_weight);
-    sums.down += sum_of<T, V>(down);
-    sums.down_weight += sum_of<T, V>(down_weight);
+    sums.error += sum_of_lanes<T, V>(error);
+    sums.error_weight += sum_of_lanes<T, V>(error_weight);
+    sums.right += sum_of_lanes<T, V>(right);
+    sums.right_weight += sum_of_lanes<T, V>(right_weight);
+    sums.down += sum_of_lanes<T, V>(down);
+    sums.down_weight += sum_of_lanes<T, V>(down_weight);
   }
 };
 

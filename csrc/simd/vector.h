@@ -2,6 +2,7 @@
 // Included by csrc/simd/*.cpp only. Those files hold no std:: templates and call no inline function of other headers:
 // the linker keeps one copy of such a function, and it could be the one that needs AVX.
 #pragma once
+#include <math.h>
 
 #ifndef FACECORE_ISA
 #error "csrc/simd files are built with -DFACECORE_ISA=base|avx2|avx512"
@@ -48,6 +49,17 @@ template <class T> struct Scalar {  // the same interface, for what is left of a
   static FACECORE_INLINE type load(const T* p) { return *p; }
   static FACECORE_INLINE void store(T* p, type v) { *p = v; }
 };
+
+template <class T, class V> FACECORE_INLINE double sum_of_lanes(typename V::type x) {
+  T lanes[V::lanes];
+  V::store(lanes, x);
+  double sum = 0;
+  for (int l = 0; l < V::lanes; ++l) sum += lanes[l];
+  return sum;
+}
+
+FACECORE_INLINE float root(float x) { return ::sqrtf(x); }  // C's, which is no inline function that a linker could pick
+FACECORE_INLINE double root(double x) { return ::sqrt(x); }
 
 }  // namespace
 }  // namespace facecore
