@@ -6,12 +6,13 @@ one likes.
 
 from __future__ import annotations
 
-import functools
 import math
 
+import numpy as np
 import torch
 
 from facecore import reference
+from facecore.losses._constants import tensor_table
 from facecore.losses._masked import batch_mean
 from facecore.losses._skin_model import SKIN_PRIOR, gaussians
 from facecore.structures import SparseMatrix
@@ -128,15 +129,21 @@ def landmark_structure_loss(
     return batch_mean(error.sum(-1) / weights.sum(-1).clamp_min(1.0))
 
 
-@functools.lru_cache(maxsize=8)
-@torch.inference_mode(False)  # kept for later calls, so it must not become an inference tensor
-def landmark_pairs(device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The 2,278 pairs of the 68 landmarks: first, second, weight."""
-    first, second = torch.triu_indices(68, 68, offset=1)
-    weights = torch.ones(first.numel(), dtype=dtype)
+def _pairs_of_landmarks() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    first, second = np.triu_indices(68, 1)
+    weights = np.ones(len(first))
     for a, b in APERTURE_PAIRS:
         weights[(first == a) & (second == b)] = APERTURE_WEIGHT
-    return first.to(device), second.to(device), weights.to(device)
+    return first, second, weights
+
+
+FIRST, SECOND, PAIR_WEIGHT = _pairs_of_landmarks()  # the 2,278 pairs of the 68 landmarks
+_first, _second, _pair_weight = (tensor_table(lambda array=array: array) for array in (FIRST, SECOND, PAIR_WEIGHT))
+
+
+def landmark_pairs(device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The 2,278 pairs of the 68 landmarks: first, second, weight."""
+    return _first(device, torch.int64), _second(device, torch.int64), _pair_weight(device, dtype)
 
 
 def skin_probability(image: torch.Tensor) -> torch.Tensor:

@@ -156,6 +156,6 @@ def test_structure_at_every_simd_level(simd_level, dtype, generator):
 def test_structure_is_registered_correctly(generator):
     predicted, target = points(generator)
     weight = torch.rand(2, 68, generator=generator, dtype=torch.float64)
-    inputs = (predicted.requires_grad_(), target, weight, _pair_weights(torch.float64), True)
+    inputs = (predicted.requires_grad_(), target, weight, _pair_weights(torch.device("cpu"), torch.float64), True)
     op = torch.ops.facecore.landmark_structure.default
     check_registration(op, lambda p, t, w, *_: landmark_structure_loss(p, t, w), inputs)

@@ -125,7 +125,7 @@ def test_every_simd_level(simd_level, dtype, tolerance, generator):
 
 def test_registration_refusal_and_a_pixel_that_is_nan(generator):
     image = torch.rand(2, 3, 4, 5, generator=generator, dtype=torch.float64).requires_grad_()
-    inputs = (image, _numbers(torch.float64))
+    inputs = (image, _numbers(torch.device("cpu"), torch.float64))
     check_registration(torch.ops.facecore.skin_probability.default, lambda i, _: skin_probability(i), inputs)
     (grad,) = torch.autograd.grad(skin_probability(image).sum(), image, create_graph=True)
     with pytest.raises(RuntimeError, match="skin_probability_backward has no derivative"):

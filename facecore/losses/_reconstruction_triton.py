@@ -13,14 +13,11 @@ import triton
 import triton.language as tl
 
 from facecore.losses._triton import Launch, power_of_two, sum_dtype, tile_count, tile_shape
-from facecore.losses._triton_blocks import load_weights, tile_place, total_of_parts
+from facecore.losses._triton_blocks import DTYPES, FINISH_NUMBERS, load_weights, tile_place, total_of_parts
 from facecore.losses._triton_picture_gradient import L1, L2, L2_EPSILON, gradient_of_tiles, step_error
 
 PARTS = 6  # of PictureSums in csrc/simd/picture_rows.h: three sums of errors, each with the sum of its weights
 TILE_PIXELS = 512
-FINISH_NUMBERS = 1024  # that the finishing program reads at once
-
-DTYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
 
 
 @triton.jit

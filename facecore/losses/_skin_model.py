@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-
+import numpy as np
 import torch
+
+from facecore.losses._constants import tensor_table
 
 SKIN_PRIOR = 0.8
 # Row: weight, mean (Y, Cb, Cr), inverse covariance x 1e-3 (11, 12, 13, 22, 23, 33).
@@ -25,19 +26,24 @@ TO_YCBCR = ((65.481, 128.553, 24.966), (-37.797, -74.203, 112.0), (112.0, -93.78
 YCBCR_OFFSET = (16.0, 128.0, 128.0)
 
 
-@functools.lru_cache(maxsize=8)
-@torch.inference_mode(False)  # kept for later calls, so they must not become inference tensors
+def _whitening() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    table = np.array(SKIN_MIXTURE + OTHER_MIXTURE)
+    precision = table[:, [4, 5, 6, 5, 7, 8, 6, 8, 9]].reshape(-1, 3, 3) * 1e-3
+    root = np.linalg.cholesky(precision).transpose(0, 2, 1)  # root^T root = S^-1
+    offset = root @ (np.array(YCBCR_OFFSET) - table[:, 1:4])[:, :, None]
+    return root @ np.array(TO_YCBCR), offset[..., 0], np.log(table[:, 0]) + 0.5 * np.linalg.slogdet(precision)[1]
+
+
+LINEAR, OFFSET, LOG_WEIGHT = _whitening()
+_linear = tensor_table(lambda: LINEAR[..., None, None])
+_offset = tensor_table(lambda: OFFSET[..., None, None])
+_log_weight = tensor_table(lambda: LOG_WEIGHT)
+
+
 def gaussians(device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Per Gaussian k the affine map of RGB to z with (color - mean)^T S^-1 (color - mean) = |z|^2, and log weights.
 
     linear [8, 3, 3, 1, 1], offset [8, 3, 1, 1], log_weight [8]: log(w_k sqrt(det S_k^-1)), the four of skin first; the
     common factor (2 pi)^(-3/2) is left out.
     """
-    table = torch.tensor(SKIN_MIXTURE + OTHER_MIXTURE, dtype=torch.float64)
-    precision = table[:, [4, 5, 6, 5, 7, 8, 6, 8, 9]].reshape(-1, 3, 3) * 1e-3
-    root = torch.linalg.cholesky(precision).transpose(1, 2)  # root^T root = S^-1
-    linear = root @ torch.tensor(TO_YCBCR, dtype=torch.float64)
-    offset = root @ (torch.tensor(YCBCR_OFFSET, dtype=torch.float64) - table[:, 1:4])[:, :, None]
-    log_weight = table[:, 0].log() + 0.5 * torch.logdet(precision)
-    shaped = (linear[..., None, None], offset[..., None], log_weight)
-    return tuple(tensor.to(device, dtype) for tensor in shaped)  # type: ignore[return-value]
+    return _linear(device, dtype), _offset(device, dtype), _log_weight(device, dtype)

@@ -11,12 +11,12 @@ import contextlib
 import functools
 import importlib.util
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 
-from facecore.ops._library import FLOATS
+from facecore.ops._library import FLOATS, check_tensor
 
 INSTALLED = importlib.util.find_spec("triton") is not None
 HALVES = (torch.bfloat16, torch.float16)
@@ -46,14 +46,36 @@ def _warn_that_triton_is_missing() -> None:
     )
 
 
-def float_dtypes(tensor: torch.Tensor) -> tuple[torch.dtype, ...]:
+def float_dtypes(tensor: Any) -> tuple[torch.dtype, ...]:
     """The dtypes that a loss takes on the device of this tensor: half precision has no C++ kernels."""
-    return FLOATS + HALVES if runs_on(tensor) else FLOATS
+    return FLOATS + HALVES if isinstance(tensor, torch.Tensor) and runs_on(tensor) else FLOATS
 
 
 def sum_dtype(dtype: torch.dtype) -> torch.dtype:
     """In which dtype a loss of tensors of `dtype` is computed and returned."""
     return torch.float32 if dtype in HALVES else dtype
+
+
+def check_constant(
+    name: str,
+    tensor: torch.Tensor,
+    shape: Sequence[int | str],
+    like: torch.Tensor,
+    sizes: dict[str, int] | None = None,
+) -> None:
+    """check_tensor of what a loss of `like` takes or makes in the dtype in which it is computed: see sum_dtype."""
+    check_tensor(name, tensor, shape, (sum_dtype(like.dtype),), sizes=sizes)
+    check_device(name, tensor, like)
+
+
+def check_device(name: str, tensor: torch.Tensor, like: torch.Tensor) -> None:
+    if tensor.device != like.device:
+        raise ValueError(f"{name} must be on {like.device} like the first argument, got {tensor.device}")
+
+
+def packed_images(batch: torch.Tensor) -> torch.Tensor:
+    """The batch, or a copy where the numbers of an image do not lie one after the other; images may overlap."""
+    return batch if batch.numel() == 0 or batch[0].is_contiguous() else batch.contiguous()
 
 
 class Launch(NamedTuple):
@@ -72,6 +94,11 @@ class Launch(NamedTuple):
             self.kernel[(self.programs,)](**self.arguments, num_warps=self.num_warps)
 
 
+def run_all(launches: Iterable[Launch], device: torch.device) -> None:
+    for launch in launches:
+        launch.run(device)
+
+
 def power_of_two(number: int) -> int:
     """The smallest power of two that is at least `number` and 1."""
     return 1 << max(number - 1, 0).bit_length()
@@ -85,6 +112,15 @@ def tile_shape(height: int, width: int, pixels: int) -> tuple[int, int]:
     fitting = [columns for columns in (128, 64) if -(-width // columns) * columns * 8 <= width * 9]
     columns = fitting[0] if fitting else 32
     return max(1, min(pixels // columns, power_of_two(height))), columns
+
+
+def block_size(numbers: int, largest: int = 1024) -> int:
+    """How many of an image's numbers a program takes: a power of two."""
+    return min(power_of_two(numbers), largest)
+
+
+def block_count(numbers: int, block: int) -> int:
+    return -(-numbers // block)
 
 
 def tile_count(height: int, width: int, tile: tuple[int, int]) -> int:

@@ -1,15 +1,37 @@
-"""What the losses' Triton kernels share: weights of pixels, slopes, the place of a tile, sums in a fixed order."""
+"""What the losses' Triton kernels share: weights, slopes, the place of a tile or block, sums in a fixed order."""
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
+
+from facecore.losses._triton import Launch, power_of_two
+
+DTYPES = {torch.float32: tl.float32, torch.float64: tl.float64}  # of sums, by sum_dtype
+FINISH_NUMBERS = 1024  # that a program which adds parts reads at once
 
 
 @triton.jit
 def times_sign(a, b):
     """a sign(b), 0 at a kink and where b is NaN."""
     return tl.where(b > 0, a, tl.where(b < 0, -a, 0.0))
+
+
+@triton.jit
+def sign_of(a, DTYPE: tl.constexpr):
+    """1, 0 or -1; 0 for NaN."""
+    return tl.where(a > 0, 1, tl.where(a < 0, -1, 0)).to(DTYPE)
+
+
+@triton.jit
+def block_place(program, size, BLOCK: tl.constexpr):
+    """The image of a program, int64, and the places [BLOCK] of its block among the image's numbers, 0 to size - 1.
+
+    The blocks of an image are counted one after the other, then those of the next.
+    """
+    blocks = tl.cdiv(size, BLOCK)
+    return (program // blocks).to(tl.int64), program % blocks * BLOCK + tl.arange(0, BLOCK)
 
 
 @triton.jit
@@ -50,3 +72,17 @@ def total_of_parts(parts, n, images, count, BLOCK: tl.constexpr):
         part = tl.load(parts + n * count + i, mask=(n < images) & (i < count), other=0)
         total += tl.sum(part.to(tl.float64), axis=1, keep_dims=True)
     return total
+
+
+@triton.jit
+def _finish_total(parts, value, count, scale: tl.float64, BLOCK: tl.constexpr):
+    """Writes scale times the sum of parts [count] to value []; one program."""
+    only = tl.arange(0, 1)[:, None]
+    tl.store(value + only, total_of_parts(parts, only, 1, count, BLOCK) * scale)
+
+
+def total_launch(parts: torch.Tensor, value: torch.Tensor, scale: float) -> Launch:
+    """The kernel that writes scale times the sum of the parts to value []: the second stage of a sum."""
+    count = parts.numel()
+    block = min(power_of_two(count), FINISH_NUMBERS)
+    return Launch(_finish_total, 1, {"parts": parts, "value": value, "count": count, "scale": scale, "BLOCK": block})

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from facecore import reference_losses
+from facecore.losses import _triton
 from facecore.ops._library import FLOATS, call, check_tensor, make_op
 
 
@@ -14,38 +15,51 @@ def flattening_loss(albedo: torch.Tensor, region: torch.Tensor) -> torch.Tensor:
     """Returns the sum over channels of the variance of albedo over a region, averaged over images: a scalar.
 
     Args:
-        albedo: per vertex, in [0, 1] by convention, float32 or float64 [N, V, C].
+        albedo: per vertex, in [0, 1] by convention, float32 or float64 [N, V, C]; on CUDA bfloat16 and float16,
+            too, computed and returned in float32.
         region: weight of each vertex, bool or float [V]; what is not positive counts as 0 and never matters, in value
             or gradient, even where albedo is NaN. Sums are divided by max(sum of weights, 1).
 
-    Once differentiable in albedo; a second derivative is refused on the CPU; region is a constant. Deterministic: the
-    result does not depend on the number of threads. Raises ValueError for a wrong shape, dtype or device.
+    Once differentiable in albedo; a second derivative is refused; region is a constant. Deterministic: sums are made in
+    a fixed order, whatever the number of threads. The CUDA kernels need Triton, as reconstruction_loss says. Raises
+    ValueError for a wrong shape, dtype or device.
     """
-    sizes = check_tensor("albedo", albedo, ("N", "V", "C"))
-    check_tensor("region", region, ("V",), (torch.bool, torch.float32, torch.float64), sizes=sizes)
-    if region.device != albedo.device:
-        raise ValueError(f"region must be on {albedo.device} like albedo, got {region.device}")
+    dtypes = _triton.float_dtypes(albedo)
+    sizes = check_tensor("albedo", albedo, ("N", "V", "C"), dtypes)
+    check_tensor("region", region, ("V",), (torch.bool, *dtypes), sizes=sizes)
+    _triton.check_device("region", region, albedo)
     if region.requires_grad:
         raise ValueError("region is a constant of the loss and gets no gradient: pass region.detach()")
-    if albedo.is_cuda:  # the kernel is the host's
-        return reference_losses.flattening_loss(albedo, region)
-    return _flattening(albedo, region.to(albedo.dtype))[0]
+    if _triton.missing_for(albedo):
+        return reference_losses.flattening_loss(albedo.to(_triton.sum_dtype(albedo.dtype)), region)
+    return _flattening(albedo, region if _triton.runs_on(albedo) else region.to(albedo.dtype))[0]
 
 
 def _check(albedo: torch.Tensor, region: torch.Tensor) -> dict[str, int]:
-    sizes = check_tensor("albedo", albedo, ("N", "V", "C"))
-    check_tensor("region", region, ("V",), FLOATS, like=albedo, sizes=sizes)
+    dtypes = _triton.float_dtypes(albedo)
+    sizes = check_tensor("albedo", albedo, ("N", "V", "C"), dtypes)
+    if _triton.runs_on(albedo):  # that kernel converts the weights itself
+        check_tensor("region", region, ("V",), (torch.bool, *dtypes), sizes=sizes)
+        _triton.check_device("region", region, albedo)
+    else:
+        check_tensor("region", region, ("V",), FLOATS, like=albedo, sizes=sizes)
     return sizes
 
 
 def _fake(albedo: torch.Tensor, region: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     n, _, c = _check(albedo, region).values()
-    return albedo.new_empty(()), albedo.new_empty(n, c)
+    dtype = _triton.sum_dtype(albedo.dtype)
+    return albedo.new_empty((), dtype=dtype), albedo.new_empty((n, c), dtype=dtype)
 
 
 def _kernel(albedo: torch.Tensor, region: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     value, centers = _fake(albedo, region)
-    call("flattening", albedo, albedo.shape, (albedo, region), (value, centers))
+    if _triton.runs_on(albedo):
+        from facecore.losses import _flattening_triton as kernels
+
+        _triton.run_all(kernels.value_launches(albedo, region, value, centers), albedo.device)
+    else:
+        call("flattening", albedo, albedo.shape, (albedo, region), (value, centers))
     return value, centers
 
 
@@ -62,8 +76,8 @@ def _backward_fake(
     grad: torch.Tensor, albedo: torch.Tensor, region: torch.Tensor, centers: torch.Tensor
 ) -> torch.Tensor:
     sizes = _check(albedo, region)
-    check_tensor("grad", grad, (), FLOATS, like=albedo)
-    check_tensor("centers", centers, ("N", "C"), FLOATS, like=albedo, sizes=sizes)
+    _triton.check_constant("grad", grad, (), albedo)
+    _triton.check_constant("centers", centers, ("N", "C"), albedo, sizes)
     return albedo.new_empty(albedo.shape)
 
 
@@ -71,7 +85,12 @@ def _backward_kernel(
     grad: torch.Tensor, albedo: torch.Tensor, region: torch.Tensor, centers: torch.Tensor
 ) -> torch.Tensor:
     grad_albedo = _backward_fake(grad, albedo, region, centers)
-    call("flattening_backward", albedo, albedo.shape, (grad, albedo, region, centers), (grad_albedo,))
+    if _triton.runs_on(albedo):
+        from facecore.losses import _flattening_triton as kernels
+
+        _triton.run_all(kernels.gradient_launches(grad, albedo, region, centers, grad_albedo), albedo.device)
+    else:
+        call("flattening_backward", albedo, albedo.shape, (grad, albedo, region, centers), (grad_albedo,))
     return grad_albedo
 
 
@@ -80,7 +99,6 @@ _flattening_backward = make_op(
     "(Tensor grad, Tensor albedo, Tensor region, Tensor centers) -> Tensor",
     _backward_kernel,
     _backward_fake,
-    devices=("CPU",),
 )
 _flattening = make_op(
     "flattening",
@@ -89,5 +107,4 @@ _flattening = make_op(
     _fake,
     setup=_setup,
     backward=_backward,
-    devices=("CPU",),
 )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from facecore import reference_losses
+from facecore.losses import _triton
+from facecore.losses._constants import tensor_table
 from facecore.losses._masked import batch_mean
 from facecore.ops._library import FLOATS, call, check_tensor, make_op
 
@@ -47,53 +49,64 @@ def landmark_structure_loss(
     two points. The mean divides by max(sum of the pair weights, 1).
 
     Args:
-        predicted, target: the 68 iBUG landmarks, float32 or float64 [N, 68, 2].
+        predicted, target: the 68 iBUG landmarks, float32 or float64 [N, 68, 2]; on CUDA bfloat16 and float16, too,
+            computed and returned in float32.
         weight: [N, 68], 0 = unknown: pairs with such a point never matter, even where it is NaN. None = all 1.
 
-    Once differentiable in predicted and target (slope 0 where two points coincide); a second derivative is refused on
-    the CPU; weight is a constant. Deterministic on the CPU. Raises ValueError for a wrong shape, dtype or device.
-    METHODS 2.2 (L_gdl,lmk).
+    Once differentiable in predicted and target (slope 0 where two points coincide); a second derivative is refused;
+    weight is a constant. Deterministic: the gradient of a point is gathered from its own distances. The CUDA kernels
+    need Triton, as reconstruction_loss says. Raises ValueError for a wrong shape, dtype or device. METHODS 2.2
+    (L_gdl,lmk).
     """
-    weights = _check_points(predicted, target, weight, 68)
-    if predicted.is_cuda:  # the kernel is the host's
-        return reference_losses.landmark_structure_loss(predicted, target, weight)
+    weights = _check_points(predicted, target, weight, 68, _triton.float_dtypes(predicted))
+    dtype = _triton.sum_dtype(predicted.dtype)
+    if _triton.missing_for(predicted):
+        points = (predicted.to(dtype), target.to(dtype))
+        return reference_losses.landmark_structure_loss(*points, weights.to(dtype))
     with_gradient = torch.is_grad_enabled() and (predicted.requires_grad or target.requires_grad)
-    return _landmark_structure(predicted, target, weights, _pair_weights(predicted.dtype), with_gradient)[0]
+    pairs = _pair_weights(predicted.device, dtype)
+    return _landmark_structure(predicted, target, weights, pairs, with_gradient)[0]
 
 
 def _check_points(
-    predicted: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None, count: int | str
+    predicted: torch.Tensor,
+    target: torch.Tensor,
+    weight: torch.Tensor | None,
+    count: int | str,
+    dtypes: tuple[torch.dtype, ...] = FLOATS,
 ) -> torch.Tensor:
     """Checks the arguments; returns the weights [N, P], 0 where not positive."""
-    sizes = check_tensor("predicted", predicted, ("N", count, 2))
-    check_tensor("target", target, ("N", count, 2), like=predicted, sizes=sizes)
+    sizes = check_tensor("predicted", predicted, ("N", count, 2), dtypes)
+    check_tensor("target", target, ("N", count, 2), dtypes, like=predicted, sizes=sizes)
     if weight is None:
         return predicted.new_ones(predicted.shape[:2])
-    check_tensor("weight", weight, ("N", count), like=predicted, sizes=sizes)
+    check_tensor("weight", weight, ("N", count), dtypes, like=predicted, sizes=sizes)
     if weight.requires_grad:
         raise ValueError("weight is a constant of the loss and gets no gradient: pass weight.detach()")
     return torch.where(weight > 0, weight, 0.0)
 
 
-@functools.lru_cache(maxsize=2)
-@torch.inference_mode(False)  # kept for later calls, so it must not become an inference tensor
-def _pair_weights(dtype: torch.dtype) -> torch.Tensor:
+def _pair_matrix() -> np.ndarray:
     """The weights of the pairs as a symmetric matrix [68, 68]."""
-    first, second, weights = reference_losses.landmark_pairs(torch.device("cpu"), dtype)
-    matrix = torch.zeros(68, 68, dtype=dtype)
-    matrix[first, second] = weights
-    matrix[second, first] = weights
-    return matrix
+    matrix = np.zeros((68, 68))
+    matrix[reference_losses.FIRST, reference_losses.SECOND] = reference_losses.PAIR_WEIGHT
+    return matrix + matrix.T
+
+
+_pair_weights = tensor_table(_pair_matrix)
 
 
 def _fake(
     predicted: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, pairs: torch.Tensor, with_gradient: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    sizes = check_tensor("predicted", predicted, ("N", "P", 2))
-    check_tensor("target", target, ("N", "P", 2), FLOATS, like=predicted, sizes=sizes)
-    check_tensor("weight", weight, ("N", "P"), FLOATS, like=predicted, sizes=sizes)
-    check_tensor("pairs", pairs, (sizes["P"], sizes["P"]), FLOATS, like=predicted)
-    return predicted.new_empty(()), predicted.new_empty((2, *predicted.shape) if with_gradient else (0,))
+    dtypes = _triton.float_dtypes(predicted)
+    sizes = check_tensor("predicted", predicted, ("N", "P", 2), dtypes)
+    check_tensor("target", target, ("N", "P", 2), dtypes, like=predicted, sizes=sizes)
+    check_tensor("weight", weight, ("N", "P"), dtypes, like=predicted, sizes=sizes)
+    _triton.check_constant("pairs", pairs, ("P", "P"), predicted, sizes)
+    shape = (2, *predicted.shape) if with_gradient else (0,)
+    dtype = _triton.sum_dtype(predicted.dtype)
+    return predicted.new_empty((), dtype=dtype), predicted.new_empty(shape, dtype=dtype)
 
 
 def _kernel(
@@ -101,6 +114,11 @@ def _kernel(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     value, gradient = _fake(predicted, target, weight, pairs, with_gradient)
     outputs = (value, gradient if with_gradient else None)
+    if _triton.runs_on(predicted):
+        from facecore.losses import _landmark_triton as kernels
+
+        _triton.run_all(kernels.value_launches(predicted, target, weight, pairs, *outputs), predicted.device)
+        return value, gradient
     call("landmark_structure", predicted, predicted.shape[:2], (predicted, target, weight, pairs), outputs)
     return value, gradient
 
@@ -123,15 +141,16 @@ def _backward(ctx: Any, grad: torch.Tensor, _: Any) -> tuple[torch.Tensor | None
 def _backward_fake(
     grad: torch.Tensor, gradient: torch.Tensor, predicted: torch.Tensor, target: torch.Tensor
 ) -> torch.Tensor:
-    check_tensor("grad", grad, (), FLOATS, like=gradient)
-    return gradient.new_empty(gradient.shape)
+    _triton.check_constant("grad", grad, (), predicted)
+    _triton.check_constant("gradient", gradient, (2, *predicted.shape), predicted)
+    return predicted.new_empty(gradient.shape)
 
 
 def _backward_kernel(
     grad: torch.Tensor, gradient: torch.Tensor, predicted: torch.Tensor, target: torch.Tensor
 ) -> torch.Tensor:
     _backward_fake(grad, gradient, predicted, target)
-    return gradient * grad
+    return (gradient * grad).to(predicted.dtype)
 
 
 _landmark_structure_backward = make_op(
@@ -139,7 +158,6 @@ _landmark_structure_backward = make_op(
     "(Tensor grad, Tensor gradient, Tensor predicted, Tensor target) -> Tensor",
     _backward_kernel,
     _backward_fake,
-    devices=("CPU",),
 )
 _landmark_structure = make_op(
     "landmark_structure",
@@ -148,5 +166,4 @@ _landmark_structure = make_op(
     _fake,
     setup=_setup,
     backward=_backward,
-    devices=("CPU",),
 )

@@ -7,7 +7,8 @@ from typing import Any, Literal
 import torch
 
 from facecore import reference_losses
-from facecore.ops._library import FLOATS, call, check_tensor, make_op, wanted_gradients
+from facecore.losses import _triton
+from facecore.ops._library import call, check_tensor, make_op, wanted_gradients
 
 
 def shape_loss(
@@ -20,23 +21,24 @@ def shape_loss(
     """Returns the mean difference of two batches of shapes, a scalar.
 
     Args:
-        predicted, target: vertices, float32 or float64 [N, V, 3], same units.
+        predicted, target: vertices, float32 or float64 [N, V, 3], same units; on CUDA bfloat16 and float16, too,
+            computed and returned in float32.
         scale: what differences are divided by: the model's standard deviation sigma_s in those units, or (whitened)
-            one of each coordinate, positive, [V, 3].
+            one of each coordinate, positive, [V, 3], in the dtype of the result.
         norm: "l1", mean |difference| over images, vertices and coordinates; "l2_squared", mean over images and vertices
             of the squared length |difference|^2 (METHODS 3, L_R).
 
-    Once differentiable in predicted and target; a second derivative is refused on the CPU; scale is a constant.
-    Deterministic: the result does not depend on the number of threads. Raises ValueError for a wrong shape, dtype,
-    device or norm, or a scale that is not positive. METHODS 2.2 (L_shp, L_pair).
+    Once differentiable in predicted and target; a second derivative is refused; scale is a constant. Deterministic:
+    sums are made in a fixed order, whatever the number of threads. The CUDA kernels need Triton, as reconstruction_loss
+    says. Raises ValueError for a wrong shape, dtype, device or norm, or a scale that is not positive. METHODS 2.2
+    (L_shp, L_pair).
     """
     if norm not in ("l1", "l2_squared"):
         raise ValueError(f"norm must be l1 or l2_squared, got {norm!r}")
-    sizes = check_tensor("predicted", predicted, ("N", "V", 3))
-    check_tensor("target", target, ("N", "V", 3), like=predicted, sizes=sizes)
+    sizes = _check_shapes(predicted, target)
     weight = None
     if isinstance(scale, torch.Tensor):
-        check_tensor("scale", scale, ("V", 3), like=predicted, sizes=sizes)
+        _triton.check_constant("scale", scale, ("V", 3), predicted, sizes)
         if scale.requires_grad:
             raise ValueError("scale is a constant of the loss and gets no gradient: pass scale.detach()")
         if scale.is_cpu and not torch.compiler.is_compiling() and not bool((scale > 0).all()):
@@ -46,27 +48,39 @@ def shape_loss(
         if not scale > 0:
             raise ValueError(f"scale must be positive, got {scale}")
         divisor = float(scale)
-    if predicted.is_cuda:  # the kernel is the host's
+    if _triton.missing_for(predicted):
+        predicted, target = (shape.to(_triton.sum_dtype(shape.dtype)) for shape in (predicted, target))
         return reference_losses.shape_loss(predicted, target, scale, norm=norm)
     squared = norm == "l2_squared"
     count = max(predicted.numel() // 3 if squared else predicted.numel(), 1)
     return _shape_loss(predicted, target, weight, squared, 1.0 / (count * (divisor**2 if squared else divisor)))
 
 
+def _check_shapes(predicted: torch.Tensor, target: torch.Tensor) -> dict[str, int]:
+    dtypes = _triton.float_dtypes(predicted)
+    sizes = check_tensor("predicted", predicted, ("N", "V", 3), dtypes)
+    return check_tensor("target", target, ("N", "V", 3), dtypes, like=predicted, sizes=sizes)
+
+
 def _fake(
     predicted: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None, squared: bool, scale: float
 ) -> torch.Tensor:
-    sizes = check_tensor("predicted", predicted, ("N", "V", 3))
-    check_tensor("target", target, ("N", "V", 3), FLOATS, like=predicted, sizes=sizes)
+    sizes = _check_shapes(predicted, target)
     if weight is not None:
-        check_tensor("weight", weight, ("V", 3), FLOATS, like=predicted, sizes=sizes)
-    return predicted.new_empty(())
+        _triton.check_constant("weight", weight, ("V", 3), predicted, sizes)
+    return predicted.new_empty((), dtype=_triton.sum_dtype(predicted.dtype))
 
 
 def _kernel(
     predicted: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None, squared: bool, scale: float
 ) -> torch.Tensor:
     value = _fake(predicted, target, weight, squared, scale)
+    if _triton.runs_on(predicted):
+        from facecore.losses import _shape_triton as kernels
+
+        launches = kernels.value_launches(predicted, target, weight, (squared, scale), value)
+        _triton.run_all(launches, predicted.device)
+        return value
     n, v, _ = predicted.shape
     call("shape_loss", predicted, (n, 3 * v, squared, scale), (predicted, target, weight), (value,))
     return value
@@ -87,7 +101,7 @@ def _backward_fake(
     grad: torch.Tensor, predicted: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None, *options: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
     _fake(predicted, target, weight, *options[:2])
-    check_tensor("grad", grad, (), FLOATS, like=predicted)
+    _triton.check_constant("grad", grad, (), predicted)
     shapes = [predicted.shape if need else (0,) for need in options[2:]]
     return predicted.new_empty(shapes[0]), predicted.new_empty(shapes[1])
 
@@ -97,8 +111,14 @@ def _backward_kernel(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     grads = _backward_fake(grad, predicted, target, weight, *options)
     squared, scale, *needed = options
+    outputs = tuple(g if need else None for g, need in zip(grads, needed))
+    if _triton.runs_on(predicted):
+        from facecore.losses import _shape_triton as kernels
+
+        launches = kernels.gradient_launches(grad, predicted, target, weight, (squared, scale), outputs)
+        _triton.run_all(launches, predicted.device)
+        return grads
     n, v, _ = predicted.shape
-    outputs = [g if need else None for g, need in zip(grads, needed)]
     call("shape_loss_backward", predicted, (n, 3 * v, squared, scale), (grad, predicted, target, weight), outputs)
     return grads
 
@@ -109,7 +129,6 @@ _shape_loss_backward = make_op(
     " bool need_target) -> (Tensor, Tensor)",
     _backward_kernel,
     _backward_fake,
-    devices=("CPU",),
 )
 _shape_loss = make_op(
     "shape_loss",
@@ -118,5 +137,4 @@ _shape_loss = make_op(
     _fake,
     setup=_setup,
     backward=_backward,
-    devices=("CPU",),
 )

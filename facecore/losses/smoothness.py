@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from facecore import ops
-from facecore.ops._library import FLOATS, call, check_tensor, make_op
+from facecore.losses import _triton
+from facecore.ops._library import call, check_tensor, make_op
 from facecore.ops.sparse_matmul import check_matrix, matrix_arguments
 from facecore.structures import SparseMatrix
 
@@ -21,15 +22,18 @@ def smoothness_loss(
 
     Args:
         displacement: float32 or float64 [N, V, 3]. Pass (shape - template) for the template-difference form, which
-            leaves the template's own rims alone; pass the shape itself for the conventional form.
-        random_walk_laplacian: L = I - D^-1 A, [V, V]: mesh.laplacian(mesh, kind="random_walk").
+            leaves the template's own rims alone; pass the shape itself for the conventional form. On CUDA bfloat16 and
+            float16, too, computed and returned in float32.
+        random_walk_laplacian: L = I - D^-1 A, [V, V]: mesh.laplacian(mesh, kind="random_walk"); in the dtype of the
+            result.
         scale: divides the result, such as the model's standard deviation in the units of displacement.
 
-    Once differentiable in displacement (slope 0 where L displacement is 0); a second derivative is refused on the CPU.
-    Deterministic: the result does not depend on the number of threads. Raises ValueError for a wrong shape, dtype or
-    device, or a scale that is not positive. METHODS 2.2 (L_smth).
+    Once differentiable in displacement (slope 0 where L displacement is 0); a second derivative is refused.
+    Deterministic: sums are made in a fixed order, whatever the number of threads, and the gradient is gathered by the
+    matrix's stored transpose, without atomics. The CUDA kernels need Triton, as reconstruction_loss says. Raises
+    ValueError for a wrong shape, dtype or device, or a scale that is not positive. METHODS 2.2 (L_smth).
     """
-    sizes = check_tensor("displacement", displacement, ("N", "V", 3))
+    sizes = check_tensor("displacement", displacement, ("N", "V", 3), _triton.float_dtypes(displacement))
     check_square("random_walk_laplacian", random_walk_laplacian, sizes["V"])
     if not scale > 0:
         raise ValueError(f"scale must be positive, got {scale}")
@@ -47,7 +51,8 @@ def mean_absolute_product(
     x: torch.Tensor, matrix: SparseMatrix, diagonal: float, factor: float, scale: float
 ) -> torch.Tensor:
     """scale * mean |diagonal x + factor matrix x| of x [N, V, 3], a scalar; 0 for an empty batch."""
-    if x.is_cuda:  # the fused kernel is the host's; the sparse product has one for CUDA
+    if _triton.missing_for(x):
+        x = x.to(_triton.sum_dtype(x.dtype))
         product = factor * ops.sparse_matmul(matrix, x)
         return (product + diagonal * x if diagonal else product).abs().sum() * (scale / max(x.numel(), 1))
     store_signs = torch.is_grad_enabled() and x.requires_grad
@@ -56,8 +61,9 @@ def mean_absolute_product(
 
 
 def _check(x: torch.Tensor, matrix: tuple[torch.Tensor, ...]) -> dict[str, int]:
-    sizes = check_tensor("displacement", x, ("N", "V", 3))
-    check_matrix(matrix, x, sizes["V"], sizes["V"])
+    sizes = check_tensor("displacement", x, ("N", "V", 3), _triton.float_dtypes(x))
+    like = x if x.dtype not in _triton.HALVES else x.new_empty((), dtype=_triton.sum_dtype(x.dtype))
+    check_matrix(matrix, like, sizes["V"], sizes["V"])
     return sizes
 
 
@@ -72,13 +78,19 @@ def _signs_shape(n: int, v: int) -> tuple[int, int, int]:
 def _fake(x: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, torch.Tensor]:
     n, v = _check(x, rest[:6]).values()
     shape = _signs_shape(n, v) if rest[-1] else (0,)
-    return x.new_empty(()), x.new_empty(shape, dtype=torch.int8)
+    return x.new_empty((), dtype=_triton.sum_dtype(x.dtype)), x.new_empty(shape, dtype=torch.int8)
 
 
 def _kernel(x: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, torch.Tensor]:
     value, signs = _fake(x, *rest)
     *options, store_signs = rest[6:]
-    call("smoothness", x, (*x.shape[:2], *options), (x, *rest[:3]), (value, signs if store_signs else None))
+    outputs = (value, signs if store_signs else None)
+    if _triton.runs_on(x):
+        from facecore.losses import _smoothness_triton as kernels
+
+        _triton.run_all(kernels.value_launches(x, rest[:3], tuple(options), *outputs), x.device)
+    else:
+        call("smoothness", x, (*x.shape[:2], *options), (x, *rest[:3]), outputs)
     return value, signs
 
 
@@ -99,14 +111,19 @@ def _backward(ctx: Any, grad: torch.Tensor, _: Any) -> tuple[torch.Tensor | None
 # x is an argument only so that a second derivative by it is refused: without it that would be a silent zero.
 def _backward_fake(grad: torch.Tensor, x: torch.Tensor, signs: torch.Tensor, *rest: Any) -> torch.Tensor:
     n, v = _check(x, rest[:6]).values()
-    check_tensor("grad", grad, (), FLOATS, like=x)
+    _triton.check_constant("grad", grad, (), x)
     check_tensor("signs", signs, _signs_shape(n, v), (torch.int8,), like=x)
     return x.new_empty(x.shape)
 
 
 def _backward_kernel(grad: torch.Tensor, x: torch.Tensor, signs: torch.Tensor, *rest: Any) -> torch.Tensor:
     grad_x = _backward_fake(grad, x, signs, *rest)
-    call("smoothness_backward", x, (*x.shape[:2], *rest[6:]), (grad, signs, *rest[3:6]), (grad_x,))
+    if _triton.runs_on(x):
+        from facecore.losses import _smoothness_triton as kernels
+
+        _triton.run_all(kernels.gradient_launches(grad, signs, rest[3:6], rest[6:], grad_x), x.device)
+    else:
+        call("smoothness_backward", x, (*x.shape[:2], *rest[6:]), (grad, signs, *rest[3:6]), (grad_x,))
     return grad_x
 
 
@@ -120,7 +137,6 @@ _smoothness_backward = make_op(
     f"(Tensor grad, Tensor x, Tensor signs, {_MATRIX}, {_OPTIONS}) -> Tensor",
     _backward_kernel,
     _backward_fake,
-    devices=("CPU",),
 )
 _smoothness = make_op(
     "smoothness",
@@ -129,5 +145,4 @@ _smoothness = make_op(
     _fake,
     setup=_setup,
     backward=_backward,
-    devices=("CPU",),
 )

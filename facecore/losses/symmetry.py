@@ -7,8 +7,10 @@ from typing import Any
 import torch
 
 from facecore import ops, reference_losses
+from facecore.losses import _triton
 from facecore.losses.smoothness import check_square, mean_absolute_product
-from facecore.ops._library import FLOATS, call, check_tensor, make_op
+from facecore.ops._debug import check_indices
+from facecore.ops._library import call, check_tensor, make_op
 from facecore.structures import SparseMatrix
 
 _INT64 = (torch.int64,)
@@ -19,24 +21,29 @@ def symmetry_loss(albedo: torch.Tensor, mirror_map: torch.Tensor | SparseMatrix)
     """Returns mean |albedo - flip(albedo)| over images, vertices and channels: a scalar.
 
     Args:
-        albedo: per vertex, float32 or float64 [N, V, C].
+        albedo: per vertex, float32 or float64 [N, V, C]; on CUDA bfloat16 and float16, too, computed and returned in
+            float32.
         mirror_map: the vertex opposite to each, int64 [V]; or the rows of barycentric weights of the opposite points,
-            a SparseMatrix [V, V], for a mesh that is not symmetric.
+            a SparseMatrix [V, V] in the dtype of the result, for a mesh that is not symmetric.
 
-    Once differentiable in albedo (slope 0 where both sides agree); a second derivative is refused on the CPU for a
-    list of vertices and for three channels. Deterministic on the CPU: the result does not depend on the number of
-    threads. Raises ValueError for a wrong shape, dtype or device, on the CPU also for a vertex that there is not.
-    METHODS 1.9, 2.2.
+    Once differentiable in albedo (slope 0 where both sides agree); a second derivative is refused for a list of
+    vertices and for three channels. Deterministic: sums are made in a fixed order, whatever the number of threads. The
+    gradient is gathered: for a matrix by its stored transpose, for a list that is its own inverse by the list; for
+    another list on CUDA it is a sum of signs as integers, which has no order. The CUDA kernels need Triton, as
+    reconstruction_loss says. Raises ValueError for a wrong shape, dtype or device, on the CPU also for a vertex that
+    there is not; on CUDA only after facecore.ops.set_debug, else it makes the loss NaN. METHODS 1.9, 2.2.
     """
-    sizes = check_tensor("albedo", albedo, ("N", "V", "C"))
+    sizes = check_tensor("albedo", albedo, ("N", "V", "C"), _triton.float_dtypes(albedo))
     if isinstance(mirror_map, SparseMatrix):
         check_square("mirror_map", mirror_map, sizes["V"])
         if sizes["C"] == 3:
             return mean_absolute_product(albedo, mirror_map, 1.0, -1.0, 1.0)
+        albedo = albedo.to(_triton.sum_dtype(albedo.dtype))
         return (albedo - ops.sparse_matmul(mirror_map, albedo)).abs().sum() / max(albedo.numel(), 1)
     check_tensor("mirror_map", mirror_map, ("V",), _INT64, like=albedo, sizes=sizes)
-    if albedo.is_cuda:  # the kernel is the host's
-        return reference_losses.symmetry_loss(albedo, mirror_map)
+    check_indices("mirror_map", mirror_map, sizes["V"])
+    if _triton.missing_for(albedo):
+        return reference_losses.symmetry_loss(albedo.to(_triton.sum_dtype(albedo.dtype)), mirror_map)
     return _vertex_symmetry(albedo, mirror_map, 1.0 / max(albedo.numel(), 1))
 
 
@@ -44,33 +51,39 @@ def texture_symmetry_loss(texture: torch.Tensor, valid: torch.Tensor | None = No
     """Returns mean |A - A mirrored left to right| over valid texels and channels, per image, then averaged: a scalar.
 
     Args:
-        texture: over the symmetric UV layout, float32 or float64 [N, C, Hu, Wu].
+        texture: over the symmetric UV layout, float32 or float64 [N, C, Hu, Wu]; on CUDA bfloat16 and float16, too,
+            computed and returned in float32.
         valid: which texels belong to the face, bool [N, Hu, Wu] or [Hu, Wu]; a texel counts if it and its mirror image
             are valid, others never matter even where NaN. None = all.
 
-    Once differentiable in texture (slope 0 where both sides agree); a second derivative is refused on the CPU.
-    Deterministic on the CPU: the result does not depend on the number of threads. Raises ValueError for a wrong shape,
-    dtype or device. METHODS 1.9.
+    Once differentiable in texture (slope 0 where both sides agree); a second derivative is refused.
+    Deterministic: sums are made in a fixed order, whatever the number of threads. The CUDA kernels need Triton, as
+    reconstruction_loss says. Raises ValueError for a wrong shape, dtype or device. METHODS 1.9.
     """
     _check_texture(texture, valid)
-    if texture.is_cuda:  # the kernel is the host's
-        return reference_losses.texture_symmetry_loss(texture, valid)
+    if _triton.missing_for(texture):
+        return reference_losses.texture_symmetry_loss(texture.to(_triton.sum_dtype(texture.dtype)), valid)
     return _texture_symmetry(texture, valid)[0]
 
 
 def _check_vertices(albedo: torch.Tensor, mirror_map: torch.Tensor) -> None:
-    sizes = check_tensor("albedo", albedo, ("N", "V", "C"))
+    sizes = check_tensor("albedo", albedo, ("N", "V", "C"), _triton.float_dtypes(albedo))
     check_tensor("mirror_map", mirror_map, ("V",), _INT64, like=albedo, sizes=sizes)
 
 
 def _vertex_fake(albedo: torch.Tensor, mirror_map: torch.Tensor, scale: float) -> torch.Tensor:
     _check_vertices(albedo, mirror_map)
-    return albedo.new_empty(())
+    return albedo.new_empty((), dtype=_triton.sum_dtype(albedo.dtype))
 
 
 def _vertex_kernel(albedo: torch.Tensor, mirror_map: torch.Tensor, scale: float) -> torch.Tensor:
     value = _vertex_fake(albedo, mirror_map, scale)
-    call("vertex_symmetry", albedo, (*albedo.shape, scale), (albedo, mirror_map), (value,))
+    if _triton.runs_on(albedo):
+        from facecore.losses import _symmetry_triton as kernels
+
+        _triton.run_all(kernels.value_launches(albedo, mirror_map, scale, value), albedo.device)
+    else:
+        call("vertex_symmetry", albedo, (*albedo.shape, scale), (albedo, mirror_map), (value,))
     return value
 
 
@@ -87,7 +100,7 @@ def _vertex_backward_fake(
     grad: torch.Tensor, albedo: torch.Tensor, mirror_map: torch.Tensor, scale: float
 ) -> torch.Tensor:
     _check_vertices(albedo, mirror_map)
-    check_tensor("grad", grad, (), FLOATS, like=albedo)
+    _triton.check_constant("grad", grad, (), albedo)
     return albedo.new_empty(albedo.shape)
 
 
@@ -95,12 +108,17 @@ def _vertex_backward_kernel(
     grad: torch.Tensor, albedo: torch.Tensor, mirror_map: torch.Tensor, scale: float
 ) -> torch.Tensor:
     out = _vertex_backward_fake(grad, albedo, mirror_map, scale)
-    call("vertex_symmetry_backward", albedo, (*albedo.shape, scale), (grad, albedo, mirror_map), (out,))
+    if _triton.runs_on(albedo):
+        from facecore.losses import _symmetry_triton as kernels
+
+        _triton.run_all(kernels.gradient_launches(grad, albedo, mirror_map, scale, out), albedo.device)
+    else:
+        call("vertex_symmetry_backward", albedo, (*albedo.shape, scale), (grad, albedo, mirror_map), (out,))
     return out
 
 
 def _check_texture(texture: torch.Tensor, valid: torch.Tensor | None) -> None:
-    sizes = check_tensor("texture", texture, ("N", "C", "Hu", "Wu"))
+    sizes = check_tensor("texture", texture, ("N", "C", "Hu", "Wu"), _triton.float_dtypes(texture))
     if valid is None:
         return
     shape = ("Hu", "Wu") if isinstance(valid, torch.Tensor) and valid.dim() == 2 else ("N", "Hu", "Wu")
@@ -113,12 +131,18 @@ def _texture_sizes(texture: torch.Tensor, valid: torch.Tensor | None) -> tuple[i
 
 def _texture_fake(texture: torch.Tensor, valid: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
     _check_texture(texture, valid)
-    return texture.new_empty(()), texture.new_empty(texture.shape[0])
+    dtype = _triton.sum_dtype(texture.dtype)
+    return texture.new_empty((), dtype=dtype), texture.new_empty(texture.shape[0], dtype=dtype)
 
 
 def _texture_kernel(texture: torch.Tensor, valid: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
     value, scales = _texture_fake(texture, valid)
-    call("texture_symmetry", texture, _texture_sizes(texture, valid), (texture, valid), (value, scales))
+    if _triton.runs_on(texture):
+        from facecore.losses import _texture_symmetry_triton as kernels
+
+        _triton.run_all(kernels.value_launches(texture, valid, value, scales), texture.device)
+    else:
+        call("texture_symmetry", texture, _texture_sizes(texture, valid), (texture, valid), (value, scales))
     return value, scales
 
 
@@ -135,8 +159,8 @@ def _texture_backward_fake(
     grad: torch.Tensor, texture: torch.Tensor, valid: torch.Tensor | None, scales: torch.Tensor
 ) -> torch.Tensor:
     _check_texture(texture, valid)
-    check_tensor("grad", grad, (), FLOATS, like=texture)
-    check_tensor("scales", scales, (texture.shape[0],), FLOATS, like=texture)
+    _triton.check_constant("grad", grad, (), texture)
+    _triton.check_constant("scales", scales, (texture.shape[0],), texture)
     return texture.new_empty(texture.shape)
 
 
@@ -144,8 +168,13 @@ def _texture_backward_kernel(
     grad: torch.Tensor, texture: torch.Tensor, valid: torch.Tensor | None, scales: torch.Tensor
 ) -> torch.Tensor:
     out = _texture_backward_fake(grad, texture, valid, scales)
-    sizes = _texture_sizes(texture, valid)
-    call("texture_symmetry_backward", texture, sizes, (grad, texture, valid, scales), (out,))
+    if _triton.runs_on(texture):
+        from facecore.losses import _texture_symmetry_triton as kernels
+
+        _triton.run_all(kernels.gradient_launches(grad, texture, valid, scales, out), texture.device)
+    else:
+        sizes = _texture_sizes(texture, valid)
+        call("texture_symmetry_backward", texture, sizes, (grad, texture, valid, scales), (out,))
     return out
 
 
@@ -154,7 +183,6 @@ _vertex_symmetry_backward = make_op(
     "(Tensor grad, Tensor albedo, Tensor mirror_map, float scale) -> Tensor",
     _vertex_backward_kernel,
     _vertex_backward_fake,
-    devices=("CPU",),
 )
 _vertex_symmetry = make_op(
     "vertex_symmetry",
@@ -163,14 +191,12 @@ _vertex_symmetry = make_op(
     _vertex_fake,
     setup=_vertex_setup,
     backward=_vertex_backward,
-    devices=("CPU",),
 )
 _texture_symmetry_backward = make_op(
     "texture_symmetry_backward",
     "(Tensor grad, Tensor texture, Tensor? valid, Tensor scales) -> Tensor",
     _texture_backward_kernel,
     _texture_backward_fake,
-    devices=("CPU",),
 )
 _texture_symmetry = make_op(
     "texture_symmetry",
@@ -179,5 +205,4 @@ _texture_symmetry = make_op(
     _texture_fake,
     setup=_texture_setup,
     backward=_texture_backward,
-    devices=("CPU",),
 )
