@@ -2,41 +2,18 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.metadata
-import importlib.util
 import json
-import os
-import pathlib
 import re
-import subprocess
-import sys
 import warnings
 
 import pytest
 import torch
+from triton_marks import HERE, compiler, compiles, interprets, needs_triton, on_gpu, run_python
 
 from facecore import reference_losses
 from facecore.losses import _triton, photometric_loss, reconstruction_loss
 
-HERE = pathlib.Path(__file__).resolve().parent
-TRITON = importlib.metadata.version("triton") if importlib.util.find_spec("triton") else None
-needs_triton = pytest.mark.skipif(TRITON is None, reason="Triton is not installed: pip install 'facecore[test]'")
-# The interpreter of Triton 3.6 makes a Python int of an array of one number, which numpy 2.4 refuses.
-interprets = pytest.mark.skipif(
-    TRITON is not None and [int(part) for part in TRITON.split(".")[:2]] < [3, 7],
-    reason="Triton's interpreter works with this numpy from 3.7 on",
-)
-compiles = pytest.mark.skipif(
-    os.environ.get("TRITON_INTERPRET") == "1", reason="interpreted kernels cannot be compiled: unset TRITON_INTERPRET"
-)
-
-
-def run_python(*arguments: str, **environment: str) -> str:
-    command = [sys.executable, *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
+__all__ = ["compiler"]
 
 
 @needs_triton
@@ -73,15 +50,6 @@ def make_launches(dtype, norm="l2_squared", mask=torch.bool, wanted=(True, True)
         *kernels.value_launches(rendered, image, weights, options, value, scales),
         kernels.gradient_launch(grad, rendered, image, weights, scales, options, grads),
     ]
-
-
-@pytest.fixture
-def compiler(tmp_path, monkeypatch):
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "triton"))
-    monkeypatch.setenv("TRITON_DEFAULT_FP_FUSION", "1")
-    import triton_compile
-
-    return triton_compile
 
 
 @needs_triton
@@ -157,13 +125,6 @@ def test_half_precision_is_refused_on_the_cpu():
     pictures = torch.zeros(2, 1, 3, 4, 4, dtype=torch.bfloat16)
     with pytest.raises(ValueError, match="rendered must have dtype float32 or float64, got bfloat16"):
         reconstruction_loss(*pictures)
-
-
-cuda = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"), needs_triton]
-
-
-def on_gpu(function):
-    return functools.reduce(lambda marked, mark: mark(marked), cuda, function)
 
 
 def make_pictures(shape=(4, 3, 61, 75), dtype=torch.float32, device="cuda"):

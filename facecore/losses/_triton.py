@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
+import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -38,11 +39,14 @@ def missing_for(tensor: torch.Tensor) -> bool:
 
 @functools.cache
 def _warn_that_triton_is_missing() -> None:
+    frame, levels = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("facecore.losses"):
+        frame, levels = frame.f_back, levels + 1
     warnings.warn(
         "the losses of facecore run as plain PyTorch on CUDA, slower and with more memory, because Triton is not "
         "installed: pip install 'facecore[triton]'",
         RuntimeWarning,
-        stacklevel=5,  # the caller of the loss: it calls its operator's function, that missing_for, that this one
+        stacklevel=levels,  # the caller of the loss
     )
 
 
