@@ -138,7 +138,7 @@ def _pairs_of_landmarks() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 FIRST, SECOND, PAIR_WEIGHT = _pairs_of_landmarks()  # the 2,278 pairs of the 68 landmarks
-_first, _second, _pair_weight = (tensor_table(lambda array=array: array) for array in (FIRST, SECOND, PAIR_WEIGHT))
+_first, _second, _pair_weight = (tensor_table(array) for array in (FIRST, SECOND, PAIR_WEIGHT))
 
 
 def landmark_pairs(device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -28,10 +28,10 @@ def make_points(n, dtype=torch.float64):
 
 
 @pytest.mark.parametrize("weighted", [True, False])
-@pytest.mark.parametrize("n", [0, 3])
+@pytest.mark.parametrize("n", [0, 2])
 def test_matches_reference(n, weighted):
     points, weight = make_points(n)
-    weight[2:] = 0.0  # an image without a known point
+    weight[1:] = 0.0  # an image without a known point
     inputs = (*points, weight if weighted else None)
     check_matches_reference(landmark_structure_loss, reference_losses.landmark_structure_loss, inputs)
 

@@ -17,7 +17,7 @@ from facecore.losses.skin import _numbers
 __all__ = ["kernels_take_cpu_tensors"]
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 2, 35), (1, 3, 1, 1), (0, 3, 4, 4)], ids=str)
+@pytest.mark.parametrize("shape", [(2, 3, 1, 35), (1, 3, 1, 1), (0, 3, 4, 4)], ids=str)
 def test_matches_reference(shape, monkeypatch):
     monkeypatch.setattr(kernels, "TILE_PIXELS", 64)
     check_matches_reference(skin_probability, reference_losses.skin_probability, (random(*shape).requires_grad_(),))

@@ -32,9 +32,12 @@ def make_inputs(shape, kind, dtype=torch.float64):
     return texture, {"none": None, "each": valid, "shared": valid[0], "empty": torch.zeros_like(valid)}[kind]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("shape", [(2, 3, 4, 7), (1, 1, 1, 1), (3, 1, 2, 70)], ids=str)
-def test_matches_reference(kind, shape, monkeypatch):
+@pytest.mark.parametrize(
+    "shape, kind",
+    [*(((2, 2, 3, 7), kind) for kind in KINDS), ((1, 1, 1, 1), "none"), ((3, 1, 2, 70), "each")],
+    ids=str,
+)
+def test_matches_reference(shape, kind, monkeypatch):
     """Several tiles, also inside of a row, and images that the last program takes one by one."""
     use_small_blocks(monkeypatch, kernels)
     monkeypatch.setattr(kernels, "TILE_PIXELS", 64)
@@ -61,11 +64,11 @@ def test_low_precision(dtype):
 
 
 def test_strides():
-    texture, valid = make_inputs((2, 3, 4, 7), "each")
+    texture, valid = make_inputs((2, 1, 3, 5), "each")
     check_layouts(lambda t: texture_symmetry_loss(t, valid), [texture])
-    wide = valid.new_ones(2, 4, 15)[..., 1::2].copy_(valid)
+    wide = valid.new_ones(2, 3, 11)[..., 1::2].copy_(valid)
     assert torch.equal(texture_symmetry_loss(texture, wide), texture_symmetry_loss(texture, valid))
-    one = valid[:1].expand(2, 4, 7)
+    one = valid[:1].expand(2, 3, 5)
     check_matches_reference(texture_symmetry_loss, reference_losses.texture_symmetry_loss, (texture, one))
 
 

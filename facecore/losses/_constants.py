@@ -8,24 +8,27 @@ import numpy as np
 import torch
 
 
-def tensor_table(array: Callable[[], np.ndarray]) -> Callable[[torch.device, torch.dtype], torch.Tensor]:
-    """From a function without arguments that makes an array: the function that gives it as a tensor of a device and
-    dtype, which is kept and must not be changed.
+def tensor_table(array: np.ndarray) -> Callable[[torch.device, torch.dtype], torch.Tensor]:
+    """The function that gives an array as a tensor of a device and dtype, which is kept and must not be changed.
 
-    Where a mode such as FakeTensorMode makes other tensors than plain ones, they are made anew, and not kept: they
-    would be of no use outside of it, nor plain ones within. torch.compile takes the tensor for a constant.
+    The dtypes are int64 for integers, else float32 and float64. Where a mode such as FakeTensorMode makes other tensors
+    than plain ones, they are made anew and not kept: they would be of no use outside of it, nor plain ones within. A
+    compiled graph takes what is kept as an input; for a device that has none yet it holds the copy to that device.
     """
-    kept: dict[tuple[torch.device, torch.dtype], torch.Tensor] = {}
+    dtypes = (torch.int64,) if np.issubdtype(array.dtype, np.integer) else (torch.float32, torch.float64)
+    with torch.inference_mode(False):  # kept, so they must not become inference tensors; from_numpy heeds no other mode
+        numbers = {dtype: torch.from_numpy(array.astype(str(dtype).removeprefix("torch."))) for dtype in dtypes}
+    kept = {(torch.device("cpu"), dtype): tensor for dtype, tensor in numbers.items()}
 
-    @torch.compiler.assume_constant_result
-    @torch.inference_mode(False)  # kept for later calls, so it must not become an inference tensor
     def table(device: torch.device, dtype: torch.dtype) -> torch.Tensor:
         key = (device, dtype)
-        if key in kept and type(torch.empty(0, device="cpu")) is torch.Tensor:
-            return kept[key]
-        tensor = torch.tensor(array(), device="cpu").to(device, dtype)
-        if type(tensor) is torch.Tensor:
-            kept[key] = tensor
-        return tensor
+        if torch.compiler.is_compiling():
+            return kept[key] if key in kept else numbers[dtype].to(device)
+        if type(torch.empty(0, device="cpu")) is not torch.Tensor:
+            return torch.tensor(array, dtype=dtype, device=device)
+        if key not in kept:
+            with torch.inference_mode(False):
+                kept[key] = numbers[dtype].to(device)
+        return kept[key]
 
     return table

@@ -48,9 +48,12 @@ def _moments_of_blocks(
     total = tl.sum(weight, axis=0, keep_dims=True)
     mean = tl.sum(weight * a, axis=0, keep_dims=True) / tl.where(total > 0, total, 1.0)
     deviation = tl.where(weight > 0, a - mean, 0.0)
+    # The mean was rounded: what the deviations still sum to corrects it and their squares.
+    drift = tl.sum(weight * deviation, axis=0, keep_dims=True) / tl.where(total > 0, total, 1.0)
+    spread = tl.sum(weight * deviation * deviation, axis=0, keep_dims=True) - total * drift * drift
     to = program.to(tl.int64) * CHANNELS + c
-    tl.store(means + to, mean, mask=c < CHANNELS)
-    tl.store(spreads + to, tl.sum(weight * deviation * deviation, axis=0, keep_dims=True), mask=c < CHANNELS)
+    tl.store(means + to, mean + drift, mask=c < CHANNELS)
+    tl.store(spreads + to, tl.where(spread < 0, 0.0, spread), mask=c < CHANNELS)
     tl.store(weights + program, tl.sum(weight))
 
 

@@ -35,9 +35,9 @@ def _whitening() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 LINEAR, OFFSET, LOG_WEIGHT = _whitening()
-_linear = tensor_table(lambda: LINEAR[..., None, None])
-_offset = tensor_table(lambda: OFFSET[..., None, None])
-_log_weight = tensor_table(lambda: LOG_WEIGHT)
+_linear = tensor_table(LINEAR[..., None, None])
+_offset = tensor_table(OFFSET[..., None, None])
+_log_weight = tensor_table(LOG_WEIGHT)
 
 
 def gaussians(device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -93,7 +93,7 @@ def _pair_matrix() -> np.ndarray:
     return matrix + matrix.T
 
 
-_pair_weights = tensor_table(_pair_matrix)
+_pair_weights = tensor_table(_pair_matrix())
 
 
 def _fake(

@@ -55,7 +55,7 @@ def _number_table() -> np.ndarray:
     return np.concatenate([LINEAR.reshape(8, 9), OFFSET, (LOG_WEIGHT + prior)[:, None]], 1)
 
 
-_numbers = tensor_table(_number_table)
+_numbers = tensor_table(_number_table())
 
 
 def _check(image: torch.Tensor, numbers: torch.Tensor) -> dict[str, int]:
