@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 
 from facecore import reference
-from facecore.losses._constants import tensor_table
+from facecore.losses._landmark_pairs import landmark_pairs
 from facecore.losses._masked import batch_mean
 from facecore.losses._skin_model import SKIN_PRIOR, gaussians
 from facecore.structures import SparseMatrix
 
 L2_EPSILON = 1e-6  # inside the square root of "l2", METHODS section 4: its slope is then finite where pictures agree
-# Upper and lower lids, upper and lower inner lip: whether eyes and mouth are open. METHODS 2.2.
-APERTURE_PAIRS = ((37, 41), (38, 40), (43, 47), (44, 46), (61, 67), (62, 66), (63, 65))
-APERTURE_WEIGHT = 20.0
 
 
 def reconstruction_loss(
@@ -127,23 +123,6 @@ def landmark_structure_loss(
 
     error = weights * (lengths_of(predicted) - lengths_of(target)).abs()
     return batch_mean(error.sum(-1) / weights.sum(-1).clamp_min(1.0))
-
-
-def _pairs_of_landmarks() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    first, second = np.triu_indices(68, 1)
-    weights = np.ones(len(first))
-    for a, b in APERTURE_PAIRS:
-        weights[(first == a) & (second == b)] = APERTURE_WEIGHT
-    return first, second, weights
-
-
-FIRST, SECOND, PAIR_WEIGHT = _pairs_of_landmarks()  # the 2,278 pairs of the 68 landmarks
-_first, _second, _pair_weight = (tensor_table(array) for array in (FIRST, SECOND, PAIR_WEIGHT))
-
-
-def landmark_pairs(device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The 2,278 pairs of the 68 landmarks: first, second, weight."""
-    return _first(device, torch.int64), _second(device, torch.int64), _pair_weight(device, dtype)
 
 
 def skin_probability(image: torch.Tensor) -> torch.Tensor:

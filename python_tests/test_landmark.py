@@ -11,7 +11,7 @@ from checks import check_matches_reference, check_registration
 
 from facecore import reference_losses
 from facecore.losses import landmark_loss, landmark_structure_loss
-from facecore.losses.landmark import _pair_weights
+from facecore.losses._landmark_pairs import pair_matrix
 
 APERTURES = {(37, 41), (38, 40), (43, 47), (44, 46), (61, 67), (62, 66), (63, 65)}
 
@@ -156,6 +156,6 @@ def test_structure_at_every_simd_level(simd_level, dtype, generator):
 def test_structure_is_registered_correctly(generator):
     predicted, target = points(generator)
     weight = torch.rand(2, 68, generator=generator, dtype=torch.float64)
-    inputs = (predicted.requires_grad_(), target, weight, _pair_weights(torch.device("cpu"), torch.float64), True)
+    inputs = (predicted.requires_grad_(), target, weight, pair_matrix(torch.device("cpu"), torch.float64), True)
     op = torch.ops.facecore.landmark_structure.default
     check_registration(op, lambda p, t, w, *_: landmark_structure_loss(p, t, w), inputs)

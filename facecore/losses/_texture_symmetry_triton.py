@@ -117,7 +117,7 @@ def _gradient_of_texels(
         right = tl.load(row + (width - 1 - x) * texture_x, mask=here, other=0).to(DTYPE)
         slope = scale * sign_of(tl.where(texels > 1, left - right, 0.0), DTYPE)
         tl.store(to + x, slope, mask=here)
-        tl.store(to + (width - 1 - x), -slope, mask=here)  # in the middle, 0 once more
+        tl.store(to + (width - 1 - x), -slope, mask=here & (2 * x + 1 < width))  # the middle was written
         row += texture_c
         to += height * width
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
 from facecore import reference_losses
 from facecore.losses import _triton
-from facecore.losses._constants import tensor_table
+from facecore.losses._landmark_pairs import pair_matrix
 from facecore.losses._masked import batch_mean
 from facecore.ops._library import FLOATS, call, check_tensor, make_op
 
@@ -64,7 +63,7 @@ def landmark_structure_loss(
         points = (predicted.to(dtype), target.to(dtype))
         return reference_losses.landmark_structure_loss(*points, weights.to(dtype))
     with_gradient = torch.is_grad_enabled() and (predicted.requires_grad or target.requires_grad)
-    pairs = _pair_weights(predicted.device, dtype)
+    pairs = pair_matrix(predicted.device, dtype)
     return _landmark_structure(predicted, target, weights, pairs, with_gradient)[0]
 
 
@@ -84,16 +83,6 @@ def _check_points(
     if weight.requires_grad:
         raise ValueError("weight is a constant of the loss and gets no gradient: pass weight.detach()")
     return torch.where(weight > 0, weight, 0.0)
-
-
-def _pair_matrix() -> np.ndarray:
-    """The weights of the pairs as a symmetric matrix [68, 68]."""
-    matrix = np.zeros((68, 68))
-    matrix[reference_losses.FIRST, reference_losses.SECOND] = reference_losses.PAIR_WEIGHT
-    return matrix + matrix.T
-
-
-_pair_weights = tensor_table(_pair_matrix())
 
 
 def _fake(

@@ -13,10 +13,11 @@ def set_debug(enabled: bool) -> bool:
     """Turns per-call validation of indices on or off and returns the setting before.
 
     The environment variable FACECORE_DEBUG=1 turns it on at import. On, a vertex index out of range in rasterize,
-    interpolate, vertex_normals or the UVMap of uv_unwrap, and a triangle_id out of range in interpolate or uv_unwrap,
-    raises ValueError. Off, rasterize does not draw such a triangle, interpolate takes its pixels, and those of such a
-    triangle_id, for uncovered, uv_unwrap takes such a texel for empty, and vertex_normals raises all the same on the
-    CPU and leaves it out on CUDA. Mesh checks its triangles once and for all.
+    interpolate, vertex_normals, the UVMap of uv_unwrap or the mirror_map of symmetry_loss, and a triangle_id out of
+    range in interpolate or uv_unwrap, raises ValueError. Off, rasterize does not draw such a triangle, interpolate
+    takes its pixels, and those of such a triangle_id, for uncovered, uv_unwrap takes such a texel for empty,
+    vertex_normals raises all the same on the CPU and leaves it out on CUDA, and symmetry_loss raises all the same on
+    the CPU and is NaN on CUDA. Mesh checks its triangles once and for all.
     """
     global _enabled
     before, _enabled = _enabled, bool(enabled)
