@@ -223,7 +223,8 @@ sanitize_all() {
 # run_benchmarks EXPRESSION: in the time that is left. Rasterize first.
 run_benchmarks() {
   local op files=() left=$((budget - SECONDS)) device=cuda log
-  for op in rasterize interpolate vertex_normals sh_shading uv_unwrap uv_sample chebyshev_conv sparse_matmul; do
+  for op in rasterize interpolate vertex_normals sh_shading uv_unwrap uv_sample chebyshev_conv sparse_matmul \
+    reconstruction smoothness symmetry shape flattening skin landmark; do
     files+=("benchmarks/bench_$op.py")
   done
   log="$out/benchmarks_${1// /_}.log"

@@ -63,8 +63,10 @@ def random(*shape, dtype=torch.float32, device="cpu", seed=0):
 
 
 def make_matrix(count, dtype, device):
-    rows = scipy.sparse.random(count, count, 7 / count, random_state=3) - 0.3 * scipy.sparse.eye(count)
-    return SparseMatrix.from_scipy(rows.tocsr(), dtype=_triton.sum_dtype(dtype)).to(device)
+    """A few bands, not symmetric, so that rows differ and the gradient needs the transpose."""
+    offsets = [offset for offset in (-50, -3, -1, 0, 2, 7, 600) if abs(offset) < count]
+    bands = [random(count - abs(offset), seed=place).numpy() - 0.5 for place, offset in enumerate(offsets)]
+    return SparseMatrix.from_scipy(scipy.sparse.diags(bands, offsets), dtype=_triton.sum_dtype(dtype)).to(device)
 
 
 def cases(dtype, device, count=1500):

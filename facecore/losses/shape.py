@@ -111,7 +111,7 @@ def _backward_kernel(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     grads = _backward_fake(grad, predicted, target, weight, *options)
     squared, scale, *needed = options
-    outputs = tuple(g if need else None for g, need in zip(grads, needed))
+    outputs = (grads[0] if needed[0] else None, grads[1] if needed[1] else None)
     if _triton.runs_on(predicted):
         from facecore.losses import _shape_triton as kernels
 

@@ -26,8 +26,8 @@ def skin_probability(image: torch.Tensor) -> torch.Tensor:
     ValueError for a wrong shape or dtype.
     """
     if isinstance(image, torch.Tensor) and not image.is_floating_point():
-        dtype = str(image.dtype).removeprefix("torch.")
-        raise ValueError(f"image must have dtype float32 or float64, got {dtype}: convert bytes by image.float() / 255")
+        name = str(image.dtype).removeprefix("torch.")
+        raise ValueError(f"image must have dtype float32 or float64, got {name}: convert bytes by image.float() / 255")
     check_tensor("image", image, ("N", 3, "H", "W"), _triton.float_dtypes(image))
     dtype = _triton.sum_dtype(image.dtype)
     if _triton.missing_for(image):
