@@ -56,15 +56,11 @@ def in_every_other_number(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.new_full((*tensor.shape[:-1], 2 * tensor.shape[-1] + 1), math.nan)[..., 1::2].copy_(tensor)
 
 
-def in_turned_memory(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.transpose(-1, -2).contiguous().transpose(-1, -2)
-
-
 def in_every_other_image(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.new_full((2 * len(tensor), *tensor.shape[1:]), math.nan)[::2].copy_(tensor)
 
 
-LAYOUTS = (in_every_other_number, in_turned_memory, in_every_other_image)
+LAYOUTS = (in_every_other_number, in_every_other_image)
 
 
 def check_layouts(loss: Callable[..., torch.Tensor], leaves: Sequence[torch.Tensor]) -> None:

@@ -36,7 +36,7 @@ def test_matches_reference(n, weighted):
     check_matches_reference(landmark_structure_loss, reference_losses.landmark_structure_loss, inputs)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_low_precision(dtype):
     points, weight = make_points(1)
     weight = weight.to(dtype)

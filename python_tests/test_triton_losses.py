@@ -37,24 +37,30 @@ def test_compiles_for_a_gpu(loss, capability, compiler, tmp_path):
     for launch in of_step(loss, torch.float32):
         assembly = compiler.compiled(launch, capability)
         assert f".target sm_{capability}" in assembly["ptx"]
+        check_resources(compiler, launch, assembly, tmp_path)
         adds = re.findall(r"\s(?:atom|red)\.\S+", assembly["ptx"])
         # the only atomics are those of integers, whose sum has no order
         assert all(name.endswith((".add.s32", ".add.u32")) for name in adds), adds
         assert not adds or launch.kernel.__name__ == "_add_partners"
-        used = compiler.resources(assembly["cubin"], tmp_path)
-        assert (used["STACK"], used["LOCAL"]) == (0, 0), f"{launch.kernel.__name__} spills registers: {used}"
+
+
+def check_resources(compiler, launch, assembly, folder):
+    used = compiler.resources(assembly["cubin"], folder)
+    assert (used["STACK"], used["LOCAL"]) == (0, 0), f"{launch.kernel.__name__} spills registers: {used}"
 
 
 @needs_triton
 @compiles
 @pytest.mark.parametrize("loss", LAUNCHES)
-def test_compiles_for_other_precisions(loss, compiler):
+def test_compiles_for_other_precisions(loss, compiler, tmp_path):
     """Half precision, whose arithmetic is float32's, and float64, which computes nothing in less."""
     for launch in of_step(loss, torch.bfloat16):
         assert compiler.compiled(launch, 80)["cubin"]
     for launch in of_step(loss, torch.float64):
-        ptx = compiler.compiled(launch, 90)["ptx"]
-        assert not re.search(r"(add|mul|fma|div|sqrt|ex2)\S*\.f32", ptx), f"{launch.kernel.__name__} has float32"
+        assembly = compiler.compiled(launch, 90)
+        check_resources(compiler, launch, assembly, tmp_path)
+        float32 = re.findall(r"(?:add|mul|fma|div|sqrt|ex2)\S*\.f32", assembly["ptx"])
+        assert float32 == [], f"{launch.kernel.__name__} computes in float32"
 
 
 def random(*shape, dtype=torch.float32, device="cpu", seed=0):

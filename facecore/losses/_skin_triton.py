@@ -14,7 +14,7 @@ import triton.language as tl
 from facecore.losses._triton import Launch, sum_dtype, tile_count, tile_shape
 from facecore.losses._triton_blocks import DTYPES, tile_place
 
-TILE_PIXELS = 512
+TILE_PIXELS = 128  # one per thread: 40 registers in float32; with four it is 164, and float64 spills
 
 
 @triton.jit
