@@ -18,6 +18,7 @@ from interpreted_checks import (
 from facecore import reference_losses
 from facecore.losses import _symmetry_triton as kernels
 from facecore.losses import symmetry_loss
+from facecore.ops import set_debug
 
 __all__ = ["kernels_take_cpu_tensors"]
 KINDS = ["involution", "shift", "to one"]
@@ -68,6 +69,12 @@ def test_a_vertex_that_there_is_not_shows_and_touches_no_memory(bad):
     value = symmetry_loss(albedo, torch.tensor([0, bad, 1]))
     assert value.isnan()
     torch.autograd.grad(value, albedo)
+    before = set_debug(True)
+    try:
+        with pytest.raises(ValueError, match="mirror_map must index 3 vertices"):
+            symmetry_loss(albedo, torch.tensor([0, bad, 1]))
+    finally:
+        set_debug(before)
 
 
 def test_fakes():

@@ -118,9 +118,8 @@ def make_op(
     backward: Callable[..., Any] | None = None,
     jvp: Callable[..., Any] | None = None,
     vmap: Callable[..., Any] | None = None,
-    devices: Sequence[str] = ("CPU", "CUDA"),
 ) -> Callable[..., Any]:
-    """Registers facecore::<name> for the devices that its kernel takes and returns the function to call.
+    """Registers facecore::<name> for CPU and CUDA and returns the function to call.
 
     kernel(*args) computes; fake(*args) checks the arguments and returns empty results (the kernel calls it first, so
     eager, compiled and direct calls are protected alike). setup(ctx, inputs, output) saves what
@@ -134,7 +133,7 @@ def make_op(
     """
     qualified = f"facecore::{name}"
     _LIBRARY.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
-    for key in devices:
+    for key in ("CPU", "CUDA"):
         _LIBRARY.impl(name, kernel, key)
     torch.library.register_fake(qualified, fake, lib=_LIBRARY)
     op = getattr(torch.ops.facecore, name).default
