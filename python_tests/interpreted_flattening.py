@@ -52,9 +52,11 @@ def test_a_small_variance_far_from_zero():
     """A difference of large sums of squares in float32 would be off by far more than the result, of 1e-6 beside 1e6."""
     albedo = (random(1, 900, 2) > 0.5).double() * 2**-9 + 1000.0  # exact in float32
     region = torch.ones(900, dtype=torch.bool)
-    exact = reference_losses.flattening_loss(albedo, region)
-    # means are rounded to 2^-15, a 64th of the steps, so squares to a 4096th
-    torch.testing.assert_close(flattening_loss(albedo.float(), region).double(), exact, rtol=1e-3, atol=0)
+    exact, exact_grad = value_and_gradients(lambda a: reference_losses.flattening_loss(a, region), [albedo])
+    value, grad = value_and_gradients(lambda a: flattening_loss(a, region), [albedo.float()])
+    # means are rounded to 2^-15, a 64th of the steps and a 32nd of the slopes' differences, so squares to a 4096th
+    torch.testing.assert_close(value.double(), exact, rtol=1e-3, atol=0)
+    torch.testing.assert_close(grad.double(), exact_grad, rtol=0, atol=float(exact_grad.abs().max()) / 16)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
