@@ -1,10 +1,12 @@
-"""Writing a file in one move, so that a reader never sees half of it."""
+"""Writing a file in one move, so that a reader never sees half of it; reading MATLAB files that may be damaged."""
 
 from __future__ import annotations
 
 import os
 import pathlib
 import uuid
+from collections.abc import Sequence
+from typing import Any
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
@@ -20,3 +22,19 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
         raise OSError(error.errno, f"{error.strerror}; make room or choose another folder", str(target)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_matlab(path: str | os.PathLike[str], names: Sequence[str] | None = None) -> dict[str, Any]:
+    """The variables of a MATLAB file (level 4 to 7.2), all or those of `names` that it has; structs as numpy records.
+
+    Raises ValueError, in one line that names the file and what to do, for a file that is damaged or of level 7.3.
+    """
+    import scipy.io
+
+    try:
+        fields = scipy.io.loadmat(path, variable_names=None if names is None else list(names))
+    except NotImplementedError:
+        raise ValueError(f"{path} is a MATLAB 7.3 file; save it again with `-v7`") from None
+    except Exception as error:  # scipy raises errors of many types for a damaged file; each means the same here
+        raise ValueError(f"{path} is not a readable MATLAB file ({' '.join(str(error).split())})") from None
+    return {name: value for name, value in fields.items() if not name.startswith("__")}

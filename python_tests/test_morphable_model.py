@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from facecore.morphable import BlendshapePrior, MorphableModel, Prior, load
+from facecore.morphable.recognise import BFM_300WLP, BFM_2009, DEEP3D, EOS, FLAME, STATISMO, recognise
 
 ROWS, COLUMNS = 9, 11  # of a curved grid; the middle column is the plane of symmetry
 
@@ -429,6 +430,19 @@ def test_tampered_and_newer_files_are_refused(tmp_path: pathlib.Path) -> None:
         load(path)
 
 
+def test_the_origin_in_the_source_follows_a_crop() -> None:
+    model = grid_model(origin=torch.tensor([1.0, 2.0, 3.0]))
+    mask = torch.ones(model.num_vertices, dtype=torch.bool)
+    mask[-COLUMNS:] = False  # the uppermost row, no landmark among it
+    assert model.origin is not None
+    for recentre in (True, False):
+        part = model.crop(mask, recentre=recentre)
+        assert part.origin is not None
+        torch.testing.assert_close(part.template + part.origin, model.template[mask] + model.origin)
+    with pytest.raises(ValueError, match=r"origin must have shape \[3\]"):
+        grid_model(origin=torch.zeros(2))
+
+
 def test_foreign_files_are_refused_by_kind(tmp_path: pathlib.Path) -> None:
     import scipy.io
 
@@ -443,16 +457,38 @@ def test_foreign_files_are_refused_by_kind(tmp_path: pathlib.Path) -> None:
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     for name in ("notes.txt", "empty.npz", "folder", "other.npz"):
         assert "not a morphable model of a known kind" in refused(name)
-    scipy.io.savemat(tmp_path / "bfm.mat", {"shapeMU": np.zeros(3), "shapePC": np.zeros((3, 2))})
-    assert "Basel Face Model 2009" in refused("bfm.mat")
-    (tmp_path / "flame.pkl").write_bytes(b"\x80\x02}.")
-    assert "FLAME" in refused("flame.pkl")
-    (tmp_path / "model.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
-    assert "BFM 2017" in refused("model.h5")
-    (tmp_path / "model.bin").write_bytes(b"\x04\x00\x00\x00" + bytes(100))
-    assert "eos" in refused("model.bin")
+    scipy.io.savemat(tmp_path / "other.mat", {"a": np.zeros(3)})
+    assert "not a morphable model of a known kind" in refused("other.mat")
     with pytest.raises(FileNotFoundError, match="or 'procedural'"):
         load(tmp_path / "nothing.npz")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("a.pkl", b"\x80\x02}.", FLAME),
+        ("a.h5", b"\x89HDF\r\n\x1a\n" + bytes(100), STATISMO),
+        ("a.bin", b"\x04\x00\x00\x00" + bytes(100), EOS),
+        ("a.mat", {"shapeMU": np.zeros(3), "shapePC": np.zeros((3, 2))}, BFM_2009),
+        ("a.mat", {"meanshape": np.zeros(3), "idBase": np.zeros((3, 2))}, DEEP3D),
+        ("a.mat", {"model": {"shapeMU": np.zeros(3)}}, BFM_300WLP),
+        ("folder/BFM.mat", {"model": {"shapeMU": np.zeros(3)}}, BFM_300WLP),
+        ("folder/BFM_model_front.mat", {"meanshape": np.zeros(3)}, DEEP3D),
+    ],
+)
+def test_kinds_are_recognised_by_content_and_empty_ones_refused(
+    tmp_path: pathlib.Path, name: str, content: Any, kind: str
+) -> None:
+    import scipy.io
+
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content) if isinstance(content, bytes) else scipy.io.savemat(path, content)
+    path = path.parent if name.startswith("folder") else path
+    assert recognise(path) == kind
+    with pytest.raises(ValueError, match=str(tmp_path)) as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
 
 
 def test_no_pickle_is_ever_read(tmp_path: pathlib.Path) -> None:

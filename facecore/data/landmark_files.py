@@ -9,7 +9,8 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import scipy.io
+
+from facecore.files import read_matlab
 
 # What a reader returns: for each picture named in the file, the faces, float64 [68, 2] or [5, 2], in file order. A file
 # of one picture names none: its key is ANY_PICTURE.
@@ -92,12 +93,7 @@ def _read_txt(path: pathlib.Path) -> Faces:
 
 def _read_mat(path: pathlib.Path) -> Faces:
     """300W-LP and AFLW2000-3D, 1-based. Where a file has both, the 3-D points (METHODS 1.10)."""
-    try:
-        fields = scipy.io.loadmat(path)
-    except NotImplementedError:
-        raise ValueError(f"{path} is a MATLAB 7.3 file; save it again with `-v7`") from None
-    except Exception as error:  # scipy raises errors of many types for a damaged file; each means the same here
-        raise ValueError(f"{path} is not a readable MATLAB file ({' '.join(str(error).split())})") from None
+    fields = read_matlab(path)
     for name in ("pt3d_68", "pts_3d", "pt2d", "pts_2d"):
         values = np.asarray(fields.get(name, 0.0))
         if name.startswith("pt") and not name.startswith("pts"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import inspect
 import json
 import os
@@ -18,7 +19,18 @@ import torch
 
 from facecore.morphable.model import MorphableModel
 from facecore.morphable.prior import BlendshapePrior, Prior
-from facecore.morphable.recognise import FACECORE, FORMAT, ICT, recognise
+from facecore.morphable.recognise import (
+    BFM_300WLP,
+    BFM_2009,
+    DEEP3D,
+    EOS,
+    FACECORE,
+    FLAME,
+    FORMAT,
+    ICT,
+    STATISMO,
+    recognise,
+)
 
 FORMAT_VERSION = 1
 _TENSORS = (
@@ -34,6 +46,7 @@ _TENSORS = (
     "albedo_std",
     "mirror_map",
     "uv",
+    "origin",
 )
 _NAMES = ("identity_names", "expression_names", "albedo_names")
 _PRIOR = ("identity_mean", "identity_std", "expression_mean", "expression_std", "albedo_mean", "albedo_std")
@@ -133,34 +146,42 @@ def _from_arrays(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Morph
 def load(path_or_name: str | os.PathLike[str], **options: Any) -> MorphableModel:
     """Loads a morphable model; its kind is recognised from the content, not from the name of the file.
 
-    path_or_name: "procedural" (option num_vertices), a facecore .npz (no options), or the ICT face model as npz or as
-    a checkout of ICT-FaceKit (options region="face" | "narrow" | "head", refine=0 | 1, albedo="procedural" | None).
+    path_or_name: "procedural" (option num_vertices); a facecore .npz (no options); the ICT face model as npz or as a
+    checkout of ICT-FaceKit (options region="face" | "narrow" | "head", refine=0 | 1, albedo="procedural" | None); and,
+    with the options landmarks= (a file of the 68 vertices, `read_landmark_vertices`) and num_identity=,
+    num_expression=, num_albedo= (modes to keep): BFM 2009 (.mat), its cuts of 300W-LP (BFM.mat) and of the Deep3D
+    family (BFM_model_front.mat, or the folder of the files it is made of), BFM 2017 and 2019 (.h5), FLAME (.pkl, .npz)
+    and eos models (.bin, option expressions=). docs/data.md says where they come from.
     Raises FileNotFoundError when there is no such file, ValueError with a one-line remedy for an unknown kind, a
     damaged file or an option that the kind does not have.
     """
     if str(path_or_name) == "procedural":
-        from facecore.morphable.procedural import procedural_model
-
-        return _call(procedural_model, (), options, "the procedural model")
+        return _call("procedural:procedural_model", (), options, "the procedural model")
     path = pathlib.Path(path_or_name)
     if not path.exists():
         raise FileNotFoundError(f"no model at {path}; give an existing file or folder, or 'procedural'")
     kind = recognise(path)
-    if kind == FACECORE:
-        return _call(read_model, (path,), options, kind)
-    if kind == ICT:
-        from facecore.morphable.ict import load_ict
-
-        return _call(load_ict, (path,), options, kind)
-    supported = f"supported kinds: 'procedural', {FACECORE}, {ICT} (npz, or a folder of ICT-FaceKit)"
     if kind:
-        raise ValueError(f"{path} looks like {kind}, which this version does not read; {supported}")
-    raise ValueError(f"{path} is not a morphable model of a known kind; {supported}")
+        return _call(_LOADERS[kind], (path,), options, kind)
+    supported = ", ".join(_LOADERS)
+    raise ValueError(f"{path} is not a morphable model of a known kind; supported kinds: 'procedural', {supported}")
 
 
-def _call(
-    loader: Callable[..., MorphableModel], arguments: tuple[Any, ...], options: dict[str, Any], kind: str
-) -> MorphableModel:
+_LOADERS = {  # module:function, imported when such a file comes
+    FACECORE: "io:read_model",
+    ICT: "ict:load_ict",
+    BFM_2009: "bfm2009:load_bfm2009",
+    BFM_300WLP: "bfm_300wlp:load_bfm_300wlp",
+    DEEP3D: "deep3d:load_deep3d",
+    STATISMO: "statismo:load_statismo",
+    FLAME: "flame:load_flame",
+    EOS: "eos:load_eos",
+}
+
+
+def _call(loader_name: str, arguments: tuple[Any, ...], options: dict[str, Any], kind: str) -> MorphableModel:
+    module, function = loader_name.split(":")
+    loader: Callable[..., MorphableModel] = getattr(importlib.import_module(f"facecore.morphable.{module}"), function)
     accepted = list(inspect.signature(loader).parameters)[len(arguments) :]
     unknown = sorted(set(options) - set(accepted))
     if unknown:

@@ -51,6 +51,7 @@ class MorphableModel:
     mirror_map: torch.Tensor | None = None  # int64 [V], vertex at the mirrored place, an involution
     regions: dict[str, torch.Tensor] = dataclasses.field(default_factory=dict)  # bool [V] each
     uv: torch.Tensor | None = None  # float [V, 2], v upwards
+    origin: torch.Tensor | None = None  # float [3], mm: the object frame's origin in the source's own coordinates
     identity_names: tuple[str, ...] = ()
     expression_names: tuple[str, ...] = ()
     albedo_names: tuple[str, ...] = ()
@@ -210,12 +211,14 @@ class MorphableModel:
         mask[kept] = True
         validation.check_crop(self, mask)
         index = torch.cumsum(mask, 0) - 1
-        template = self.template[mask]
+        template, origin = self.template[mask], self.origin
         if recentre:
-            template = template - template.double().mean(0).to(template)
+            centroid = template.double().mean(0).to(template)
+            template, origin = template - centroid, None if origin is None else origin + centroid
         return dataclasses.replace(
             self,
             name=name or f"{self.name}-crop",
+            origin=origin,
             template=template,
             triangles=index[kept].int(),
             identity_basis=self.identity_basis[:, mask],

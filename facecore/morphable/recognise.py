@@ -13,16 +13,22 @@ import scipy.io
 FORMAT = "facecore-morphable-model"  # the value of "format" in the header of a facecore npz
 FACECORE = "a facecore npz"
 ICT = "the ICT face model"
+BFM_2009 = "the Basel Face Model 2009 (.mat)"
+BFM_300WLP = "the 300W-LP cut of the Basel Face Model (.mat)"
+DEEP3D = "the Deep3D cut of the Basel Face Model (.mat)"
+STATISMO = "an HDF5 model such as BFM 2017 and 2019 (.h5)"
+FLAME = "FLAME (.pkl, .npz)"
+EOS = "an eos model (.bin)"
 _ICT_ARRAYS = {"neutral", "identity", "expression", "faces", "landmarks68"}
 
 
 def recognise(path: pathlib.Path) -> str:
-    """A name of the kind: FACECORE, ICT, the name of a kind that is known but not read, or "" for none.
+    """The kind, one of the names above, or "" for none.
 
-    Raises ValueError for a zip file that is damaged.
+    Raises ValueError for a zip or MATLAB file that is damaged.
     """
     if path.is_dir():
-        return ICT if ict_folder(path) is not None else ""
+        return _recognise_folder(path)
     with path.open("rb") as file:
         start = file.read(512)
     if start[:4] == b"PK\x03\x04":
@@ -30,13 +36,22 @@ def recognise(path: pathlib.Path) -> str:
     if start.startswith(b"MATLAB"):
         return _recognise_matlab(path)
     if start.startswith(b"\x89HDF\r\n\x1a\n"):
-        return "an HDF5 model such as BFM 2017 and 2019 (.h5)"
-    if path.suffix == ".pkl":
-        return "a pickled model such as FLAME (.pkl)"
+        return STATISMO
+    if path.suffix == ".pkl":  # whose content is looked at only by a reader that runs nothing of it
+        return FLAME
     # The first word of an eos file is its class version, a small little-endian integer.
     if path.suffix == ".bin" and len(start) > 4 and 1 <= int.from_bytes(start[:4], "little") <= 8:
-        return "an eos model (.bin)"
+        return EOS
     return ""
+
+
+def _recognise_folder(path: pathlib.Path) -> str:
+    if ict_folder(path) is not None:
+        return ICT
+    names = {entry.name for entry in path.iterdir()}
+    if "BFM_model_front.mat" in names or {"01_MorphableModel.mat", "facemodel_info.mat"} <= names:
+        return DEEP3D
+    return BFM_300WLP if "BFM.mat" in names else ""
 
 
 def ict_folder(path: pathlib.Path) -> pathlib.Path | None:
@@ -50,15 +65,16 @@ def ict_folder(path: pathlib.Path) -> pathlib.Path | None:
 def _recognise_matlab(path: pathlib.Path) -> str:
     try:
         fields = {name for name, _, _ in scipy.io.whosmat(path)}
-    except (ValueError, TypeError, OSError, zlib.error, scipy.io.matlab.MatReadError) as error:
-        raise ValueError(f"{path} is a damaged MATLAB file ({error}); get it again") from error
+    except NotImplementedError:
+        raise ValueError(f"{path} is a MATLAB 7.3 file; save it again with `-v7`") from None
+    except Exception as error:  # scipy raises errors of many types for a damaged file; each means the same here
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is a damaged MATLAB file ({reason}); get it again") from error
     if {"shapeMU", "shapePC"} <= fields:
-        return "the Basel Face Model 2009 (.mat)"
+        return BFM_2009
     if {"meanshape", "idBase"} <= fields:
-        return "the Deep3D cut of the Basel Face Model (.mat)"
-    if "model" in fields:
-        return "the 300W-LP cut of the Basel Face Model (.mat)"
-    return ""
+        return DEEP3D
+    return BFM_300WLP if "model" in fields else ""
 
 
 def _recognise_npz(path: pathlib.Path) -> str:
@@ -66,6 +82,8 @@ def _recognise_npz(path: pathlib.Path) -> str:
         with np.load(path, allow_pickle=False) as file:
             if _ICT_ARRAYS <= set(file.files):
                 return ICT
+            if {"v_template", "shapedirs", "f"} <= set(file.files):
+                return FLAME
             if "header" in file.files and json.loads(str(file["header"])).get("format") == FORMAT:
                 return FACECORE
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:

@@ -36,6 +36,8 @@ def check_model(model: MorphableModel) -> None:
             raise ValueError(f"mirror_map must be an involution of the {count} vertices: map[map[i]] = i")
     if model.uv is not None:
         _check_float("uv", model.uv, (count, 2), template)
+    if model.origin is not None:
+        _check_float("origin", model.origin, (3,), template)
     for name, mask in model.regions.items():
         if mask.dtype != torch.bool or mask.shape != (count,):
             raise ValueError(f"region '{name}' must be bool [{count}], got {mask.dtype} {list(mask.shape)}")
