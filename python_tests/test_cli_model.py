@@ -21,6 +21,10 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
         "procedural",
         "facecore .npz",
         "ICT-FaceKit",
+        "BFM 2009 (.mat)",
+        "BFM 2017, 2019 (.h5)",
+        "FLAME (.pkl, .npz)",
+        "eos (.bin)",
     ]
 
 
@@ -42,6 +46,23 @@ def test_ict_options(data_dir: pathlib.Path, capsys: pytest.CaptureFixture[str])
     assert main(["model", "show", path, "--region", "narrow", "--albedo", "none", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["vertices"] == 6706 and shown["albedo modes"] == 0 and shown["albedo source"] == "none"
+
+
+def test_options_of_linear_models(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import numpy as np
+    import scipy.io
+    from model_files import bfm2009_fields, small_truth
+
+    scipy.io.savemat(tmp_path / "bfm.mat", bfm2009_fields(small_truth()))
+    (tmp_path / "landmarks.txt").write_text(" ".join(map(str, small_truth().landmarks68)))
+    paths = [str(tmp_path / name) for name in ("bfm.mat", "mine.npz", "landmarks.txt")]
+    assert main(["model", "convert", *paths[:2], "--landmarks", paths[2], "--num-identity", "2"]) == 0
+    capsys.readouterr()
+    model = load(tmp_path / "mine.npz")
+    assert model.num_identity == 2 and np.array_equal(model.landmarks68.numpy(), small_truth().landmarks68)
+    assert main(["model", "show", paths[0]]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1 and "give landmarks=" in captured.err
 
 
 @pytest.mark.parametrize(

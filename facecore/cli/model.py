@@ -19,6 +19,8 @@ Example: facecore model convert ict_facekit.npz ict_face.npz --region face --ref
 
 MODEL is 'procedural' (built in) or a path; the kind of a file or folder is recognised from its content."""
 
+NUM_MODES = ("num_identity", "num_expression", "num_albedo")
+LINEAR_OPTIONS = "--landmarks --num-identity --num-expression --num-albedo"
 KINDS = (
     ("procedural", "built in, nothing to download", "--num-vertices"),
     ("facecore .npz", "what 'facecore model convert' writes", ""),
@@ -27,6 +29,14 @@ KINDS = (
         "npz conversion, or a clone of github.com/ICT-VGL/ICT-FaceKit (MIT licence)",
         "--region --refine --albedo",
     ),
+    (
+        "BFM 2009 (.mat)",
+        "the Basel Face Model, its 300W-LP cut (BFM.mat) and its Deep3D cut (BFM_model_front.mat or its parts' folder)",
+        LINEAR_OPTIONS,
+    ),
+    ("BFM 2017, 2019 (.h5)", "statismo's layout; needs h5py", LINEAR_OPTIONS),
+    ("FLAME (.pkl, .npz)", "identity and expressions, without joints and albedo", LINEAR_OPTIONS),
+    ("eos (.bin)", "such as the Surrey Face Model", f"{LINEAR_OPTIONS} --expressions"),
 )
 
 
@@ -55,6 +65,16 @@ class LoadOptions:
     """ICT: 1 adds edge midpoints and quad centres (default 0)."""
     albedo: Literal["procedural", "none"] | None = None
     """ICT: whether to attach the built-in albedo (default procedural)."""
+    landmarks: pathlib.Path | None = None
+    """BFM, FLAME, eos: file of the 68 vertices (.npy, .txt, .json from 0, .mat from 1), where the model names none."""
+    expressions: pathlib.Path | None = None
+    """eos: file of blendshapes."""
+    num_identity: int | None = None
+    """BFM, FLAME, eos: identity modes to keep (default all; Deep3D's parts 80)."""
+    num_expression: int | None = None
+    """BFM, FLAME, eos: expression modes to keep (default all; Deep3D's parts 64)."""
+    num_albedo: int | None = None
+    """BFM, eos: albedo modes to keep (default all; Deep3D's parts 80)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +155,9 @@ def describe(model: MorphableModel) -> dict[str, Any]:
 
 def _load(args: LoadOptions) -> MorphableModel:
     options: dict[str, Any] = {
-        key: getattr(args, key) for key in ("num_vertices", "region", "refine") if getattr(args, key) is not None
+        key: getattr(args, key)
+        for key in ("num_vertices", "region", "refine", "landmarks", "expressions", *NUM_MODES)
+        if getattr(args, key) is not None
     }
     if args.albedo is not None:
         options["albedo"] = None if args.albedo == "none" else args.albedo
