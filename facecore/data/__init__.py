@@ -3,9 +3,13 @@
 from facecore.data.augmentation import Augmentation
 from facecore.data.batches import LabelledBatch, PhotoBatch
 from facecore.data.crop import FaceCrop, landmark_boxes
+from facecore.data.datasets import open_dataset
+from facecore.data.face_parameters import FaceParameters, read_face_parameters
 from facecore.data.images import read_image, write_png
 from facecore.data.landmarks import MIRROR_5, MIRROR_68, Landmarks, LandmarkSource, five_points, read_landmarks
-from facecore.data.photos import PhotoFolder, PhotoReport
+from facecore.data.parameter_photos import ParameterPhotos
+from facecore.data.photo_report import PhotoReport
+from facecore.data.photos import PhotoFolder
 from facecore.data.random import sample_generator
 from facecore.data.renders import LabelledRenders
 
@@ -14,15 +18,19 @@ __all__ = [
     "MIRROR_68",
     "Augmentation",
     "FaceCrop",
+    "FaceParameters",
     "LabelledBatch",
     "LabelledRenders",
     "LandmarkSource",
     "Landmarks",
+    "ParameterPhotos",
     "PhotoBatch",
     "PhotoFolder",
     "PhotoReport",
     "five_points",
     "landmark_boxes",
+    "open_dataset",
+    "read_face_parameters",
     "read_image",
     "read_landmarks",
     "sample_generator",

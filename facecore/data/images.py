@@ -8,12 +8,16 @@ import pathlib
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from facecore.files import write_atomically
+
+Result = TypeVar("Result")
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"})
 MAX_PIXELS = 80_000_000  # below Pillow's own warning; 80 million RGB floats are 1 GB
@@ -41,24 +45,15 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
     Raises ValueError, in one line that names the file, for what is missing, unreadable, truncated, not a picture, or
     larger than `max_pixels` (checked before decoding).
     """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path} is not a file; check the name")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # a damaged file is refused below, in one line
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return _decoded(image, path, max_pixels)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ValueError(f"{path} is too large, more than {max_pixels:,} pixels; scale it down first") from None
-    except Image.UnidentifiedImageError:
-        raise ValueError(f"{path} is not a picture in a format that can be read; convert it to JPEG or PNG") from None
-    except _Refused as refusal:
-        raise ValueError(str(refusal)) from None
-    except _DECODER_ERRORS as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{path} cannot be decoded ({reason}); the file is damaged or truncated") from None
+    return _open(path, max_pixels, _decoded)
+
+
+def read_image_size(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """(height, width) of the picture as `read_image` gives it, from its header alone: 0.1 ms instead of many.
+
+    Raises ValueError as `read_image` does for what the header shows; damage behind it stays unseen.
+    """
+    return _open(path, max_pixels, _upright_size)
 
 
 def write_png(path: str | os.PathLike[str], image: torch.Tensor) -> None:
@@ -84,10 +79,39 @@ class _Refused(Exception):
     """Why a picture that decodes is not taken; the message names the file."""
 
 
-def _decoded(image: Image.Image, path: pathlib.Path, max_pixels: int) -> torch.Tensor:
+def _open(path: str | os.PathLike[str], max_pixels: int, read: Callable[[Image.Image, pathlib.Path], Result]) -> Result:
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path} is not a file; check the name")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a damaged file is refused below, in one line
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                width, height = image.size
+                if width * height > max_pixels:
+                    raise _Refused(
+                        f"{path} has {width} x {height} pixels, more than {max_pixels:,}; scale it down first"
+                    )
+                return read(image, path)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ValueError(f"{path} is too large, more than {max_pixels:,} pixels; scale it down first") from None
+    except Image.UnidentifiedImageError:
+        raise ValueError(f"{path} is not a picture in a format that can be read; convert it to JPEG or PNG") from None
+    except _Refused as refusal:
+        raise ValueError(str(refusal)) from None
+    except _DECODER_ERRORS as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path} cannot be decoded ({reason}); the file is damaged or truncated") from None
+
+
+def _upright_size(image: Image.Image, path: pathlib.Path) -> tuple[int, int]:
     width, height = image.size
-    if width * height > max_pixels:
-        raise _Refused(f"{path} has {width} x {height} pixels, more than {max_pixels:,}; scale it down first")
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)  # by a quarter: sides change places
+    return (width, height) if turned else (height, width)
+
+
+def _decoded(image: Image.Image, path: pathlib.Path) -> torch.Tensor:
     image.load()
     upright = ImageOps.exif_transpose(image)
     array = _rgb(upright, path)

@@ -21,6 +21,11 @@ _ZERO_BASED = 0.5  # pixel indices that start at 0: u = x + 0.5 (METHODS 1.2)
 _ONE_BASED = -0.5  # pixel indices that start at 1: u = x - 0.5
 _CONTINUOUS = 0.0
 
+# The second line of CelebA's lists; its left is the picture's, so that the order is that of `five_points`.
+_CELEBA_COLUMNS = [
+    f"{place}_{axis}" for place in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth") for axis in "xy"
+]
+
 
 def read_landmark_file(path: pathlib.Path) -> Faces:
     """Reads every face of every picture of one file; the formats are those of `facecore.data.read_landmarks`.
@@ -88,7 +93,27 @@ def _read_pts(path: pathlib.Path) -> Faces:
 
 
 def _read_txt(path: pathlib.Path) -> Faces:
-    return {ANY_PICTURE: [_points(path, _rows(path, _text(path).splitlines()), _ZERO_BASED)]}
+    """Lines `x y`, or CelebA's list: the number of pictures, the names of the columns, then a picture a line."""
+    lines = _text(path).splitlines()
+    if len(lines) > 1 and lines[1].split() == _CELEBA_COLUMNS:
+        return _read_celeba(path, lines)
+    return {ANY_PICTURE: [_points(path, _rows(path, lines), _ZERO_BASED)]}
+
+
+def _read_celeba(path: pathlib.Path, lines: list[str]) -> Faces:
+    faces: Faces = {}
+    for number, line in enumerate(lines[2:], start=3):
+        if not line.strip():
+            continue
+        name, *numbers = line.split()
+        try:
+            points = np.array(numbers, dtype=np.float64).reshape(5, 2)
+        except ValueError:
+            raise ValueError(f"{path}, line {number} must hold a picture and ten numbers, got {line[:60]!r}") from None
+        faces[name] = [_points(path, points, _ZERO_BASED)]
+    if lines[0].strip() != str(len(faces)):
+        raise ValueError(f"{path} announces {lines[0].strip()[:20]} pictures and lists {len(faces)}; get it again")
+    return faces
 
 
 def _read_mat(path: pathlib.Path) -> Faces:

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Generic, TypeVar
 
 import torch
@@ -77,7 +77,8 @@ def read_landmarks(
     """Reads the landmarks of every face of one picture.
 
     Args:
-        path: the file. `.pts` (iBUG, 1-based); `.txt` (5 or 68 lines `x y`, 0-based); `.mat` (AFLW2000-3D `pt3d_68`,
+        path: the file. `.pts` (iBUG, 1-based); `.txt` (5 or 68 lines `x y`, or
+            CelebA's list of pictures with five points, 0-based); `.mat` (AFLW2000-3D `pt3d_68`,
             300W-LP `pt2d`, `*_pts.mat` with `pts_3d` or `pts_2d`: 1-based); `.xml` (dlib, 0-based); `.csv`, either 5
             or 68 rows of two numbers, or a table with a column `image` and, one face a row, the columns `x0,y0,x1,...`.
             In a CSV `x,y` are 0-based pixel indices and `u,v` (`u0,v0,...`) continuous pixels.
@@ -149,6 +150,7 @@ class LandmarkSource:
       not list, a side-car of the same stem beside the picture or in a folder `detections` beside it.
 
     With `one_picture`, when a single picture is asked for, it may also be a file of one picture (.pts, .txt, .mat).
+    With `beside`, a picture that has none in the folder `landmarks` takes those beside it.
     """
 
     def __init__(
@@ -157,6 +159,7 @@ class LandmarkSource:
         landmarks: str | os.PathLike[str] | None = None,
         *,
         one_picture: bool = False,
+        beside: bool = False,
     ) -> None:
         self.root = pathlib.Path(root)
         self._one_picture = one_picture
@@ -170,7 +173,7 @@ class LandmarkSource:
             self._folder = pathlib.Path(landmarks)
             if not self._folder.is_dir():
                 self._table, self._folder = self._open(self._folder), None
-        self._looks_beside = landmarks is None
+        self._looks_beside = beside or landmarks is None
 
     def find(self, image: str | os.PathLike[str], image_size: tuple[int, int] | None = None) -> list[Landmarks]:
         """The faces of a picture; empty if it has no landmarks. Raises ValueError as `read_landmarks` does."""
@@ -208,12 +211,12 @@ class LandmarkSource:
         return self._files[path]
 
     def _side_car(self, image: pathlib.Path) -> pathlib.Path | None:
-        folders: Iterable[pathlib.Path] = ()
+        folders: tuple[pathlib.Path, ...] = ()
         if self._folder is not None:
             inside = image.is_relative_to(self.root)
             folders = (self._folder / image.relative_to(self.root).parent, self._folder) if inside else (self._folder,)
-        elif self._looks_beside:
-            folders = (image.parent, image.parent / "detections")
+        if self._looks_beside:
+            folders = (*folders, image.parent, image.parent / "detections")
         names = [image.stem + suffix for suffix in LANDMARK_SUFFIXES] + [f"{image.stem}_pts.mat"]
         return next((folder / name for folder in folders for name in names if (folder / name).is_file()), None)
 

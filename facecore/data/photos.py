@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import SupportsIndex
 
 import torch
@@ -18,8 +19,9 @@ from facecore.data.augmentation import NO_AUGMENTATION, Augmentation, padded, wa
 from facecore.data.batches import PhotoBatch
 from facecore.data.crop import BOX_FACTOR, FaceCrop
 from facecore.data.identities import IdentitySampler, folder_identities, number, table_identities
-from facecore.data.images import is_grey, read_image
+from facecore.data.images import is_grey, read_image, read_image_size
 from facecore.data.landmarks import Landmarks, LandmarkSource
+from facecore.data.photo_report import PhotoReport, reason_of
 from facecore.data.random import sample_generator
 from facecore.data.search import find_mask, find_pictures
 from facecore.losses import skin_probability
@@ -27,29 +29,6 @@ from facecore.losses import skin_probability
 SKIN_THRESHOLD = 0.5  # METHODS 2.3
 MIN_FACE_PIXELS = 24.0  # a smaller face is a blur when enlarged to any network's input
 CACHE_BYTES = 4 << 30
-
-
-@dataclasses.dataclass
-class PhotoReport:
-    """What was found in a folder and what was left out.
-
-    skipped: for each picture or face left out, its path and the reason; notes: what was done otherwise than asked.
-    """
-
-    root: pathlib.Path
-    num_pictures: int = 0
-    num_faces: int = 0
-    num_identities: int = 0
-    skipped: list[tuple[pathlib.Path, str]] = dataclasses.field(default_factory=list)
-    notes: list[str] = dataclasses.field(default_factory=list)
-
-    def __str__(self) -> str:
-        persons = f"of {self.num_identities} persons" if self.num_identities else "persons unknown"
-        lines = [f"{self.root}: {self.num_faces} faces in {self.num_pictures} pictures, {persons}"]
-        for reason, count in Counter(reason for _, reason in self.skipped).most_common():
-            names = [str(path) for path, other in self.skipped if other == reason]
-            lines.append(f"  skipped {count}: {reason}: {', '.join(names[:3])}{', ...' if count > 3 else ''}")
-        return "\n".join(lines + [f"  {note}" for note in self.notes])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,14 +40,24 @@ class _Face:
     landmarks: Landmarks | None
 
 
+def occurrences(numbers: Sequence[int]) -> list[int]:
+    """How often each number occurred before, in its place: 0 for the first time."""
+    seen: Counter[int] = Counter()
+    result = []
+    for number_ in numbers:
+        result.append(seen[number_])
+        seen[number_] += 1
+    return result
+
+
 class PhotoFolder:
     """Photographs below a folder, each face a sample.
 
     Args:
         root: searched recursively for pictures (`IMAGE_SUFFIXES`); hidden files and the folder of masks are left out.
         landmarks: where the landmarks are (`LandmarkSource`); None = a manifest or side-cars in `root`.
-        identities: a CSV with the columns `image,identity` (or lines `image identity`); None = the sub-folder a picture
-            lies in is a person; "none" = persons are unknown.
+        identities: a CSV with the columns `image,identity` (or lines `image identity`), or a mapping of pictures to
+            names; None = the sub-folder a picture lies in is a person; "none" = persons are unknown.
         masks: folder of PNGs of the pictures' relative paths or stems, light where the face's skin is visible. None, or
             no mask for a picture: skin probability above 0.5 (METHODS 1.10); a grey picture counts whole.
         height, width: of the samples, in pixels.
@@ -76,16 +65,20 @@ class PhotoFolder:
         augmentation: ranges of the random shift, scale, turn, mirroring.
         assume_cropped: take a picture without landmarks as a face as a whole (its landmark weights are 0).
         cache_bytes: crops are kept in memory as bytes up to this size; beyond, pictures are read again each time.
+        pictures: the ones below `root` to take; None = all.
+        decode: True = all pictures are decoded once here, so that a damaged one shows now, and crops are kept; False =
+            only sizes and landmarks are read, for sets of many pictures: a damaged one is an error when its turn comes.
+        max_skipped: largest share of the pictures that may be left out.
 
-    All pictures are decoded once here, so that a damaged one shows now. What is unreadable, has no face or a face
-    smaller than 24 pixels is skipped, once, and listed in `report`. Raises ValueError if nothing is left.
+    What is unreadable, has no face or a face smaller than 24 pixels is skipped, once, and listed in `report`. Raises
+    ValueError if nothing is left or more than `max_skipped` is left out.
     """
 
     def __init__(
         self,
         root: str | os.PathLike[str],
         landmarks: str | os.PathLike[str] | None = None,
-        identities: str | os.PathLike[str] | None = None,
+        identities: str | os.PathLike[str] | Mapping[pathlib.Path, str | None] | None = None,
         masks: str | os.PathLike[str] | None = None,
         *,
         height: int,
@@ -94,12 +87,17 @@ class PhotoFolder:
         augmentation: Augmentation | None = None,
         assume_cropped: bool = False,
         cache_bytes: int = CACHE_BYTES,
+        pictures: Sequence[pathlib.Path] | None = None,
+        decode: bool = True,
+        max_skipped: float = 1.0,
     ) -> None:
         self.root = pathlib.Path(root)
         self.masks = None if masks is None else pathlib.Path(masks)
         for folder in (self.root, *([] if self.masks is None else [self.masks])):
             if not folder.is_dir():
                 raise ValueError(f"{folder} is not a folder; check the name")
+        if not 0 <= max_skipped <= 1:
+            raise ValueError(f"max_skipped must be in [0, 1], the share of the pictures, got {max_skipped}")
         self.height, self.width, self.seed = height, width, seed
         self.augmentation = Augmentation() if augmentation is None else augmentation
         self._padding = self.augmentation.padding(height, width)
@@ -107,7 +105,9 @@ class PhotoFolder:
         self._faces: list[_Face] = []
         self._cache: list[torch.Tensor | None] = []
         self._decided_by: Counter[str] = Counter()
-        self._load(LandmarkSource(self.root, landmarks), assume_cropped, cache_bytes)
+        paths = find_pictures(self.root, [self.masks]) if pictures is None else list(pictures)
+        self._load(paths, self._landmark_source(landmarks), assume_cropped, cache_bytes if decode else None)
+        self.report.refuse_more_than(max_skipped)
         self.identity, self.identity_names = self._identities(identities)
         self.num_identities = self.report.num_identities = len(self.identity_names)
         self._sampler = IdentitySampler(self.identity)
@@ -141,18 +141,22 @@ class PhotoFolder:
         ]
         return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:12]
 
-    def batch(self, index: torch.Tensor, key: SupportsIndex | None = None) -> PhotoBatch:
+    def batch(
+        self, index: torch.Tensor, key: SupportsIndex | None = None, occurrence: Sequence[int] | None = None
+    ) -> PhotoBatch:
         """The samples `index`, int64 [B], on the CPU.
 
         key: augmentation is drawn from (seed, key, sample), the n-th time that a sample occurs in the batch from
-        another stream, whatever the batch; None = no augmentation.
+        another stream, whatever the batch; None = no augmentation. occurrence: these n, where the batch is a part of a
+        larger one (`occurrences`).
         """
         if index.ndim != 1 or index.dtype != torch.int64:
             raise ValueError(f"index must be int64 [B], got {index.dtype} {list(index.shape)}")
         numbers = index.tolist()
         if any(not 0 <= i < len(self) for i in numbers):
             raise ValueError(f"index must be in [0, {len(self)}), got {min(numbers)} to {max(numbers)}")
-        maps = [self._map(i, numbers[:place].count(i), key) for place, i in enumerate(numbers)]
+        times = occurrences(numbers) if occurrence is None else occurrence
+        maps = [self._map(i, time, key) for i, time in zip(numbers, times, strict=True)]
         image, mask = self._pictures(numbers, [matrix for matrix, _ in maps])
         points, weight = torch.zeros(len(numbers), 68, 2), torch.zeros(len(numbers), 68)
         five, five_weight = torch.zeros(len(numbers), 5, 2), torch.zeros(len(numbers), 5)
@@ -221,31 +225,38 @@ class PhotoFolder:
     def _mask_path(self, path: pathlib.Path) -> pathlib.Path | None:
         return None if self.masks is None else find_mask(self.masks, path, self.root)
 
-    def _load(self, source: LandmarkSource, assume_cropped: bool, cache_bytes: int) -> None:
-        paths = find_pictures(self.root, [self.masks])
+    def _landmark_source(self, landmarks: str | os.PathLike[str] | None) -> LandmarkSource:
+        return LandmarkSource(self.root, landmarks)
+
+    def _load(
+        self, paths: Sequence[pathlib.Path], source: LandmarkSource, assume_cropped: bool, cache_bytes: int | None
+    ) -> None:
+        """cache_bytes: None = pictures are not decoded, only their sizes are read."""
+        self.report.num_listed = len(paths)
         for path in tqdm(paths, desc="photographs", unit="picture", disable=len(paths) < 500):
             try:
-                image = read_image(path)
-                faces = self._faces_of(path, image, source, assume_cropped)
-                mask, decided_by = self._mask(path, image)
+                image = None if cache_bytes is None else read_image(path)
+                size = read_image_size(path) if image is None else (image.shape[1], image.shape[2])
+                faces = self._faces_of(path, size, source, assume_cropped)
+                mask, decided_by = (None, "") if image is None else self._mask(path, image)
             except ValueError as error:
-                self.report.skipped.append((path, _reason(error, path)))
+                self.report.skipped.append((path, reason_of(error, path)))
                 continue
             self.report.num_pictures += bool(faces)
             self._decided_by[decided_by] += bool(faces)
             for crop, landmarks in faces:
                 self._faces.append(_Face(path, crop, landmarks))
-                working = self._working_crop(crop, image, mask, decided_by)
-                cache_bytes -= working.numel()
-                self._cache.append(working if cache_bytes >= 0 else None)
+                working = None
+                if image is not None and mask is not None and cache_bytes is not None:
+                    working = self._working_crop(crop, image, mask, decided_by)
+                    cache_bytes -= working.numel()
+                self._cache.append(working if cache_bytes is not None and cache_bytes >= 0 else None)
         self.report.num_faces = len(self._faces)
-        if not self._faces:
-            raise ValueError(f"{self.root} has no usable photograph of {len(paths)} pictures\n{self.report}")
 
     def _faces_of(
-        self, path: pathlib.Path, image: torch.Tensor, source: LandmarkSource, assume_cropped: bool
+        self, path: pathlib.Path, size: tuple[int, int], source: LandmarkSource, assume_cropped: bool
     ) -> list[tuple[FaceCrop, Landmarks | None]]:
-        height, width = image.shape[1:]
+        height, width = size
         found = source.find(path, (height, width))
         if not found and assume_cropped:
             return [(FaceCrop.whole(height, width, self.height, self.width), None)]
@@ -260,9 +271,13 @@ class PhotoFolder:
                 faces.append((crop, landmarks))
         return faces
 
-    def _identities(self, identities: str | os.PathLike[str] | None) -> tuple[torch.Tensor, list[str]]:
+    def _identities(
+        self, identities: str | os.PathLike[str] | Mapping[pathlib.Path, str | None] | None
+    ) -> tuple[torch.Tensor, list[str]]:
         paths = [face.path for face in self._faces]
-        if identities is None:
+        if isinstance(identities, Mapping):
+            names = [identities.get(path) for path in paths]
+        elif identities is None:
             names = folder_identities(paths, self.root)
         elif identities == "none":
             names = [None] * len(paths)
@@ -277,10 +292,7 @@ class PhotoFolder:
         if by["grey"]:
             notes.append(f"{by['grey']} grey pictures have no skin colour: the mask is the whole picture")
         missing = sum(crop is None for crop in self._cache)
-        if missing:
+        if by[""]:
+            notes.append("pictures are decoded when their turn comes: a damaged one will show then")
+        elif missing:
             notes.append(f"{missing} crops do not fit into the cache and are read again each time")
-
-
-def _reason(error: ValueError, path: pathlib.Path) -> str:
-    """The message without the picture's own name, which the report lists beside it."""
-    return str(error).removeprefix(str(path)).strip(" :")
