@@ -7,6 +7,7 @@ from facecore.data.datasets import open_dataset
 from facecore.data.face_parameters import FaceParameters, read_face_parameters
 from facecore.data.images import read_image, write_png
 from facecore.data.landmarks import MIRROR_5, MIRROR_68, Landmarks, LandmarkSource, five_points, read_landmarks
+from facecore.data.loading import PhotoBatches, PhotoStream, default_workers
 from facecore.data.parameter_photos import ParameterPhotos
 from facecore.data.photo_report import PhotoReport
 from facecore.data.photos import PhotoFolder
@@ -25,8 +26,11 @@ __all__ = [
     "Landmarks",
     "ParameterPhotos",
     "PhotoBatch",
+    "PhotoBatches",
     "PhotoFolder",
     "PhotoReport",
+    "PhotoStream",
+    "default_workers",
     "five_points",
     "landmark_boxes",
     "open_dataset",

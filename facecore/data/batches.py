@@ -21,6 +21,10 @@ class _Batch:
         """The same batch on another device."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
+    def pin_memory(self: Self) -> Self:
+        """The same batch in page-locked memory, from which `to` copies to a GPU without waiting."""
+        return self._map(torch.Tensor.pin_memory)
+
     def __getitem__(self: Self, index: slice | torch.Tensor) -> Self:
         """The samples that a slice or an index tensor names, as a batch."""
         return self._map(lambda tensor: tensor[index])

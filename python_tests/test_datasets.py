@@ -1,0 +1,255 @@
+"""300W-LP, AFLW2000-3D and CelebA: what is found, who is who, what is skipped, what is refused; the real samples."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.io
+import torch
+from model_files import bfm_300wlp_fields, small_truth
+from PIL import Image
+from test_face_parameters import HEIGHT, POSE, WIDTH, file_fields
+
+from facecore.data import ParameterPhotos, open_dataset, sample_generator
+from facecore.data.datasets import original_photograph, recognise_dataset
+from facecore.morphable import load
+
+SIZE = {"height": 32, "width": 32}
+
+
+def write_picture(path: pathlib.Path, height: int = HEIGHT, width: int = WIDTH, seed: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    smooth = np.random.default_rng(seed).integers(0, 255, (9, 9, 3), dtype=np.uint8)
+    Image.fromarray(smooth).resize((width, height)).save(path)
+
+
+def write_300wlp(root: pathlib.Path) -> pathlib.Path:
+    """Two photographs of AFW with two rotations each, one of them mirrored too, one of IBUG; `Code` to be left out."""
+    fields = file_fields(small_truth(), POSE)[0]
+    flat = {key: value for key, value in fields.items() if key != "pt3d_68"} | {"pt2d": fields["pt3d_68"][:2] + 7}
+    names = ("AFW/AFW_1_1_0", "AFW/AFW_1_1_5", "AFW/AFW_1_2_0", "AFW/AFW_1_2_1", "AFW_Flip/AFW_1_1_0")
+    for seed, name in enumerate((*names, "IBUG/IBUG_image_003_1_0")):
+        write_picture(root / f"{name}.jpg", seed=seed)
+        scipy.io.savemat(root / f"{name}.mat", flat)
+        if "Flip" not in name:
+            (root / "landmarks" / name).parent.mkdir(parents=True, exist_ok=True)
+            points = {"pts_3d": fields["pt3d_68"][:2].T, "pts_2d": fields["pt3d_68"][:2].T + 7}
+            scipy.io.savemat(root / "landmarks" / f"{name}_pts.mat", points)
+    write_picture(root / "Code" / "example.jpg")
+    return root
+
+
+def write_celeba(root: pathlib.Path, count: int = 12) -> pathlib.Path:
+    """img_align_celeba, 178 x 218; person 7 has pictures 1 to 3; 1 to 8 train, 9 and 10 valid, the rest test."""
+    points = np.array([69, 109, 106, 113, 77, 142, 73, 152, 108, 154])  # of the published 000001.jpg
+    names = [f"{i + 1:06d}.jpg" for i in range(count)]
+    for seed, name in enumerate(names):
+        write_picture(root / "img_align_celeba" / name, 218, 178, seed)
+    (root / "Anno").mkdir()
+    (root / "Eval").mkdir()
+    columns = (
+        "lefteye_x lefteye_y righteye_x righteye_y nose_x nose_y leftmouth_x leftmouth_y rightmouth_x rightmouth_y"
+    )
+    rows = [f"{name}  " + "  ".join(map(str, points)) for name in names]
+    (root / "Anno/list_landmarks_align_celeba.txt").write_text("\n".join([str(count), columns, *rows]) + "\n")
+    persons = [f"{name} {7 if i < 3 else 100 + i}" for i, name in enumerate(names)]
+    (root / "Anno/identity_CelebA.txt").write_text("\n".join(persons))
+    parts = [f"{name} {0 if i < 8 else 1 if i < 10 else 2}" for i, name in enumerate(names)]
+    (root / "Eval/list_eval_partition.txt").write_text("\n".join(parts))
+    return root
+
+
+def test_300wlp(tmp_path: pathlib.Path) -> None:
+    root = write_300wlp(tmp_path / "300W_LP")
+    assert recognise_dataset(root) == "300w-lp"
+    photos = open_dataset("auto", root, **SIZE)
+    assert isinstance(photos, ParameterPhotos)
+    names = [photos.path(i).stem for i in range(len(photos))]
+    assert names == ["AFW_1_1_0", "AFW_1_1_5", "AFW_1_2_0", "AFW_1_2_1", "IBUG_image_003_1_0"]
+    assert photos.identity_names == ["AFW_1_1", "AFW_1_2", "IBUG_image_003_1"]
+    assert photos.identity.tolist() == [0, 0, 1, 1, 2]
+    batch = photos.batch(torch.arange(5))
+    expected = file_fields(small_truth(), POSE)[0]["pt3d_68"][:2].T - 0.5  # the 3-D points of `landmarks`, 1-based
+    torch.testing.assert_close(
+        batch.landmarks[0].double(), photos.crop(0).to_crop(torch.tensor(expected)), atol=1e-4, rtol=0
+    )
+    with_flips = open_dataset("300w-lp", root, flipped=True, **SIZE)
+    assert len(with_flips) == 6 and with_flips.num_identities == 3
+    flip = next(i for i in range(6) if "Flip" in str(with_flips.path(i)))
+    assert with_flips.identity[flip] == 0  # of the photograph that it mirrors
+    # a mirrored copy has no file in `landmarks`: the pt2d beside it
+    beside = torch.tensor(expected + 7)
+    landmarks = with_flips.batch(torch.tensor([flip])).landmarks[0].double()
+    torch.testing.assert_close(landmarks, with_flips.crop(flip).to_crop(beside), atol=1e-4, rtol=0)
+
+
+def test_parameters_of_a_sample_fit_its_crop(tmp_path: pathlib.Path) -> None:
+    photos = open_dataset("300w-lp", write_300wlp(tmp_path / "300W_LP"), **SIZE)
+    assert isinstance(photos, ParameterPhotos)
+    scipy.io.savemat(tmp_path / "BFM.mat", {"model": bfm_300wlp_fields(small_truth())})
+    model = load(tmp_path / "BFM.mat")
+    vertices = photos.parameters(2).vertices(model).double()
+    pixels = photos.camera(2, model).project(vertices[None, model.landmarks68])[0]
+    torch.testing.assert_close(pixels.float(), photos.batch(torch.tensor([2])).landmarks[0], atol=1e-3, rtol=0)
+    rows = photos.expressions(model)
+    assert rows.shape == (3, 2)  # photographs, not their rotations
+    torch.testing.assert_close(
+        rows[0].double() * torch.from_numpy(small_truth().expression_std),
+        torch.from_numpy(small_truth().raw()[1]),
+        atol=1e-4,
+        rtol=0,
+    )
+
+
+def test_original_photographs() -> None:
+    for name, original in (("AFW_134212_1_17", "AFW_134212_1"), ("LFPW_image_train_0001_3", "LFPW_image_train_0001")):
+        assert original_photograph(pathlib.Path(f"x/{name}.jpg")) == original
+
+
+def test_aflw2000(tmp_path: pathlib.Path) -> None:
+    root = tmp_path / "AFLW2000"
+    for i in (2, 4, 6):
+        write_picture(root / f"image{i:05d}.jpg")
+        scipy.io.savemat(root / f"image{i:05d}.mat", file_fields(small_truth(), POSE)[0] | {"pt2d": -np.ones((2, 21))})
+    write_picture(root / "Code" / "example.jpg")
+    assert recognise_dataset(root) == "aflw2000"
+    photos = open_dataset("aflw2000", root, **SIZE)
+    assert (
+        len(photos) == 3
+        and photos.num_identities == 0
+        and bool((photos.batch(torch.arange(3)).landmark_weight == 1).all())
+    )
+
+
+def test_celeba(tmp_path: pathlib.Path) -> None:
+    root = write_celeba(tmp_path / "celeba")
+    assert recognise_dataset(root) == "celeba"
+    photos = open_dataset("celeba", root, **SIZE)
+    assert len(photos) == 8 and photos.num_identities == 6 and not photos.report.skipped
+    assert (
+        photos.identity_names[photos.identity[0]] == "7"
+        and photos.identity[:4].tolist().count(int(photos.identity[0])) == 3
+    )
+    batch = photos.batch(torch.arange(2))
+    assert bool((batch.five_point_weight == 1).all()) and bool((batch.landmark_weight == 0).all())
+    eyes = photos.crop(0).to_crop(torch.tensor([[69.5, 109.5], [106.5, 113.5]], dtype=torch.float64))
+    torch.testing.assert_close(batch.five_points[0, :2].double(), eyes, atol=1e-4, rtol=0)
+    index = photos.sample_identities(sample_generator(0), 3, 2)
+    pairs = photos.identity[index].view(3, 2)
+    assert bool((pairs[:, 0] == pairs[:, 1]).all()) and len(pairs[:, 0].unique()) == 3  # so many persons, two each
+    sizes = {
+        split: len(open_dataset("celeba", root, split=split, **SIZE)) for split in ("train", "valid", "test", "all")
+    }
+    assert sizes == {"train": 8, "valid": 2, "test": 2, "all": 12}
+
+
+def test_celeba_with_parts_missing(tmp_path: pathlib.Path) -> None:
+    root = write_celeba(tmp_path / "celeba")
+    path = root / "Anno/identity_CelebA.txt"
+    path.write_text("\n".join(path.read_text().splitlines()[1:]))
+    photos = open_dataset("celeba", root, **SIZE)
+    assert photos.identity[0] == -1 and "1 faces are not in identity_CelebA.txt" in str(photos.report)
+    for name, message in (
+        ("Anno/identity_CelebA.txt", "has no identity_CelebA.txt"),
+        ("Eval/list_eval_partition.txt", "has no list_eval_partition.txt"),
+        ("Anno/list_landmarks_align_celeba.txt", "has no list_landmarks_align_celeba.txt"),
+    ):
+        content = (root / name).read_bytes()
+        (root / name).unlink()
+        with pytest.raises(ValueError, match=message):
+            open_dataset("celeba", root, **SIZE)
+        (root / name).write_bytes(content[:-30])  # cut off within a line
+        if "landmarks" in name:
+            with pytest.raises(ValueError, match=r"line 14 must hold a picture and ten numbers|announces 12 pictures"):
+                open_dataset("celeba", root, **SIZE)
+        (root / name).write_bytes(content)
+    with pytest.raises(ValueError, match="has no folder img_celeba; unpack"):
+        open_dataset("celeba", root, aligned=False, **SIZE)
+    path.write_text("000001.jpg 1 2\n")
+    with pytest.raises(ValueError, match="line 1 must hold a name and a number"):
+        open_dataset("celeba", root, **SIZE)
+
+
+def test_damaged_labels_are_listed_and_too_many_refused(tmp_path: pathlib.Path) -> None:
+    root = write_300wlp(tmp_path / "300W_LP")
+    (root / "AFW/AFW_1_1_0.mat").unlink()
+    damaged = root / "AFW/AFW_1_2_0.mat"
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    with pytest.raises(ValueError, match=r"2 of 5 pictures cannot be used \(40.0%\), more than 2.0%") as caught:
+        open_dataset("300w-lp", root, **SIZE)
+    text = str(caught.value)
+    assert "AFW_1_1_0" in text and "AFW_1_2_0" in text and "not a readable MATLAB file" in text
+    photos = open_dataset("300w-lp", root, max_skipped=0.4, **SIZE)
+    assert len(photos) == 3 and len(photos.report.skipped) == 2 and photos.report.skipped_share == pytest.approx(0.4)
+    assert {path.stem for path, _ in photos.report.skipped} == {"AFW_1_1_0", "AFW_1_2_0"}
+
+
+def test_a_damaged_picture_is_an_error_when_its_turn_comes(tmp_path: pathlib.Path) -> None:
+    root = write_celeba(tmp_path / "celeba")
+    path = root / "img_align_celeba/000002.jpg"
+    path.write_bytes(path.read_bytes()[:-900])
+    photos = open_dataset("celeba", root, **SIZE)
+    assert len(photos) == 8 and "decoded when their turn comes" in str(photos.report)
+    photos.batch(torch.tensor([0, 2]))
+    with pytest.raises(ValueError, match=r"000002.jpg cannot be decoded"):
+        photos.batch(torch.tensor([1]))
+    assert len(open_dataset("celeba", root, decode=True, max_skipped=0.5, **SIZE)) == 7
+    path.write_bytes(b"")  # no header either
+    assert len(open_dataset("celeba", root, max_skipped=0.5, **SIZE)) == 7
+
+
+def test_decoding_early_or_late_gives_the_same_batches(tmp_path: pathlib.Path) -> None:
+    root = write_celeba(tmp_path / "celeba")
+    early, late = (open_dataset("celeba", root, decode=decode, **SIZE) for decode in (True, False))
+    index = torch.tensor([3, 0, 3])
+    for one, other in zip(vars(early.batch(index, 4)).values(), vars(late.batch(index, 4)).values()):
+        assert torch.equal(one, other)
+    assert early.digest == late.digest
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("imagenet", {}, "unknown kind of data set 'imagenet'; known are folder, 300w-lp, aflw2000, celeba and auto"),
+        ("celeba", {"split": "dev"}, "split must be all, train, valid, test, got 'dev'"),
+        ("celeba", {"identities": "none"}, "identities: celeba brings its own"),
+        ("celeba", {"max_skipped": 2.0}, r"max_skipped must be in \[0, 1\]"),
+        ("300w-lp", {"landmarks": "x"}, "landmarks: 300w-lp brings its own"),
+    ],
+)
+def test_wrong_options_are_refused(tmp_path: pathlib.Path, kind: str, options: dict[str, Any], message: str) -> None:
+    root = write_celeba(tmp_path / "celeba", 3)
+    with pytest.raises(ValueError, match=message):
+        open_dataset(kind, root, **SIZE, **options)
+
+
+def test_empty_folders_are_refused(tmp_path: pathlib.Path) -> None:
+    for kind in ("300w-lp", "aflw2000"):
+        with pytest.raises(ValueError, match="has no pictures of"):
+            open_dataset(kind, tmp_path, **SIZE)
+    with pytest.raises(ValueError, match="is not a folder"):
+        open_dataset("auto", tmp_path / "absent", **SIZE)
+
+
+def test_the_real_samples(tmp_path: pathlib.Path, data_dir: pathlib.Path) -> None:
+    """The sample files in the folders of their data sets: parameters, points on the picture, crops."""
+    photos = open_dataset("aflw2000", data_dir / "photos/PRNet_AFLW2000", **SIZE)
+    assert isinstance(photos, ParameterPhotos) and len(photos) == 2 and not photos.report.skipped
+    assert recognise_dataset(data_dir / "photos/PRNet_AFLW2000") == "aflw2000"
+    (tmp_path / "IBUG").mkdir()
+    for suffix in (".jpg", ".mat"):
+        shutil.copy(data_dir / f"photos/face3d_300W-LP/IBUG_image_008_1_0{suffix}", tmp_path / "IBUG")
+    sample = open_dataset("auto", tmp_path, **SIZE)
+    assert isinstance(sample, ParameterPhotos) and sample.identity_names == ["IBUG_image_008_1"]
+    for dataset in (photos, sample):
+        batch = dataset.batch(torch.arange(len(dataset)))
+        assert bool((batch.landmark_weight == 1).all())
+        assert batch.landmarks.min() > 0 and batch.landmarks.max() < 32  # the crop is 1.5 times the landmarks' box
+        for i in range(len(dataset)):
+            points = dataset.parameters(i).points68
+            assert points is not None
+            torch.testing.assert_close(dataset.crop(i).to_crop(points).float(), batch.landmarks[i], atol=1e-4, rtol=0)
