@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
-from model_files import bfm_300wlp_fields, small_truth
+from model_files import small_truth
 from PIL import Image
 from test_face_parameters import HEIGHT, POSE, WIDTH, file_fields
 
 from facecore.data import ParameterPhotos, open_dataset, sample_generator
 from facecore.data.datasets import original_photograph, recognise_dataset
-from facecore.morphable import load
 
 SIZE = {"height": 32, "width": 32}
 
@@ -85,24 +84,6 @@ def test_300wlp(tmp_path: pathlib.Path) -> None:
     beside = torch.tensor(expected + 7)
     landmarks = with_flips.batch(torch.tensor([flip])).landmarks[0].double()
     torch.testing.assert_close(landmarks, with_flips.crop(flip).to_crop(beside), atol=1e-4, rtol=0)
-
-
-def test_parameters_of_a_sample_fit_its_crop(tmp_path: pathlib.Path) -> None:
-    photos = open_dataset("300w-lp", write_300wlp(tmp_path / "300W_LP"), **SIZE)
-    assert isinstance(photos, ParameterPhotos)
-    scipy.io.savemat(tmp_path / "BFM.mat", {"model": bfm_300wlp_fields(small_truth())})
-    model = load(tmp_path / "BFM.mat")
-    vertices = photos.parameters(2).vertices(model).double()
-    pixels = photos.camera(2, model).project(vertices[None, model.landmarks68])[0]
-    torch.testing.assert_close(pixels.float(), photos.batch(torch.tensor([2])).landmarks[0], atol=1e-3, rtol=0)
-    rows = photos.expressions(model)
-    assert rows.shape == (3, 2)  # photographs, not their rotations
-    torch.testing.assert_close(
-        rows[0].double() * torch.from_numpy(small_truth().expression_std),
-        torch.from_numpy(small_truth().raw()[1]),
-        atol=1e-4,
-        rtol=0,
-    )
 
 
 def test_original_photographs() -> None:

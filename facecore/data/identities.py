@@ -63,8 +63,9 @@ class IdentitySampler:
         if identity.ndim != 1 or identity.dtype != torch.int64 or len(identity) == 0:
             raise ValueError(f"identity must be int64 [N] with N > 0, got {identity.dtype} {list(identity.shape)}")
         self._unknown = (identity < 0).nonzero()[:, 0]
-        persons = identity[identity >= 0].unique()
-        self._members = [(identity == person).nonzero()[:, 0] for person in persons]
+        order = identity.argsort(stable=True)[len(self._unknown) :]
+        _, counts = identity[order].unique_consecutive(return_counts=True)
+        self._members = list(order.split(counts.tolist())) if len(order) else []
         self._several = torch.tensor([len(members) > 1 for members in self._members], dtype=torch.bool)
         self._size = len(identity)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
-from collections import Counter
 
 _SHOWN = 3  # names that a line of the report gives; `skipped` has them all
 
@@ -45,10 +44,12 @@ class PhotoReport:
     def __str__(self) -> str:
         persons = f"of {self.num_identities} persons" if self.num_identities else "persons unknown"
         lines = [f"{self.root}: {self.num_faces} faces in {self.num_pictures} pictures, {persons}"]
-        for reason, count in Counter(_kind(path, reason) for path, reason in self.skipped).most_common():
-            names = [str(path) for path, other in self.skipped if _kind(path, other) == reason]
-            more = ", ..." if count > _SHOWN else ""
-            lines.append(f"  skipped {count}: {reason}: {', '.join(names[:_SHOWN])}{more}")
+        kinds: dict[str, list[str]] = {}
+        for path, reason in self.skipped:
+            kinds.setdefault(_kind(path, reason), []).append(str(path))
+        for kind, names in sorted(kinds.items(), key=lambda item: -len(item[1])):
+            more = ", ..." if len(names) > _SHOWN else ""
+            lines.append(f"  skipped {len(names)}: {kind}: {', '.join(names[:_SHOWN])}{more}")
         return "\n".join(lines + [f"  {note}" for note in self.notes])
 
 

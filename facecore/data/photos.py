@@ -206,7 +206,9 @@ class PhotoFolder:
         """RGB and mask with the margin that augmentation needs, uint8 [4, H + 2p, W + 2p]."""
         short, margin = min(self.height, self.width), 2 * self._padding
         crop = crop.resized(self.height + margin, self.width + margin, (short + margin) / short)
-        pixels, allowed = crop.crop(image).clamp(0, 1), crop.crop(mask[None]) * crop.inside(*mask.shape)
+        pixels, allowed = crop.crop(image).clamp(0, 1), crop.inside(*mask.shape)[None].to(image)
+        if decided_by == "file":  # else the mask is 1 everywhere
+            allowed = allowed * crop.crop(mask[None])
         if decided_by == "skin":
             allowed = allowed * (skin_probability(pixels[None]) > SKIN_THRESHOLD)
         return (torch.cat((pixels, allowed)).clamp(0, 1) * 255).round().to(torch.uint8)

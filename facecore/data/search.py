@@ -19,7 +19,7 @@ def find_pictures(root: pathlib.Path, leave_out: Iterable[pathlib.Path | None] =
         for path in root.rglob("*")
         if is_image_file(path)
         and not any(part.startswith(".") for part in path.relative_to(root).parts)
-        and outside.isdisjoint(path.resolve().parents)
+        and (not outside or outside.isdisjoint(path.resolve().parents))
     )
 
 
