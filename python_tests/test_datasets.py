@@ -10,56 +10,11 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
+from dataset_files import POSE, SIZE, file_fields, write_300wlp, write_celeba, write_picture
 from model_files import small_truth
-from PIL import Image
-from test_face_parameters import HEIGHT, POSE, WIDTH, file_fields
 
 from facecore.data import ParameterPhotos, open_dataset, sample_generator
 from facecore.data.datasets import original_photograph, recognise_dataset
-
-SIZE = {"height": 32, "width": 32}
-
-
-def write_picture(path: pathlib.Path, height: int = HEIGHT, width: int = WIDTH, seed: int = 0) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    smooth = np.random.default_rng(seed).integers(0, 255, (9, 9, 3), dtype=np.uint8)
-    Image.fromarray(smooth).resize((width, height)).save(path)
-
-
-def write_300wlp(root: pathlib.Path) -> pathlib.Path:
-    """Two photographs of AFW with two rotations each, one of them mirrored too, one of IBUG; `Code` to be left out."""
-    fields = file_fields(small_truth(), POSE)[0]
-    flat = {key: value for key, value in fields.items() if key != "pt3d_68"} | {"pt2d": fields["pt3d_68"][:2] + 7}
-    names = ("AFW/AFW_1_1_0", "AFW/AFW_1_1_5", "AFW/AFW_1_2_0", "AFW/AFW_1_2_1", "AFW_Flip/AFW_1_1_0")
-    for seed, name in enumerate((*names, "IBUG/IBUG_image_003_1_0")):
-        write_picture(root / f"{name}.jpg", seed=seed)
-        scipy.io.savemat(root / f"{name}.mat", flat)
-        if "Flip" not in name:
-            (root / "landmarks" / name).parent.mkdir(parents=True, exist_ok=True)
-            points = {"pts_3d": fields["pt3d_68"][:2].T, "pts_2d": fields["pt3d_68"][:2].T + 7}
-            scipy.io.savemat(root / "landmarks" / f"{name}_pts.mat", points)
-    write_picture(root / "Code" / "example.jpg")
-    return root
-
-
-def write_celeba(root: pathlib.Path, count: int = 12) -> pathlib.Path:
-    """img_align_celeba, 178 x 218; person 7 has pictures 1 to 3; 1 to 8 train, 9 and 10 valid, the rest test."""
-    points = np.array([69, 109, 106, 113, 77, 142, 73, 152, 108, 154])  # of the published 000001.jpg
-    names = [f"{i + 1:06d}.jpg" for i in range(count)]
-    for seed, name in enumerate(names):
-        write_picture(root / "img_align_celeba" / name, 218, 178, seed)
-    (root / "Anno").mkdir()
-    (root / "Eval").mkdir()
-    columns = (
-        "lefteye_x lefteye_y righteye_x righteye_y nose_x nose_y leftmouth_x leftmouth_y rightmouth_x rightmouth_y"
-    )
-    rows = [f"{name}  " + "  ".join(map(str, points)) for name in names]
-    (root / "Anno/list_landmarks_align_celeba.txt").write_text("\n".join([str(count), columns, *rows]) + "\n")
-    persons = [f"{name} {7 if i < 3 else 100 + i}" for i, name in enumerate(names)]
-    (root / "Anno/identity_CelebA.txt").write_text("\n".join(persons))
-    parts = [f"{name} {0 if i < 8 else 1 if i < 10 else 2}" for i, name in enumerate(names)]
-    (root / "Eval/list_eval_partition.txt").write_text("\n".join(parts))
-    return root
 
 
 def test_300wlp(tmp_path: pathlib.Path) -> None:

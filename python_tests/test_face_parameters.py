@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
+from dataset_files import HEIGHT, POSE, WIDTH, file_fields, rotation_of_3ddfa
 from model_files import Truth, bfm_300wlp_fields, bfm_truth, small_truth
 
 from facecore.data import FaceCrop, read_face_parameters
@@ -16,45 +17,11 @@ from facecore.data.face_parameters import crop_camera
 from facecore.morphable import MorphableModel, load
 from facecore.render import WeakPerspectiveCamera, euler_to_matrix
 
-HEIGHT, WIDTH = 450, 420
 SAMPLES = (
     "photos/PRNet_AFLW2000/image00050.mat",
     "photos/PRNet_AFLW2000/image00430.mat",
     "photos/face3d_300W-LP/IBUG_image_008_1_0.mat",
 )
-
-
-def rotation_of_3ddfa(pitch: float, yaw: float, roll: float) -> np.ndarray:
-    """FORMATS B4, written out: R = Rx Ry Rz of their matrices."""
-    (sx, sy, sz), (cx, cy, cz) = np.sin([pitch, yaw, roll]), np.cos([pitch, yaw, roll])
-    turn_x = np.array([[1, 0, 0], [0, cx, sx], [0, -sx, cx]])
-    turn_y = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
-    turn_z = np.array([[cz, sz, 0], [-sz, cz, 0], [0, 0, 1]])
-    return np.asarray(turn_x @ turn_y @ turn_z)
-
-
-def file_fields(truth: Truth, pose: np.ndarray) -> tuple[dict[str, Any], np.ndarray]:
-    """A parameter file of the truth's face, and all its vertices in 1-based pixels with y down, by the files' rules."""
-    fields = bfm_300wlp_fields(truth)
-    shape_para, exp_para, tex_para = (values * 1e3 for values in truth.raw())
-    flat = fields["shapeMU"][:, 0].astype(np.float64) + fields["expMU"][:, 0]
-    flat = flat + fields["shapePC"].astype(np.float64) @ shape_para + fields["expPC"].astype(np.float64) @ exp_para
-    posed = pose[6] * flat.reshape(-1, 3) @ rotation_of_3ddfa(*pose[:3]).T + pose[3:6]
-    posed[:, 1] = HEIGHT + 1 - posed[:, 1]
-    content = {
-        "Pose_Para": pose[None],
-        "Shape_Para": shape_para[:, None],
-        "Exp_Para": exp_para[:, None],
-        "Tex_Para": tex_para[:, None],
-        "Illum_Para": np.arange(10.0)[None],
-        "Color_Para": np.ones((1, 7), dtype=np.float32),
-        "roi": np.array([[1, -2, 300, 400]], dtype=np.int16),
-        "pt3d_68": posed[truth.landmarks68].T,
-    }
-    return content, posed
-
-
-POSE = np.array([0.3, -0.7, 0.15, 190.0, 205.0, -80.0, 1.3e-3])
 
 
 def write(folder: pathlib.Path, truth: Truth, **changes: Any) -> tuple[MorphableModel, pathlib.Path, np.ndarray]:

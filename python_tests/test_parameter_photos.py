@@ -7,8 +7,8 @@ import pathlib
 import pytest
 import scipy.io
 import torch
+from dataset_files import SIZE, write_300wlp
 from model_files import bfm_300wlp_fields, small_truth
-from test_datasets import SIZE, write_300wlp
 
 from facecore.data import ParameterPhotos, open_dataset
 from facecore.morphable import load
