@@ -53,6 +53,13 @@ def test_landmarks_of_the_deep3d_family_beside_the_file(tmp_path: pathlib.Path) 
     info = deep3d_info(truth) | {"keypoints": np.searchsorted(chosen, truth.landmarks68)[None] + 1.0}
     scipy.io.savemat(tmp_path / "facemodel_info.mat", info)
     check_model(load(path), truth, expression=False)
+    (tmp_path / "raw").mkdir()
+    path.rename(tmp_path / "raw" / path.name)
+    for name in ("select_vertex_id.mat", "facemodel_info.mat"):
+        (tmp_path / name).rename(tmp_path / "raw" / name)
+    (tmp_path / "raw/facemodel_info.mat").rename(tmp_path / "info.mat")
+    with pytest.raises(ValueError, match="no 68 landmarks"):
+        load(tmp_path / "raw")  # without the other parts, the folder is the raw model
 
 
 def test_on_the_topology_of_the_basel_face_model(tmp_path: pathlib.Path, data_dir: pathlib.Path) -> None:

@@ -33,10 +33,12 @@ def load_bfm2009(
 ) -> MorphableModel:
     """The raw BFM 2009: identity and albedo, no expressions.
 
-    landmarks: a file of the 68 vertices (`read_landmark_vertices`); None = from `facemodel_info.mat` and
-    `select_vertex_id.mat` of the Deep3D family beside the file. num_identity, num_albedo: modes to keep; None = all.
+    path: the file, or the folder where it is called 01_MorphableModel.mat. landmarks: a file of the 68 vertices
+    (`read_landmark_vertices`); None = from `facemodel_info.mat` and `select_vertex_id.mat` of the Deep3D family beside
+    the file. num_identity, num_albedo: modes to keep; None = all.
     Raises ValueError for a damaged file, a wrong option or when there are no landmarks.
     """
+    path = path / FILE if path.is_dir() else path
     with reading(path):
         raw = read_bfm2009(path)
         beside = all((path.parent / name).is_file() for name in LANDMARK_FILES)

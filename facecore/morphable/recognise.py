@@ -51,7 +51,9 @@ def _recognise_folder(path: pathlib.Path) -> str:
     names = {entry.name for entry in path.iterdir()}
     if "BFM_model_front.mat" in names or {"01_MorphableModel.mat", "facemodel_info.mat"} <= names:
         return DEEP3D
-    return BFM_300WLP if "BFM.mat" in names else ""
+    if "BFM.mat" in names:
+        return BFM_300WLP
+    return BFM_2009 if "01_MorphableModel.mat" in names else ""
 
 
 def ict_folder(path: pathlib.Path) -> pathlib.Path | None:
