@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.io
-from model_files import bfm2009_fields, bfm_300wlp_fields, check_model, make_truth, small_truth
+from model_files import bfm_300wlp_fields, check_model, make_truth, small_truth
 
 from facecore.morphable import load
 
@@ -113,9 +113,8 @@ def test_a_variable_that_is_not_the_struct_is_refused(tmp_path: pathlib.Path) ->
 def test_an_uneven_mesh_has_no_mirror_map(tmp_path: pathlib.Path) -> None:
     truth = small_truth()
     half = truth.triangles[(truth.vertices[truth.triangles, 0] - 12).min(axis=1) > -40]  # one temple cut off
-    cut = make_truth(truth.vertices, half, truth.landmarks68)
-    fields = bfm_300wlp_fields(small_truth()) | {"tri": bfm2009_fields(cut)["tl"].T}
-    scipy.io.savemat(tmp_path / "BFM.mat", {"model": fields})
+    uneven = truth.vertices + np.random.default_rng(0).normal(scale=1.5, size=truth.vertices.shape)
+    scipy.io.savemat(tmp_path / "BFM.mat", {"model": bfm_300wlp_fields(make_truth(uneven, half, truth.landmarks68))})
     model = load(tmp_path / "BFM.mat")
     assert model.mirror_map is None
     with pytest.raises(ValueError, match="has no mirror_map"):

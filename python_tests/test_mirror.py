@@ -10,6 +10,7 @@ import scipy.io
 from model_files import bfm_truth, small_truth
 
 from facecore.data import MIRROR_68
+from facecore.morphable import load
 from facecore.morphable.mirror import mirror_from_pairs, mirror_from_topology
 
 
@@ -56,14 +57,25 @@ def test_the_topology_of_the_basel_face_model(data_dir: pathlib.Path) -> None:
     assert cut is not None and (front[cut] == mirror[front]).mean() > 0.99  # the cut itself is not quite symmetric
 
 
+def test_a_symmetric_mesh_of_several_parts(data_dir: pathlib.Path) -> None:
+    """The ICT model, whose eyes and teeth hang together with nothing, so that no walk reaches them."""
+    model = load(data_dir / "ict_facekit.npz", albedo=None)
+    vertices, triangles = model.template.double().numpy(), model.triangles.numpy()
+    mirror = mirror_from_topology(vertices, triangles, model.landmarks68.numpy())
+    assert mirror is not None and model.mirror_map is not None and np.array_equal(mirror, model.mirror_map.numpy())
+    vertices[0] += [1.0, 0.0, 0.0]  # a millimetre: no longer symmetric itself
+    assert mirror_from_topology(vertices, triangles, model.landmarks68.numpy()) is None
+
+
 def test_a_mesh_without_symmetry_has_none() -> None:
     truth = small_truth()
     half = truth.triangles[truth.vertices[truth.triangles, 0].min(axis=1) > truth.vertices[:, 0].mean() - 40]
-    assert mirror_from_topology(truth.vertices, half, truth.landmarks68) is None
+    uneven = truth.vertices + np.random.default_rng(0).normal(scale=1.5, size=truth.vertices.shape)
+    assert mirror_from_topology(uneven, half, truth.landmarks68) is None
     crooked = truth.vertices + [0.6, 0, 0] * np.abs(truth.vertices - truth.vertices.mean(0))
     assert mirror_from_topology(crooked, truth.triangles, truth.landmarks68) is None
     alone = np.setdiff1d(np.arange(len(truth.vertices)), truth.triangles[:50])[:68]
-    assert mirror_from_topology(truth.vertices, truth.triangles[:50], alone) is None
+    assert mirror_from_topology(uneven, truth.triangles[:50], alone) is None
 
 
 def test_a_list_of_pairs() -> None:

@@ -64,6 +64,14 @@ def test_nothing_is_run(tmp_path: pathlib.Path, protocol: int) -> None:
     assert not mark.exists()
 
 
+def test_other_sparse_matrices_may_be_there_unread() -> None:
+    content = {"a": np.arange(3.0), "b": scipy.sparse.csr_matrix(np.eye(2)), "c": scipy.sparse.coo_matrix(np.eye(2))}
+    read = load_arrays(pickle.dumps(content, 2))
+    assert array(read["a"]).tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match="an array is expected"):
+        array(read["b"])
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -6,10 +6,12 @@ from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
+import scipy.spatial
 
 LANDMARK_PAIRS = np.array([(36, 45), (39, 42), (31, 35), (48, 54), (21, 22)])  # image left, image right
 _TRIAL = 300  # vertices that a walk reaches before it is judged by where they lie
 _FROM_TRIANGLES = 0.98  # share of the vertices that the triangles alone must pair
+_SYMMETRIC = 0.002  # distance below which a template counts as symmetric itself, relative to the face's width
 _TOLERANCE = 0.08  # largest distance of most vertices from their partner's mirrored place, relative to the face's width
 
 Edge = tuple[int, int]
@@ -42,7 +44,8 @@ def mirror_from_topology(vertices: np.ndarray, triangles: np.ndarray, landmarks6
     over the triangles: no tolerance enters, and a mean face that is not symmetric has the map too. The walk starts at
     mirrored landmarks, with the edges whose walks put the vertices best; landmarks may be off by a vertex or two.
     Where a mesh is locally not symmetric (a diagonal turned the other way), vertices that are left are paired with the
-    nearest one left. The result is checked against the places of the vertices.
+    nearest one left. The result is checked against the places of the vertices. Where the walk does not reach enough, as
+    in a mesh of several parts, the nearest vertex to the mirrored place counts, if the template is symmetric itself.
     """
     third = _third_corners(triangles)
     centre = vertices[landmarks68[LANDMARK_PAIRS], 0].mean()
@@ -52,9 +55,12 @@ def mirror_from_topology(vertices: np.ndarray, triangles: np.ndarray, landmarks6
         key=lambda start: _misplacement(flipped, vertices, _walk(third, start, _TRIAL)),
         default=None,
     )
-    if start is None:
-        return None
-    partner = _walk(third, start, len(vertices))
+    walked = None if start is None else _completed_walk(vertices, _walk(third, start, len(vertices)))
+    return _nearest(flipped, vertices) if walked is None else walked
+
+
+def _completed_walk(vertices: np.ndarray, partner: dict[int, int]) -> np.ndarray | None:
+    """The partners of a walk as a map of all vertices; None when it left out too many or put them wrong."""
     mirror = np.full(len(vertices), -1, dtype=np.int64)
     mirror[list(partner.keys())] = list(partner.values())
     known = np.flatnonzero(mirror >= 0)
@@ -64,6 +70,13 @@ def mirror_from_topology(vertices: np.ndarray, triangles: np.ndarray, landmarks6
         return None
     mirror = _completed(vertices, mirror)
     return mirror if _asymmetry(vertices, mirror) <= _TOLERANCE else None
+
+
+def _nearest(flipped: np.ndarray, vertices: np.ndarray) -> np.ndarray | None:
+    """By place, for a template that is symmetric itself and has parts apart, such as eyeballs."""
+    distance, index = scipy.spatial.cKDTree(vertices).query(flipped)
+    close = distance.max() <= _SYMMETRIC * np.ptp(vertices[:, 0])
+    return index.astype(np.int64) if close and np.array_equal(index[index], np.arange(len(index))) else None
 
 
 def _third_corners(triangles: np.ndarray) -> dict[Edge, int]:

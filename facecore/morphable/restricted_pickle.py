@@ -82,6 +82,10 @@ class _NdArray(_StandIn):
     pass
 
 
+class _Unread(_StandIn):
+    """A sparse matrix of another layout: it may be in a file, no model's arrays are."""
+
+
 class _Encoded(_StandIn):
     """Bytes of an old protocol: _codecs.encode(text, 'latin1')."""
 
@@ -105,6 +109,11 @@ _NAMES: dict[tuple[str, str], Any] = {
     **{(f"numpy.{core}.multiarray", "scalar"): _Scalar for core in ("core", "_core")},
     **{(f"numpy.{core}.numeric", "_frombuffer"): _Buffer for core in ("core", "_core")},
     **{(f"scipy.sparse.{part}", name): _Sparse for part in ("csc", "_csc") for name in ("csc_matrix", "csc_array")},
+    **{
+        (f"scipy.sparse.{mark}{kind}", f"{kind}_matrix"): _Unread
+        for mark in ("", "_")
+        for kind in ("csr", "coo", "lil")
+    },
     ("numpy", "dtype"): _Dtype,
     ("numpy", "ndarray"): _NdArray,
     ("chumpy.ch", "Ch"): _Chumpy,
