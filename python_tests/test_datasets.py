@@ -152,15 +152,21 @@ def test_decoding_early_or_late_gives_the_same_batches(tmp_path: pathlib.Path) -
     [
         ("imagenet", {}, "unknown kind of data set 'imagenet'; known are folder, 300w-lp, aflw2000, celeba and auto"),
         ("celeba", {"split": "dev"}, "split must be all, train, valid, test, got 'dev'"),
-        ("celeba", {"identities": "none"}, "identities: celeba brings its own"),
+        (
+            "celeba",
+            {"identities": "none"},
+            r"celeba has no option identities \(it brings its own\); it takes aligned, ",
+        ),
+        ("celeba", {"flipped": True}, "celeba has no option flipped"),
+        ("folder", {"height": None}, "folder needs height, the size of the crops"),
         ("celeba", {"max_skipped": 2.0}, r"max_skipped must be in \[0, 1\]"),
-        ("300w-lp", {"landmarks": "x"}, "landmarks: 300w-lp brings its own"),
+        ("300w-lp", {"landmarks": "x"}, "300w-lp has no option landmarks"),
     ],
 )
 def test_wrong_options_are_refused(tmp_path: pathlib.Path, kind: str, options: dict[str, Any], message: str) -> None:
     root = write_celeba(tmp_path / "celeba", 3)
     with pytest.raises(ValueError, match=message):
-        open_dataset(kind, root, **SIZE, **options)
+        open_dataset(kind, root, **(SIZE | options))
 
 
 def test_empty_folders_are_refused(tmp_path: pathlib.Path) -> None:
@@ -189,3 +195,14 @@ def test_the_real_samples(tmp_path: pathlib.Path, data_dir: pathlib.Path) -> Non
             points = dataset.parameters(i).points68
             assert points is not None
             torch.testing.assert_close(dataset.crop(i).to_crop(points).float(), batch.landmarks[i], atol=1e-4, rtol=0)
+
+
+def test_one_call_opens_every_kind(tmp_path: pathlib.Path) -> None:
+    """Settings that are not given are None, as a configuration has them."""
+    write_celeba(tmp_path / "celeba")
+    for kind in ("folder", "celeba", "auto"):
+        nothing = dict.fromkeys(("landmarks", "identities", "masks", "max_skipped", "decode"))
+        whole = {"assume_cropped": kind == "folder"}
+        assert len(open_dataset(kind, tmp_path / "celeba", **SIZE, **nothing, **whole)) == (
+            12 if kind == "folder" else 8
+        )

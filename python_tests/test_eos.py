@@ -9,6 +9,7 @@ import struct
 
 import numpy as np
 import pytest
+import torch
 from model_files import blendshape_content, check_model, eos_content, small_truth
 
 from facecore.morphable import load
@@ -40,6 +41,10 @@ def test_blendshapes_in_the_model(tmp_path: pathlib.Path) -> None:
     (tmp_path / "model.bin").write_bytes(eos_content(small_truth(), 4, blendshapes=True))
     model = load(tmp_path / "model.bin")
     assert model.expression_names == ("shape 0", "shape 1")
+    weights = model.sample(100, torch.Generator().manual_seed(0)).expression
+    assert model.prior.blendshapes is not None and 0 <= weights.min() and weights.max() <= 1 and weights.max() > 0.5
+    (tmp_path / "pca.bin").write_bytes(eos_content(small_truth(), 4))
+    assert load(tmp_path / "pca.bin").prior.blendshapes is None
     check_model(model, small_truth())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import pathlib
 import re
@@ -13,6 +14,7 @@ from facecore.data.photos import PhotoFolder
 from facecore.data.search import find_pictures
 
 Split = Literal["all", "train", "valid", "test"]
+_DECIDED = ("landmarks", "identities", "pictures")  # by a data set itself
 MAX_SKIPPED = 0.02  # of a data set's pictures: more means that a part of the download is missing
 _CELEBA_SPLITS = {"train": "0", "valid": "1", "test": "2"}
 _LAST_NUMBER = re.compile(r"_\d+$")
@@ -26,8 +28,8 @@ def open_dataset(kind: str, folder: str | os.PathLike[str], **options: Any) -> P
             the data set by the names of its files and takes `folder` for what it does not know.
         folder: where it was unpacked.
         options: those of `PhotoFolder` (height and width are needed), and of the data set: `flipped` (300w-lp),
-            `split` and `aligned` (celeba). What the data set decides by itself (landmarks, identities, pictures) is
-            refused; decode is False and max_skipped 2 % for the data sets unless given.
+            `split` and `aligned` (celeba); None = not given. What the data set decides by itself (landmarks,
+            identities, pictures) is refused; decode is False and max_skipped 2 % for the data sets unless given.
 
     Raises ValueError for an unknown kind, a wrong option, missing files, and when more than max_skipped is unusable.
     """
@@ -38,7 +40,19 @@ def open_dataset(kind: str, folder: str | os.PathLike[str], **options: Any) -> P
         kind = recognise_dataset(root)
     if kind not in KINDS:
         raise ValueError(f"unknown kind of data set {kind!r}; known are {', '.join(KINDS)} and auto")
-    return KINDS[kind](root, **options)
+    given = {name: value for name, value in options.items() if value is not None}
+    accepted = {*_options_of(KINDS[kind]), *_options_of(PhotoFolder)} - {"root", "options"}
+    accepted -= set() if kind == "folder" else set(_DECIDED)
+    if unknown := sorted(set(given) - accepted):
+        own = " (it brings its own)" if set(unknown) & set(_DECIDED) else ""
+        raise ValueError(f"{kind} has no option {', '.join(unknown)}{own}; it takes {', '.join(sorted(accepted))}")
+    if missing := sorted({"height", "width"} - set(given)):
+        raise ValueError(f"{kind} needs {' and '.join(missing)}, the size of the crops in pixels")
+    return KINDS[kind](root, **given)
+
+
+def _options_of(opener: Callable[..., PhotoFolder]) -> list[str]:
+    return list(inspect.signature(opener).parameters)
 
 
 def recognise_dataset(root: pathlib.Path) -> str:
@@ -58,7 +72,6 @@ def _open_300wlp(root: pathlib.Path, *, flipped: bool = False, **options: Any) -
     flipped: take the mirrored copies of the folders `*_Flip` as well, as the same person; augmentation mirrors anyway.
     Landmarks: `landmarks/<subset>/<name>_pts.mat` (pts_3d), else pt2d of the parameter file.
     """
-    _refuse(options, "300w-lp", ("landmarks", "identities", "pictures"))
     pictures = [
         path
         for path in find_pictures(root, [root / "Code", root / "landmarks", options.get("masks")])
@@ -81,7 +94,6 @@ def original_photograph(path: pathlib.Path) -> str:
 
 def _open_aflw2000(root: pathlib.Path, **options: Any) -> ParameterPhotos:
     """2,000 pictures of as many persons, whose points are pt3d_68; persons count as unknown."""
-    _refuse(options, "aflw2000", ("landmarks", "identities", "pictures"))
     pictures = find_pictures(root, [root / "Code", options.get("masks")])
     return ParameterPhotos(
         root, pictures=_some(pictures, root, "pictures of AFLW2000-3D"), identities="none", **_with_defaults(options)
@@ -103,7 +115,6 @@ def _open_celeba(
     split: by list_eval_partition.txt; `all` needs no such list. aligned: img_align_celeba or img_celeba, each with its
     own list of landmarks; None = the one that is there, img_celeba if both are.
     """
-    _refuse(options, "celeba", ("landmarks", "identities", "pictures"))
     if split not in ("all", *_CELEBA_SPLITS):
         raise ValueError(f"split must be all, {', '.join(_CELEBA_SPLITS)}, got {split!r}")
     found = {name: folder for name in _CELEBA_FOLDERS if (folder := _find(root, (name,))) is not None}
@@ -157,14 +168,6 @@ def _some(pictures: list[pathlib.Path], root: pathlib.Path, what: str) -> list[p
     if not pictures:
         raise ValueError(f"{root} has no {what}; check the folder")
     return pictures
-
-
-def _refuse(options: dict[str, Any], kind: str, names: Iterable[str]) -> None:
-    given = [name for name in names if options.get(name) is not None]
-    if given:
-        raise ValueError(f"{', '.join(given)}: {kind} brings its own; leave the option out, or open it as a folder")
-    for name in names:
-        options.pop(name, None)
 
 
 def _with_defaults(options: dict[str, Any]) -> dict[str, Any]:

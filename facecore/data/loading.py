@@ -53,6 +53,8 @@ class PhotoBatches(Dataset[Any]):
     def __getitem__(self, iteration: int) -> PhotoBatch:
         generator = sample_generator(self.seed, "photos", iteration)
         index = self.photos.sample(generator, self.count, self.per_identity)
+        if self.world_size == 1:
+            return self.photos.batch(index, iteration)
         part = self.count // self.world_size
         mine = slice(self.rank * part, (self.rank + 1) * part)
         return self.photos.batch(index[mine], iteration, occurrences(index.tolist())[mine])

@@ -14,10 +14,11 @@ from facecore.morphable.landmark_vertices import read_landmark_vertices
 from facecore.morphable.landmarks import landmark_regions
 from facecore.morphable.mirror import mirror_from_pairs, mirror_from_topology
 from facecore.morphable.model import MorphableModel
-from facecore.morphable.prior import Prior
+from facecore.morphable.prior import BlendshapePrior, Prior
 
 EYE_CORNERS_MM = (50.0, 150.0)  # outer ones, of any human head; 89 on average. Tells one unit of length from another
 
+ACTIVITY = 0.25  # of blendshapes without a prior of their own: one or two of six are seen at a time
 FARTHEST_MM = 1000.0  # from the centroid to any vertex of a head
 
 
@@ -56,7 +57,8 @@ class LinearSource:
     mean: [V, 3] in units of `millimetres` mm each, expression mean included; triangles: [T, 3], 0-based, any winding;
     identity, expression: modes in the same unit; landmarks68: vertices, 0-based, or None = the file has none.
     albedo_mean: [V, 3] RGB, `white` being 1; albedo: its modes in the same scale. mirror_pairs: [2, P], 0-based, or
-    None = derive. regions: bool [V]. uv: [V, 2], v upwards.
+    None = derive. regions: bool [V]. uv: [V, 2], v upwards. blendshapes: the expression modes are
+    shapes with weights in [0, 1], not principal components.
     """
 
     name: str
@@ -73,6 +75,7 @@ class LinearSource:
     mirror_pairs: np.ndarray | None = None
     regions: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     uv: np.ndarray | None = None
+    blendshapes: bool = False
     expression_names: tuple[str, ...] = ()
 
 
@@ -142,13 +145,20 @@ def _assembled(
         expression_basis=expression.whitened(source.millimetres, count),
         expression_std=torch.from_numpy(expression.std.astype(np.float32)),
         landmarks68=landmarks,
-        prior=Prior.normal(len(identity.std), len(expression.std)),
+        prior=_prior(len(identity.std), len(expression.std), source.blendshapes),
         origin=torch.from_numpy(origin.astype(np.float32)),
         expression_names=source.expression_names[: len(expression.std)],
         source=source.source,
         **fields,
     )
     return _with_albedo(model, source, num_albedo)
+
+
+def _prior(num_identity: int, num_expression: int, blendshapes: bool) -> Prior:
+    if not blendshapes:
+        return Prior.normal(num_identity, num_expression)
+    alone = BlendshapePrior(torch.arange(num_expression), torch.full((num_expression,), -1), ACTIVITY, symmetry=1.0)
+    return Prior.with_blendshapes(num_identity, alone)
 
 
 def _with_albedo(model: MorphableModel, source: LinearSource, num_albedo: int | None) -> MorphableModel:

@@ -101,7 +101,8 @@ def load_eos(
     landmarks: a file of the 68 vertices (`read_landmark_vertices`); None = the file's own definitions, if they name all
     of 1 to 68 (iBUG). expressions: a file of eos blendshapes for a model that has no expressions. num_identity,
     num_expression, num_albedo: modes to keep; None = all. Millimetres, or micrometres when the mesh is higher than
-    10,000 units. Raises ValueError for a damaged file, a wrong option or missing landmarks.
+    10,000 units. Blendshapes have weights in [0, 1]. Raises ValueError for a damaged file, a wrong option or missing
+    landmarks.
     """
     with reading(path):
         source = _read(path)
@@ -144,6 +145,7 @@ def _read(path: pathlib.Path) -> LinearSource:
         identity=Modes(shape.basis, shape.std),
         expression=expression,
         expression_names=names,
+        blendshapes=bool(names),  # only blendshapes have names
         landmarks68=_landmarks(definitions, count),
         albedo_mean=color.mean.reshape(-1, 3) if has_color else None,
         albedo=Modes(color.basis, color.std) if has_color else None,
@@ -188,4 +190,4 @@ def _with_blendshapes(source: LinearSource, path: pathlib.Path) -> LinearSource:
         if columns.shape[0] != source.mean.size:
             raise ValueError(f"blendshapes of {columns.shape[0]} coordinates, the model has {source.mean.size}")
     modes = Modes(columns, np.ones(len(names)))
-    return dataclasses.replace(source, expression=modes, expression_names=names)
+    return dataclasses.replace(source, expression=modes, expression_names=names, blendshapes=True)
