@@ -31,7 +31,9 @@ def test_300wlp(tmp_path: pathlib.Path) -> None:
     torch.testing.assert_close(
         batch.landmarks[0].double(), photos.crop(0).to_crop(torch.tensor(expected)), atol=1e-4, rtol=0
     )
+    assert photos.report.notes == ["pictures are decoded when their turn comes: a damaged one will show then"]
     with_flips = open_dataset("300w-lp", root, flipped=True, **SIZE)
+    assert "1 pictures have no file in" in with_flips.report.notes[-1]
     assert len(with_flips) == 6 and with_flips.num_identities == 3
     flip = next(i for i in range(6) if "Flip" in str(with_flips.path(i)))
     assert with_flips.identity[flip] == 0  # of the photograph that it mirrors

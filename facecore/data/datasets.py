@@ -78,13 +78,21 @@ def _open_300wlp(root: pathlib.Path, *, flipped: bool = False, **options: Any) -
         if flipped or not any(part.endswith("_Flip") for part in path.relative_to(root).parts)
     ]
     landmarks = root / "landmarks"
-    return ParameterPhotos(
+    photos = ParameterPhotos(
         root,
         landmarks if landmarks.is_dir() else None,
         pictures=_some(pictures, root, "pictures of 300W-LP"),
         identities={path: original_photograph(path) for path in pictures},
         **_with_defaults(options),
     )
+    used = {photos.path(index).relative_to(root) for index in range(len(photos))}
+    flat = sum(not (landmarks / path).with_name(f"{path.stem}_pts.mat").is_file() for path in used)
+    if flat:
+        photos.report.notes.append(
+            f"{flat} pictures have no file in {landmarks}: their points are pt2d, whose contour is the one seen in the "
+            "picture, not that of the head"
+        )
+    return photos
 
 
 def original_photograph(path: pathlib.Path) -> str:
