@@ -142,7 +142,7 @@ def test_damaged_files_are_refused(tmp_path: pathlib.Path, landmarks: pathlib.Pa
         with pytest.raises(ValueError, match=r"cut\.h5"):
             load(tmp_path / "cut.h5", landmarks=landmarks)
     rng = np.random.default_rng(1)
-    for _ in range(20):
+    for _ in range(8):
         damaged = bytearray(content)
         for place in rng.integers(8, 3000, 4):
             damaged[place] = rng.integers(0, 256)

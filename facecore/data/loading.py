@@ -23,7 +23,8 @@ def default_workers(device: torch.device | str) -> int:
     """Processes to load with: none where a CPU trains, which needs its cores; else the cores less one, at most 8."""
     if torch.device(device).type == "cpu":
         return 0
-    return max(1, min(MAX_WORKERS, len(os.sched_getaffinity(0)) - 1))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(MAX_WORKERS, cores - 1))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
