@@ -88,9 +88,19 @@ def test_celeba(tmp_path: pathlib.Path) -> None:
 def test_celeba_with_parts_missing(tmp_path: pathlib.Path) -> None:
     root = write_celeba(tmp_path / "celeba")
     path = root / "Anno/identity_CelebA.txt"
-    path.write_text("\n".join(path.read_text().splitlines()[1:]))
-    photos = open_dataset("celeba", root, **SIZE)
-    assert photos.identity[0] == -1 and "1 faces are not in identity_CelebA.txt" in str(photos.report)
+    whole = path.read_text()
+    path.write_text("\n".join(whole.splitlines()[1:]))
+    with pytest.raises(ValueError, match=r"identity_CelebA.txt is incomplete: 1 of 8 pictures are not in"):
+        open_dataset("celeba", root, **SIZE)
+    photos = open_dataset("celeba", root, max_skipped=0.2, **SIZE)
+    assert photos.identity[0] == -1
+    assert "1 of 8 pictures are not in identity_CelebA.txt: 000001.jpg" in str(photos.report)
+    write_picture(root / "img_align_celeba" / "999999.jpg")
+    assert "1 of 13 pictures are not in list_eval_partition.txt" in str(
+        open_dataset("celeba", root, max_skipped=0.2, **SIZE).report
+    )
+    (root / "img_align_celeba" / "999999.jpg").unlink()
+    path.write_text(whole)
     for name, message in (
         ("Anno/identity_CelebA.txt", "has no identity_CelebA.txt"),
         ("Eval/list_eval_partition.txt", "has no list_eval_partition.txt"),

@@ -131,26 +131,28 @@ def _open_celeba(
         names = [name for name, value in _CELEBA_FOLDERS.items() if aligned is None or value == aligned]
         raise ValueError(f"{root} has no folder {' or '.join(names)}; unpack the pictures of CelebA there")
     name = min(wanted, key=lambda name: _CELEBA_FOLDERS[name])
+    options = _with_defaults(options)
     pictures = find_pictures(found[name], [options.get("masks")])
+    notes: list[str] = []
     if split != "all":
-        partition = _read_list(_needed(root, _PARTITION_LISTS))
+        partition = _read_list(_needed(root, _PARTITION_LISTS), pictures, notes, options["max_skipped"])
         pictures = [path for path in pictures if partition.get(path.name) == _CELEBA_SPLITS[split]]
-    persons = _read_list(_needed(root, _IDENTITY_LISTS))
+    persons = _read_list(_needed(root, _IDENTITY_LISTS), pictures, notes, options["max_skipped"])
     photos = PhotoFolder(
         root,
         _needed(root, _LANDMARK_LISTS[_CELEBA_FOLDERS[name]]),
         pictures=_some(pictures, root, f"pictures of CelebA's split '{split}'"),
         identities={path: persons.get(path.name) for path in pictures},
-        **_with_defaults(options),
+        **options,
     )
-    unknown = int((photos.identity < 0).sum())
-    if unknown:
-        photos.report.notes.append(f"{unknown} faces are not in {_IDENTITY_LISTS[0]}: their persons are unknown")
+    photos.report.notes.extend(notes)
     return photos
 
 
-def _read_list(path: pathlib.Path) -> dict[str, str]:
-    """Lines `name value` of CelebA."""
+def _read_list(
+    path: pathlib.Path, pictures: list[pathlib.Path], notes: list[str], max_missing: float
+) -> dict[str, str]:
+    """Lines `name value` of CelebA. Pictures that are not listed are noted; too large a share of them is an error."""
     try:
         lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
@@ -158,7 +160,14 @@ def _read_list(path: pathlib.Path) -> dict[str, str]:
     for number, line in enumerate(lines, start=1):
         if len(line) != 2:
             raise ValueError(f"{path}, line {number} must hold a name and a number, got {' '.join(line)[:60]!r}")
-    return {line[0]: line[1] for line in lines}
+    values = {line[0]: line[1] for line in lines}
+    missing = [picture.name for picture in pictures if picture.name not in values]
+    if missing:
+        note = f"{len(missing)} of {len(pictures)} pictures are not in {path.name}: {', '.join(missing[:3])}"
+        notes.append(note + (", ..." if len(missing) > 3 else ""))
+        if len(missing) > max_missing * len(pictures):
+            raise ValueError(f"{path} is incomplete: {notes[-1]}; get it again, or allow more by max_skipped")
+    return values
 
 
 def _find(root: pathlib.Path, names: Iterable[str]) -> pathlib.Path | None:
