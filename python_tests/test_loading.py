@@ -116,13 +116,14 @@ def test_a_killed_worker_is_reported(root, close):
     assert stream.at(1).image.shape == (COUNT, 3, 40, 40)  # and goes on with new ones
 
 
-def test_an_interrupt_leaves_the_workers_alone(root, close):
-    """Ctrl-C goes to every process of the terminal; training finishes its iteration and saves first."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_the_workers_alone(root, close, number):
+    """It goes to every process of the terminal or job; training finishes its iteration and saves first."""
     made = batches(root)
     stream = close(PhotoStream(made, END, num_workers=1))
     stream.at(0)
     assert stream._iterator is not None
-    os.kill(stream._iterator._workers[0].pid, signal.SIGINT)  # type: ignore[attr-defined]
+    os.kill(stream._iterator._workers[0].pid, number)  # type: ignore[attr-defined]
     assert all(equal(stream.at(i), made[i]) for i in range(1, END))
 
 

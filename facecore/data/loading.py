@@ -156,5 +156,10 @@ def _unchanged(batch: Any) -> Any:
 
 
 def _ignore_interrupts(_: int) -> None:
-    """Ctrl-C reaches all processes of a terminal; the training process decides when to end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ctrl-C reaches all processes of a terminal, and a cluster's SIGTERM all of a job.
+
+    The training process finishes its iteration, for which it may need a batch, saves, and ends the workers itself; they
+    also end when it is gone.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
