@@ -56,6 +56,47 @@ def test_odd_sizes(shape):
     check(make_inputs(shape), norm="l2", gradient_weight=0.7)
 
 
+def make_coverage(shape, kind="float"):
+    """Parts, holes and whole pixels; what is negative or not a number covers nothing."""
+    generator = torch.Generator().manual_seed(12)
+    numbers = torch.rand(shape[0], *shape[2:], generator=generator, dtype=torch.float64) * 2 - 0.5
+    return numbers > 0.3 if kind == "bool" else torch.where(numbers < -0.3, math.nan, numbers.clamp(max=1.0))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("kind", ["bool", "float"])
+@pytest.mark.parametrize("mask", KINDS)
+def test_coverage_matches_reference(norm, kind, mask):
+    shape = (2, 2, 5, 33)
+    inputs = make_inputs(shape, kind=mask)
+    coverage = make_coverage(shape, kind)
+    hidden = ~(coverage > 0)[:, None].expand(shape)
+    inputs[0] = inputs[0].detach().masked_fill(hidden, math.nan).requires_grad_()
+    check(inputs, norm=norm, gradient_weight=0.7, coverage=coverage)
+
+
+def test_full_coverage_changes_no_bit():
+    inputs = make_inputs((2, 2, 4, 7), torch.float32)
+    ones = torch.ones(2, 4, 7)
+    values = [reconstruction_loss(*inputs, coverage=coverage) for coverage in (None, ones, ones > 0)]
+    grads = [torch.autograd.grad(value, inputs[:2]) for value in values]
+    for value, grad in zip(values[1:], grads[1:]):
+        assert torch.equal(value, values[0])
+        assert all(torch.equal(a, b) for a, b in zip(grad, grads[0]))
+
+
+def test_the_operator_takes_attention_too():
+    """The public functions multiply mask and attention before it."""
+    rendered, image, mask = (t.detach() for t in make_inputs((2, 2, 4, 7)))
+    attention = make_coverage((2, 2, 4, 7))
+    options = ("l1", False, 1.0, 0.0)
+    value, _ = torch.ops.facecore.picture_loss_v2(
+        rendered, image, mask, attention, None, NORMS.index(options[0]), *options[1:]
+    )
+    expected = reference_losses.photometric_loss(rendered, image, mask, norm=options[0], attention=attention)
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
+
+
 def test_many_tiles_as_on_a_gpu(monkeypatch):
     monkeypatch.setattr(kernels, "TILE_PIXELS", 512)
     check(make_inputs((1, 3, 37, 50), torch.float32), norm="l2", gradient_weight=0.7)
@@ -187,9 +228,9 @@ def test_fake_results_are_like_the_real_ones(dtype):
     """What a compiled graph believes, for a bool mask and half precision, which the CPU kernel does not take."""
     rendered, image, mask = (t.detach() for t in make_inputs((1, 2, 3, 4), dtype, "bool"))
     options = (1, False, 1.0, 0.5)
-    forward = (torch.ops.facecore.picture_loss.default, (rendered, image, mask, *options))
-    inputs = (torch.ones(()), rendered, image, mask, torch.rand(1, 3), *options, True, False)
-    for op, arguments in (forward, (torch.ops.facecore.picture_loss_backward.default, inputs)):
+    forward = (torch.ops.facecore.picture_loss_v2.default, (rendered, image, mask, None, None, *options))
+    inputs = (torch.ones(()), rendered, image, mask, None, None, torch.rand(1, 3), *options, True, False)
+    for op, arguments in (forward, (torch.ops.facecore.picture_loss_backward_v2.default, inputs)):
         fake = op(*(a.to("meta") if isinstance(a, torch.Tensor) else a for a in arguments))
         for real, meta in zip(op(*arguments), fake, strict=True):
             assert (real.shape, real.stride(), real.dtype) == (meta.shape, meta.stride(), meta.dtype)

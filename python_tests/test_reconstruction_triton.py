@@ -36,28 +36,33 @@ print(json.dumps([name for name in sys.modules if "triton" in name and name not 
     assert json.loads(run_python("-c", script)) == ["facecore.losses._triton"]
 
 
-def make_launches(dtype, norm="l2_squared", mask=torch.bool, wanted=(True, True), shape=(8, 3, 224, 224), pooled=False):
+def make_launches(
+    dtype, norm="l2_squared", mask=torch.bool, wanted=(True, True), shape=(8, 3, 224, 224), pooled=False, coverage=None
+):
     """What one step launches, on uninitialised CPU tensors: enough to compile from."""
     from facecore.losses import _reconstruction_triton as kernels
 
     rendered, image = torch.empty(2, *shape, dtype=dtype)
-    weights = None if mask is None else torch.empty(shape[0], *shape[2:], dtype=mask)
+    weights, coverage = (
+        None if plane is None else torch.empty(shape[0], *shape[2:], dtype=plane) for plane in (mask, coverage)
+    )
     value, grad = torch.empty(2, dtype=_triton.sum_dtype(dtype))
     scales = value.new_empty(shape[0], 3)
     options = (["l2_squared", "l2", "l1"].index(norm), pooled, 1.0, 0.5)
     grads = tuple(torch.empty_like(rendered) if want else None for want in wanted)
     return [
-        *kernels.value_launches(rendered, image, weights, options, value, scales),
-        kernels.gradient_launch(grad, rendered, image, weights, scales, options, grads),
+        *kernels.value_launches(rendered, image, weights, coverage, options, value, scales),
+        kernels.gradient_launch(grad, rendered, image, weights, coverage, scales, options, grads),
     ]
 
 
 @needs_triton
 @compiles
+@pytest.mark.parametrize("coverage", [None, torch.bool], ids=str)
 @pytest.mark.parametrize("capability", [80, 90, 120])
-def test_compiles_for_a_gpu(capability, compiler, tmp_path):
+def test_compiles_for_a_gpu(capability, coverage, compiler, tmp_path):
     """By Triton's own compiler and NVIDIA's assembler; that the result is right, only a GPU can say."""
-    for launch in make_launches(torch.float32):
+    for launch in make_launches(torch.float32, coverage=coverage):
         assembly = compiler.compiled(launch, capability)
         assert f".target sm_{capability}" in assembly["ptx"]
         assert not re.search(r"\s(atom|red)\.", assembly["ptx"]), "sums in an order that changes"
@@ -68,7 +73,7 @@ def test_compiles_for_a_gpu(capability, compiler, tmp_path):
 @needs_triton
 @compiles
 def test_compiles_for_other_precisions(compiler):
-    for launch in make_launches(torch.bfloat16, "l2", torch.float32, (False, True)):
+    for launch in make_launches(torch.bfloat16, "l2", torch.float32, (False, True), coverage=torch.bfloat16):
         assert compiler.compiled(launch, 90)["cubin"]
     for launch in make_launches(torch.float64, "l1", None, (True, False)):
         ptx = compiler.compiled(launch, 90)["ptx"]
@@ -154,6 +159,22 @@ def test_gpu_equals_cpu(norm, dtype):
         rounding = max(exact, torch.finfo(dtype).eps)
         scale = float(expected_grad.abs().max())
         torch.testing.assert_close(grad.cpu().double(), expected_grad, rtol=rounding, atol=rounding * scale)
+
+
+@on_gpu
+@pytest.mark.parametrize("norm", ["l2_squared", "l2", "l1"])
+def test_gpu_equals_cpu_with_coverage(norm):
+    rendered, image, mask = (t.detach().double() for t in make_pictures())
+    coverage = (
+        (torch.rand(mask.shape, generator=torch.Generator().manual_seed(4)).cuda() * 2 - 0.5).clamp(max=1).double()
+    )
+    results = []
+    for device in ("cuda", "cpu"):
+        pictures = [t.detach().to(device).requires_grad_() for t in (rendered, image)]
+        results.append(value_and_gradients(*pictures, mask.to(device), norm=norm, coverage=coverage.to(device)))
+    for got, expected in zip(*results):
+        scale = float(expected.abs().max())
+        torch.testing.assert_close(got.cpu(), expected, rtol=1e-12, atol=1e-12 * scale)
 
 
 @on_gpu

@@ -14,7 +14,7 @@ import triton.language as tl
 
 from facecore.losses._triton import Launch, power_of_two, sum_dtype, tile_count, tile_shape
 from facecore.losses._triton_blocks import DTYPES, FINISH_NUMBERS, load_weights, tile_place, total_of_parts
-from facecore.losses._triton_picture_gradient import L1, L2, L2_EPSILON, gradient_of_tiles, step_error
+from facecore.losses._triton_picture_gradient import L1, L2, L2_EPSILON, gradient_of_tiles, laid_over, step_error
 
 PARTS = 6  # of PictureSums in csrc/simd/picture_rows.h: three sums of errors, each with the sum of its weights
 TILE_PIXELS = 512
@@ -25,6 +25,7 @@ def _sums_of_tiles(
     rendered,
     image,
     weights,
+    coverage,
     parts,
     height,
     width,
@@ -39,6 +40,9 @@ def _sums_of_tiles(
     weights_n,
     weights_y,
     weights_x,
+    coverage_n,
+    coverage_y,
+    coverage_x,
     CHANNELS: tl.constexpr,
     NORM: tl.constexpr,
     WITH_ERROR: tl.constexpr,
@@ -56,6 +60,8 @@ def _sums_of_tiles(
     at_r = rendered + n * rendered_n + y * rendered_y + x * rendered_x
     at_i = image + n * image_n + y * image_y + x * image_x
     at_w = n * weights_n + y * weights_y + x * weights_x
+    at_c = n * coverage_n + y * coverage_y + x * coverage_x
+    COVERED: tl.constexpr = coverage is not None
     weight = load_weights(weights, at_w, here, DTYPE)
     pixel = tl.zeros([ROWS, COLUMNS], DTYPE)
     right = tl.zeros([ROWS, COLUMNS], DTYPE)
@@ -65,15 +71,20 @@ def _sums_of_tiles(
     if WITH_STEPS:
         right_pair = weight * load_weights(weights, at_w + weights_x, has_right, DTYPE)
         down_pair = weight * load_weights(weights, at_w + weights_y, has_down, DTYPE)
+    cover = load_weights(coverage, at_c, here, DTYPE)
+    cover_right = load_weights(coverage, at_c + coverage_x, has_right, DTYPE)
+    cover_down = load_weights(coverage, at_c + coverage_y, has_down, DTYPE)
     for _ in range(CHANNELS):
-        r = tl.load(at_r, mask=here, other=0).to(DTYPE)
         i = tl.load(at_i, mask=here, other=0).to(DTYPE)
+        r = laid_over(tl.load(at_r, mask=here, other=0).to(DTYPE), i, cover, COVERED)
         if WITH_ERROR:
             difference = tl.where(weight > 0, r - i, 0.0)
             pixel += tl.abs(difference) if NORM == L1 else difference * difference
         if WITH_STEPS:
-            right += step_error(r, i, at_r + rendered_x, at_i + image_x, has_right, right_pair, DTYPE)
-            down += step_error(r, i, at_r + rendered_y, at_i + image_y, has_down, down_pair, DTYPE)
+            next_r, next_i = at_r + rendered_x, at_i + image_x
+            right += step_error(r, i, next_r, next_i, cover_right, has_right, right_pair, COVERED, DTYPE)
+            next_r, next_i = at_r + rendered_y, at_i + image_y
+            down += step_error(r, i, next_r, next_i, cover_down, has_down, down_pair, COVERED, DTYPE)
         at_r += rendered_c
         at_i += image_c
     if NORM == L2:
@@ -141,6 +152,7 @@ def value_launches(
     rendered: torch.Tensor,
     image: torch.Tensor,
     weights: torch.Tensor | None,
+    coverage: torch.Tensor | None,
     options: tuple[int, bool, float, float],
     value: torch.Tensor,
     scales: torch.Tensor,
@@ -153,7 +165,7 @@ def value_launches(
     tiles = tile_count(height, width, tile)
     parts = torch.empty((PARTS, images, tiles), dtype=value.dtype, device=value.device)
     sums = {
-        **_pictures(rendered, image, weights),
+        **_pictures(rendered, image, weights, coverage),
         **_constants(rendered, norm, error_weight, steps_weight, tile),
         "parts": parts,
     }
@@ -179,6 +191,7 @@ def gradient_launch(
     rendered: torch.Tensor,
     image: torch.Tensor,
     weights: torch.Tensor | None,
+    coverage: torch.Tensor | None,
     scales: torch.Tensor,
     options: tuple[int, bool, float, float],
     wanted: tuple[torch.Tensor | None, torch.Tensor | None],
@@ -189,7 +202,7 @@ def gradient_launch(
     images, _, height, width = rendered.shape
     tile = tile or tile_shape(height, width, TILE_PIXELS)
     arguments = {
-        **_pictures(rendered, image, weights),
+        **_pictures(rendered, image, weights, coverage),
         **_constants(rendered, norm, error_weight, steps_weight, tile),
         "grad": grad,
         "scales": scales.contiguous(),
@@ -200,12 +213,15 @@ def gradient_launch(
     return Launch(gradient_of_tiles, images * tile_count(height, width, tile), arguments, num_warps=8)
 
 
-def _pictures(rendered: torch.Tensor, image: torch.Tensor, weights: torch.Tensor | None) -> dict[str, Any]:
-    """The pictures and weights as they lie in memory: any strides, nothing is copied."""
-    arguments: dict[str, Any] = {"rendered": rendered, "image": image, "weights": weights}
+def _pictures(
+    rendered: torch.Tensor, image: torch.Tensor, weights: torch.Tensor | None, coverage: torch.Tensor | None
+) -> dict[str, Any]:
+    """The pictures and their planes as they lie in memory: any strides, nothing is copied."""
+    arguments: dict[str, Any] = {"rendered": rendered, "image": image, "weights": weights, "coverage": coverage}
     for name, picture in (("rendered", rendered), ("image", image)):
         arguments.update(zip((f"{name}_{axis}" for axis in "ncyx"), picture.stride()))
-    arguments.update(zip(("weights_n", "weights_y", "weights_x"), (0, 0, 0) if weights is None else weights.stride()))
+    for name, plane in (("weights", weights), ("coverage", coverage)):
+        arguments.update(zip((f"{name}_{axis}" for axis in "nyx"), (0, 0, 0) if plane is None else plane.stride()))
     return {**arguments, "height": rendered.shape[2], "width": rendered.shape[3]}
 
 
