@@ -26,10 +26,20 @@ def reconstruction_loss(
     *,
     norm: str = "l2_squared",
     gradient_weight: float = 1.0,
+    coverage: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """METHODS 2.2, L_recon."""
+    rendered = composited(rendered, image, coverage)
     photometric = photometric_loss(rendered, image, mask, norm=norm)
     return photometric + gradient_weight * gradient_difference_loss(rendered, image, mask)
+
+
+def composited(rendered: torch.Tensor, image: torch.Tensor, coverage: torch.Tensor | None) -> torch.Tensor:
+    """The render laid over the image [N, C, H, W]: image + coverage (rendered - image)."""
+    if coverage is None:
+        return rendered
+    coverage = torch.where(coverage > 0, coverage.to(rendered.dtype), 0.0)[:, None]
+    return torch.where(coverage > 0, torch.lerp(image, rendered, coverage), image)
 
 
 def photometric_loss(

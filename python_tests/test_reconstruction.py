@@ -38,7 +38,7 @@ def test_gradients_of_first_order_and_refusal_of_the_second(generator):
     inputs = (rendered.requires_grad_(), image.requires_grad_())
     assert torch.autograd.gradcheck(reconstruction_loss, inputs)
     (grad,) = torch.autograd.grad(reconstruction_loss(*inputs), rendered, create_graph=True)
-    with pytest.raises(RuntimeError, match="picture_loss_backward has no derivative"):
+    with pytest.raises(RuntimeError, match="picture_loss_backward_v2 has no derivative"):
         grad.sum().backward()
 
 
@@ -69,6 +69,94 @@ def test_matches_reference(device, dtype, norm, kind, shape):
     )
 
 
+def make_coverage(inputs, dtype, kind):
+    """Parts, holes and whole pixels; what is negative or not a number covers nothing."""
+    shape = (len(inputs[0]), *inputs[0].shape[2:])
+    numbers = torch.rand(shape, generator=torch.Generator().manual_seed(12), dtype=torch.float64) * 2 - 0.5
+    if kind == "bool":
+        return numbers > 0.3
+    return torch.where(numbers < -0.3, torch.nan, numbers.clamp(max=1.0)).to(dtype)
+
+
+def check_coverage(inputs, coverage, **options):
+    check_matches_reference(
+        functools.partial(reconstruction_loss, coverage=coverage, **options),
+        functools.partial(reference_losses.reconstruction_loss, coverage=coverage, **options),
+        inputs,
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", ["bool", "float"])
+@pytest.mark.parametrize("mask_kind", ["none", "bool", "float"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_coverage_matches_reference(dtype, kind, mask_kind, shape):
+    inputs = make_pictures(shape, dtype, mask_kind)
+    coverage = make_coverage(inputs, dtype, kind)
+    for norm in ("l2_squared", "l2", "l1"):
+        check_coverage(inputs, coverage, norm=norm, gradient_weight=0.7)
+
+
+def test_coverage_is_a_composite(generator):
+    """The loss of the render laid over the photograph, as one would write it."""
+    rendered, image, mask = make_pictures((2, 3, 7, 9), torch.float64)
+    coverage = torch.rand(2, 7, 9, generator=generator, dtype=torch.float64)
+    alpha = coverage[:, None]
+    written = reconstruction_loss(alpha * rendered + (1 - alpha) * image, image, mask)
+    fused = reconstruction_loss(rendered, image, mask, coverage=coverage)
+    torch.testing.assert_close(fused, written, rtol=1e-12, atol=0)
+    grads = [torch.autograd.grad(value, (rendered, image)) for value in (fused, written)]
+    torch.testing.assert_close(grads[0], grads[1], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float32])
+def test_full_coverage_changes_no_bit_and_none_leaves_no_loss(dtype):
+    rendered, image, mask = make_pictures((2, 3, 7, 19), torch.float32)
+    ones = torch.ones(2, 7, 19, dtype=dtype)
+    values = [reconstruction_loss(rendered, image, mask, coverage=coverage) for coverage in (None, ones)]
+    assert torch.equal(*values)
+    grads = [torch.autograd.grad(value, (rendered, image)) for value in values]
+    assert all(torch.equal(a, b) for a, b in zip(*grads))
+    value = reconstruction_loss(rendered, image, mask, coverage=torch.zeros_like(ones))
+    assert value == 0
+    assert all((grad == 0).all() for grad in torch.autograd.grad(value, (rendered, image)))
+
+
+@pytest.mark.parametrize("kind", ["bool", "float"])
+@pytest.mark.parametrize("norm", ["l2_squared", "l2", "l1"])
+def test_what_is_not_covered_changes_nothing(kind, norm):
+    rendered, image, _ = make_pictures((2, 3, 6, 35), torch.float32)
+    coverage = make_coverage((rendered,), torch.float32, kind)
+    hidden = ~(coverage > 0)[:, None].expand_as(rendered)
+    spoiled = rendered.detach().masked_fill(hidden, torch.nan).requires_grad_()
+    values = [reconstruction_loss(x, image, norm=norm, coverage=coverage) for x in (rendered, spoiled)]
+    assert torch.equal(*values)
+    grads = [torch.autograd.grad(value, (x, image)) for value, x in zip(values, (rendered, spoiled))]
+    assert all(torch.equal(a, b) for a, b in zip(*grads))
+    assert (grads[1][0][hidden] == 0).all()
+
+
+def test_coverage_gradient_of_one_picture_and_gradcheck():
+    rendered, image, mask = make_pictures((1, 2, 3, 5), torch.float64)
+    coverage = make_coverage((rendered,), torch.float64, "float")
+    both = torch.autograd.grad(reconstruction_loss(rendered, image, mask, coverage=coverage), (rendered, image))
+    for place, pictures in enumerate([(rendered, image.detach()), (rendered.detach(), image)]):
+        value = reconstruction_loss(*pictures, mask, coverage=coverage)
+        assert torch.equal(torch.autograd.grad(value, pictures[place])[0], both[place])
+    assert torch.autograd.gradcheck(lambda r, i: reconstruction_loss(r, i, mask, coverage=coverage), (rendered, image))
+
+
+def test_peak_memory_is_the_gradient():
+    """In allocated bytes: no mask, coverage or picture is copied, and sums are small."""
+    rendered, image, mask = make_pictures((4, 3, 64, 64), torch.float32)
+    image = image.detach()
+    for coverage in (None, mask, mask.float()):
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+            torch.autograd.grad(reconstruction_loss(rendered, image, mask, coverage=coverage), rendered)
+        allocated = sum(event.self_cpu_memory_usage for event in profile.events() if event.self_cpu_memory_usage > 0)
+        assert allocated <= rendered.nbytes + 4096
+
+
 def test_every_simd_level(simd_level):
     for norm in ("l2_squared", "l2", "l1"):
         for dtype in (torch.float32, torch.float64):
@@ -77,6 +165,9 @@ def test_every_simd_level(simd_level):
                 functools.partial(reference_losses.reconstruction_loss, norm=norm),
                 make_pictures((2, 3, 37, 50), dtype, "float"),
             )
+            inputs = make_pictures((2, 3, 37, 50), dtype, "bool")
+            for kind in ("bool", "float"):
+                check_coverage(inputs, make_coverage(inputs, dtype, kind), norm=norm)
 
 
 def test_same_bits_for_any_number_of_threads():
@@ -108,13 +199,17 @@ def test_is_registered_correctly(device):
     rendered, image, mask = (x.detach().to(device) for x in make_pictures((2, 3, 4, 5), torch.float32, "float"))
     options = (1, False, 1.0, 0.5)
     check_registration(
-        torch.ops.facecore.picture_loss.default,
+        torch.ops.facecore.picture_loss_v2.default,
         lambda rendered, image, mask, *_: reconstruction_loss(rendered, image, mask, norm="l2", gradient_weight=0.5),
-        (rendered.requires_grad_(), image, mask, *options),
+        (rendered.requires_grad_(), image, mask, None, None, *options),
     )
+    planes = (mask > 0.5, mask, mask > 0.7)
+    torch.library.opcheck(torch.ops.facecore.picture_loss_v2.default, (rendered, image, *planes, *options))
     scales = torch.rand(2, 3, device=device)
-    inputs = (torch.ones((), device=device), rendered.detach(), image, mask, scales, *options, True, True)
-    torch.library.opcheck(torch.ops.facecore.picture_loss_backward.default, inputs)
+    inputs = (torch.ones((), device=device), rendered.detach(), image, mask, None, None, scales, *options, True, True)
+    torch.library.opcheck(torch.ops.facecore.picture_loss_backward_v2.default, inputs)
+    inputs = (*inputs[:3], *planes, *inputs[6:])
+    torch.library.opcheck(torch.ops.facecore.picture_loss_backward_v2.default, inputs)
 
 
 def test_bad_inputs():
@@ -124,3 +219,10 @@ def test_bad_inputs():
         reconstruction_loss(torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4, dtype=torch.uint8))
     with pytest.raises(ValueError, match="norm must be one of"):
         reconstruction_loss(torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4), norm="huber")
+    pictures = torch.zeros(2, 1, 3, 4, 4)
+    with pytest.raises(ValueError, match=r"coverage must have shape \[1, 4, 4\], got \[1, 1, 4, 4\]"):
+        reconstruction_loss(*pictures, coverage=torch.ones(1, 1, 4, 4))
+    with pytest.raises(ValueError, match="coverage must have dtype bool or float32 or float64, got uint8"):
+        reconstruction_loss(*pictures, coverage=torch.ones(1, 4, 4, dtype=torch.uint8))
+    with pytest.raises(ValueError, match=r"coverage is a constant of the loss .* pass coverage.detach\(\)"):
+        reconstruction_loss(*pictures, coverage=torch.ones(1, 4, 4, requires_grad=True))

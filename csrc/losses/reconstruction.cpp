@@ -10,11 +10,7 @@ namespace facecore {
 namespace {
 
 constexpr int64_t kSerialNumbers = 1 << 14;  // colours below which starting threads costs more than it saves
-constexpr int64_t kBlock = 32;               // rows of one task of the gradient; its first row needs the one before
-
-int64_t picture_scratch(int64_t channels, int64_t width) {
-  return (1 + 6 * channels) * (width + 2 * kPicturePadding);  // Scratch of simd/picture_rows.cpp
-}
+constexpr int64_t kBlock = 32;               // rows of one task; the gradient of its first row needs the one before
 
 PictureSums total(const PictureSums* rows, int64_t count) {
   PictureSums sum{};
@@ -32,11 +28,15 @@ PictureSums total(const PictureSums* rows, int64_t count) {
 }  // namespace
 
 template <class T> void picture_loss(const PictureLoss<T>& loss, T* value, T* scales) {
-  const int64_t n = loss.num_images, h = loss.pair.height;
+  const int64_t n = loss.num_images, h = loss.pair.height, blocks = (h + kBlock - 1) / kBlock;
   std::vector<PictureSums> rows(n * h), images(n);
   const auto kernel = FACECORE_SIMD(PictureSumsKernel<T>*, picture_sums);
 #pragma omp parallel for schedule(static) if (n * h * loss.pair.width * loss.pair.channels > kSerialNumbers)
-  for (int64_t i = 0; i < n * h; ++i) kernel(loss.of_image(i / h), i % h, rows[i]);
+  for (int64_t i = 0; i < n * blocks; ++i) {
+    const int64_t image = i / blocks, begin = i % blocks * kBlock;
+    std::vector<T> scratch(2 * picture_line_numbers(loss.pair.channels, loss.pair.width));
+    kernel(loss.of_image(image), begin, std::min(begin + kBlock, h), scratch.data(), &rows[image * h + begin]);
+  }
 
   double all_weights = 0;
   for (int64_t i = 0; i < n; ++i) {
@@ -82,30 +82,53 @@ void picture_loss_backward(const PictureLoss<T>& loss, const T* scales, const T*
 
 namespace {
 
-template <class T>
-PictureLoss<T> make_loss(int64_t n, int64_t c, int64_t h, int64_t w, int64_t norm, bool pooled, double error_weight,
-                         double steps_weight, Address rendered, Address image, Address weights) {
-  const PicturePair<T> pair{
-      c, h, w, rendered, image, weights, static_cast<int32_t>(norm), error_weight != 0, steps_weight != 0};
-  return {n, pair, pooled, error_weight, steps_weight};
-}
+// A plane of numbers or, where it is said, of bools; 0 stands for an absent one.
+struct Plane {
+  Address address;
+  bool bools;
+  template <class T> operator PicturePlane<T>() const {
+    return bools ? PicturePlane<T>{nullptr, address} : PicturePlane<T>{address, nullptr};
+  }
+};
 
 template <class T> void bind(pybind11::module_& m, const std::string& dtype) {
   using Release = pybind11::call_guard<pybind11::gil_scoped_release>;
   m.def(("picture_loss_" + dtype).c_str(),
-        [](Device, int64_t n, int64_t c, int64_t h, int64_t w, int64_t norm, bool pooled, double error_weight,
-           double steps_weight, Address rendered, Address image, Address weights, Address value, Address scales) {
-          picture_loss<T>(make_loss<T>(n, c, h, w, norm, pooled, error_weight, steps_weight, rendered, image, weights),
-                          value, scales);
+        [](Device, int64_t n, int64_t c, int64_t h, int64_t w, int32_t norm, bool pooled, double error_weight,
+           double steps_weight, bool bool_mask, bool bool_attention, bool bool_coverage, Address rendered,
+           Address image, Address mask, Address attention, Address coverage, Address value, Address scales) {
+          const PicturePair<T> pair{c,
+                                    h,
+                                    w,
+                                    rendered,
+                                    image,
+                                    Plane{mask, bool_mask},
+                                    Plane{attention, bool_attention},
+                                    Plane{coverage, bool_coverage},
+                                    norm,
+                                    error_weight != 0,
+                                    steps_weight != 0};
+          picture_loss<T>({n, pair, pooled, error_weight, steps_weight}, value, scales);
         },
         Release());
   m.def(("picture_loss_backward_" + dtype).c_str(),
-        [](Device, int64_t n, int64_t c, int64_t h, int64_t w, int64_t norm, bool pooled, double error_weight,
-           double steps_weight, Address grad_out, Address rendered, Address image, Address weights, Address scales,
+        [](Device, int64_t n, int64_t c, int64_t h, int64_t w, int32_t norm, bool pooled, double error_weight,
+           double steps_weight, bool bool_mask, bool bool_attention, bool bool_coverage, Address grad_out,
+           Address rendered, Address image, Address mask, Address attention, Address coverage, Address scales,
            Address grad_rendered, Address grad_image) {
-          picture_loss_backward<T>(
-              make_loss<T>(n, c, h, w, norm, pooled, error_weight, steps_weight, rendered, image, weights), scales,
-              grad_out, grad_rendered, grad_image);
+          const PicturePair<T> pair{c,
+                                    h,
+                                    w,
+                                    rendered,
+                                    image,
+                                    Plane{mask, bool_mask},
+                                    Plane{attention, bool_attention},
+                                    Plane{coverage, bool_coverage},
+                                    norm,
+                                    error_weight != 0,
+                                    steps_weight != 0};
+          picture_loss_backward<T>({n, pair, pooled, error_weight, steps_weight}, scales, grad_out, grad_rendered,
+                                   grad_image);
         },
         Release());
 }

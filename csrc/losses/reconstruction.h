@@ -20,7 +20,10 @@ template <class T> struct PictureLoss {
     const int64_t plane = pair.height * pair.width;
     result.rendered += n * pair.channels * plane;
     result.image += n * pair.channels * plane;
-    if (result.weights) result.weights += n * plane;
+    for (PicturePlane<T>* factor : {&result.mask, &result.attention, &result.coverage}) {
+      if (factor->numbers) factor->numbers += n * plane;
+      if (factor->bools) factor->bools += n * plane;
+    }
     return result;
   }
 };

@@ -1,55 +1,15 @@
 // The loops of picture_rows.h over the pixels of a row, vectorised: value and gradient of the picture losses.
 #include "simd/picture_rows.h"
 
-#include <cstring>
-
-#include "simd/vector.h"
+#include "simd/picture_line.h"
+#include "simd/sign_bits.h"
 
 namespace facecore {
 namespace {
 
-template <class V> using Lane = typename V::type;
-
-// The numbers of a vector as integers, to work on their signs.
-template <class T> struct IntegerOf;
-template <> struct IntegerOf<float> {
-  typedef int32_t type;
-};
-template <> struct IntegerOf<double> {
-  typedef int64_t type;
-};
-template <class T, class V> struct BitsOf {
-  typedef typename Vector<typename IntegerOf<T>::type, sizeof(Lane<V>)>::type type;
-};
-template <class T> struct BitsOf<T, Scalar<T>> {
-  typedef typename IntegerOf<T>::type type;
-};
-template <class To, class From> FACECORE_INLINE To bits_as(From from) {
-  To to;
-  static_assert(sizeof(to) == sizeof(from), "the same bits");
-  std::memcpy(&to, &from, sizeof(to));
-  return to;
-}
-template <class T, class V> FACECORE_INLINE typename BitsOf<T, V>::type sign_bits(Lane<V> x) {
-  typedef typename BitsOf<T, V>::type Bits;
-  const Lane<V> minus_zero = -Lane<V>{};
-  return bits_as<Bits>(x) & bits_as<Bits>(minus_zero);
-}
-
-template <class T, class V> FACECORE_INLINE Lane<V> absolute(Lane<V> x) {
-  typedef typename BitsOf<T, V>::type Bits;
-  const Lane<V> minus_zero = -Lane<V>{};
-  return bits_as<Lane<V>>(bits_as<Bits>(x) & ~bits_as<Bits>(minus_zero));
-}
 template <class V> FACECORE_INLINE Lane<V> where_positive(Lane<V> weight, Lane<V> x) {  // NaN behind a mask is dropped
   return weight > 0 ? x : Lane<V>{};
 }
-template <class T, class V> FACECORE_INLINE Lane<V> times_sign(Lane<V> a, Lane<V> b) {  // a sign(b), 0 at a kink
-  typedef typename BitsOf<T, V>::type Bits;
-  const Lane<V> turned = bits_as<Lane<V>>(bits_as<Bits>(a) ^ sign_bits<T, V>(b));
-  return b != 0 ? turned : Lane<V>{};
-}
-
 template <class T, class V> FACECORE_INLINE Lane<V> root_of(Lane<V> x) {
   T lanes[V::lanes];
   V::store(lanes, x);
@@ -57,55 +17,52 @@ template <class T, class V> FACECORE_INLINE Lane<V> root_of(Lane<V> x) {
   return V::load(lanes);
 }
 
-template <class T, class V> FACECORE_INLINE Lane<V> pixel_weight(const T* weights, int64_t p) {
-  const Lane<V> none{};
-  if (weights == nullptr) return none + 1;
-  const Lane<V> weight = V::load(weights + p);
-  return weight > 0 ? weight : none;  // a NaN counts as 0 too
-}
-template <class T, class V> FACECORE_INLINE Lane<V> pair_weight(const T* weights, int64_t p, int64_t step) {
-  return pixel_weight<T, V>(weights, p) * pixel_weight<T, V>(weights, p + step);
-}
-
-// | |r_p - r_(p+step)| - |i_p - i_(p+step)| | is |difference|; `rendered` and `image` are the two steps.
+// | |r_p - r_q| - |i_p - i_q| | is |difference| for pixel x of a line and its neighbour x + right of that line or the
+// next; `rendered` and `image` are the two steps.
 template <class T, class V> struct Steps {
   Lane<V> rendered, image, difference;
-  FACECORE_INLINE Steps(const T* r, const T* i, int64_t p, int64_t step)
-      : rendered(V::load(r + p) - V::load(r + p + step)),
-        image(V::load(i + p) - V::load(i + p + step)),
+  FACECORE_INLINE Steps(const Line<T> line, const Line<T> to, int64_t c, int64_t x, int64_t right)
+      : rendered(V::load(line.rendered_of(c) + x) - V::load(to.rendered_of(c) + x + right)),
+        image(V::load(line.image_of(c) + x) - V::load(to.image_of(c) + x + right)),
         difference(absolute<T, V>(rendered) - absolute<T, V>(image)) {}
 };
+template <class T, class V>
+FACECORE_INLINE Lane<V> pair_weight(const Line<T> line, const Line<T> to, int64_t x, int64_t right) {
+  return V::load(line.weights + x) * V::load(to.weights + x + right);
+}
 
-template <class T, class V> FACECORE_INLINE Lane<V> pixel_error(const PicturePair<T>& a, int64_t p, Lane<V> weight) {
+template <class T, class V>
+FACECORE_INLINE Lane<V> pixel_difference(const Line<T> line, int64_t c, int64_t x, Lane<V> weight) {
+  return where_positive<V>(weight, V::load(line.rendered_of(c) + x) - V::load(line.image_of(c) + x));
+}
+template <class T, class V>
+FACECORE_INLINE Lane<V> pixel_error(const PicturePair<T>& a, const Line<T> line, int64_t x, Lane<V> weight) {
   Lane<V> sum{};
   for (int64_t c = 0; c < a.channels; ++c) {
-    const int64_t at = c * a.height * a.width + p;
-    const Lane<V> d = where_positive<V>(weight, V::load(a.rendered + at) - V::load(a.image + at));
+    const Lane<V> d = pixel_difference<T, V>(line, c, x, weight);
     sum += a.norm == kL1 ? absolute<T, V>(d) : d * d;
   }
   return sum;
 }
 
-template <class T> constexpr T kL2Epsilon = T(1e-6);  // losses/photometric.py, L2_EPSILON
+template <class T> constexpr T kL2Epsilon = T(1e-6);  // facecore/reference_losses.py, L2_EPSILON
 
 template <class T, class V> struct RowSums {
   Lane<V> error{}, error_weight{}, right{}, right_weight{}, down{}, down_weight{};
 
-  FACECORE_INLINE void add_error(const PicturePair<T>& a, int64_t p) {
-    const Lane<V> weight = pixel_weight<T, V>(a.weights, p);
-    Lane<V> value = pixel_error<T, V>(a, p, weight);
+  FACECORE_INLINE void add_error(const PicturePair<T>& a, const Line<T> line, int64_t x) {
+    const Lane<V> weight = V::load(line.weights + x);
+    Lane<V> value = pixel_error<T, V>(a, line, x, weight);
     if (a.norm == kL2) value = root_of<T, V>(value + kL2Epsilon<T>);
     error += weight * value;
     error_weight += weight;
   }
 
-  FACECORE_INLINE void add_steps(const PicturePair<T>& a, int64_t p, int64_t step, Lane<V>& sum, Lane<V>& weights) {
-    const Lane<V> weight = pair_weight<T, V>(a.weights, p, step);
+  FACECORE_INLINE void add_steps(const PicturePair<T>& a, const Line<T> line, const Line<T> to, int64_t x, int64_t step,
+                                 Lane<V>& sum, Lane<V>& weights) {
+    const Lane<V> weight = pair_weight<T, V>(line, to, x, step);
     Lane<V> value{};
-    for (int64_t c = 0; c < a.channels; ++c) {
-      const int64_t at = c * a.height * a.width;
-      value += absolute<T, V>(Steps<T, V>(a.rendered + at, a.image + at, p, step).difference);
-    }
+    for (int64_t c = 0; c < a.channels; ++c) value += absolute<T, V>(Steps<T, V>(line, to, c, x, step).difference);
     sum += weight * where_positive<V>(weight, value);
     weights += weight;
   }
@@ -120,78 +77,96 @@ template <class T, class V> struct RowSums {
   }
 };
 
-// Pixels [begin, end) of a row, as far as whole vectors go; returns where they end.
+// Pixels [x, W) of a line, as far as whole vectors go; returns where they end.
 template <class T, class V>
-FACECORE_INLINE int64_t add_pixels(const PicturePair<T>& a, int64_t row, int64_t begin, PictureSums& sums) {
+FACECORE_INLINE int64_t add_pixels(const PicturePair<T>& a, const Line<T> line, const Line<T>* below, int64_t x,
+                                   PictureSums& sums) {
   RowSums<T, V> rows;
-  int64_t x = begin;
   for (; x + V::lanes <= a.width; x += V::lanes) {
-    const int64_t p = row * a.width + x;
-    if (a.with_error) rows.add_error(a, p);
+    if (a.with_error) rows.add_error(a, line, x);
     if (!a.with_steps) continue;
-    if (x + V::lanes < a.width) rows.add_steps(a, p, 1, rows.right, rows.right_weight);
-    if (row + 1 < a.height) rows.add_steps(a, p, a.width, rows.down, rows.down_weight);
+    if (x + V::lanes < a.width) rows.add_steps(a, line, line, x, 1, rows.right, rows.right_weight);
+    if (below) rows.add_steps(a, line, *below, x, 0, rows.down, rows.down_weight);
   }
   rows.store(sums);
   return x;
 }
 
-template <class T> FACECORE_INLINE void sums_of_row(const PicturePair<T>& pair, int64_t row, PictureSums& sums) {
-  const PicturePair<T> a = pair;
+template <class T>
+FACECORE_INLINE void sums_of_line(const PicturePair<T>& a, const Line<T> line, const Line<T>* below,
+                                  PictureSums& sums) {
   sums = PictureSums{};
   using Full = Vector<T, kVectorBytes>;
-  const int64_t done = add_pixels<T, Full>(a, row, 0, sums);
-  add_pixels<T, Scalar<T>>(a, row, done, sums);
+  const int64_t done = add_pixels<T, Full>(a, line, below, 0, sums);
+  add_pixels<T, Scalar<T>>(a, line, below, done, sums);
   if (!a.with_steps || done == 0 || done < a.width) return;
   // The last vector of a row that is a multiple of it: its steps to the right, but for the last pixel's.
   RowSums<T, Scalar<T>> last;
   for (int64_t x = done - Full::lanes; x + 1 < a.width; ++x)
-    last.add_steps(a, row * a.width + x, 1, last.right, last.right_weight);
+    last.add_steps(a, line, line, x, 1, last.right, last.right_weight);
   last.store(sums);
+}
+
+template <class T>
+FACECORE_INLINE void sums_of_rows(const PicturePair<T>& pair, int64_t begin, int64_t end, T* scratch,
+                                  PictureSums* sums) {
+  const PicturePair<T> a = pair;
+  Line<T> lines[2] = {make_line(a, scratch), make_line(a, scratch + picture_line_numbers(a.channels, a.width))};
+  read_line(a, begin, lines[begin & 1]);
+  for (int64_t row = begin; row < end; ++row) {
+    const Line<T> line = lines[row & 1];  // a copy: the compiler need not think that a store changes it
+    Line<T>& below = lines[~row & 1];
+    const bool has_below = a.with_steps && row + 1 < a.height;
+    if (has_below || row + 1 < end) read_line(a, row + 1, below);
+    sums_of_line(a, line, has_below ? &below : nullptr, sums[row - begin]);
+  }
 }
 
 // The rows of scratch: the factor of a pixel's photometric derivative, and for each channel the derivatives by the
 // steps to the right and down of this row, and down of the row before, for the rendered picture and for the image.
 enum StepRow { kRight = 0, kDown = 1, kDownBefore = 2, kStepRows = 3 };
 
+// Which derivatives are made: where the image shows through, its own needs the composited picture's.
 template <class T> struct Scratch {
   T* numbers;
   int64_t stride;
-  FACECORE_INLINE Scratch(T* numbers, int64_t width)
-      : numbers(numbers + kPicturePadding), stride(width + 2 * kPicturePadding) {}
+  bool wanted[2];
+  FACECORE_INLINE Scratch(const PicturePair<T>& a, const PictureGradient<T>& g)
+      : numbers(g.scratch + 2 * picture_line_numbers(a.channels, a.width) + kPicturePadding),
+        stride(picture_scratch_row(a.width)),
+        wanted{g.grad_rendered || is_there(a.coverage), g.grad_image != nullptr} {}
   FACECORE_INLINE T* factor() const { return numbers; }
   FACECORE_INLINE T* steps(int64_t channel, int picture, int64_t which) const {
     return numbers + (1 + (channel * 2 + picture) * kStepRows + which) * stride;
   }
 };
 
-// Derivatives by the steps from the pixels [x, W) of a row, to the pixel `step` further on; 0 from those of `without`.
+// Derivatives by the steps from the pixels [x, end) of a line, to the next pixel or the line below.
 template <class T, class V>
-FACECORE_INLINE int64_t step_derivatives(const PicturePair<T>& a, const PictureGradient<T>& g,
-                                         const Scratch<T>& scratch, int64_t row, int64_t x, int64_t end, int64_t step,
-                                         T scale, int64_t which) {
+FACECORE_INLINE int64_t step_derivatives(const PicturePair<T>& a, const Scratch<T>& scratch, const Line<T> line,
+                                         const Line<T>& to, int64_t x, int64_t end, T scale, StepRow which) {
+  const int64_t right = which == kRight;
   for (; x + V::lanes <= end; x += V::lanes) {
-    const int64_t p = row * a.width + x;
-    const Lane<V> weight = pair_weight<T, V>(a.weights, p, step), scaled = weight * scale;
+    const Lane<V> weight = pair_weight<T, V>(line, to, x, right), scaled = weight * scale;
     for (int64_t c = 0; c < a.channels; ++c) {
-      const int64_t at = c * a.height * a.width;
-      const Steps<T, V> steps(a.rendered + at, a.image + at, p, step);  // a NaN has a sign too: 0 where scaled is 0
+      const Steps<T, V> steps(line, to, c, x, right);  // a NaN has a sign too: 0 where scaled is 0
       const Lane<V> outer = times_sign<T, V>(scaled, steps.difference);
-      if (g.grad_rendered) V::store(scratch.steps(c, 0, which) + x, times_sign<T, V>(outer, steps.rendered));
-      if (g.grad_image) V::store(scratch.steps(c, 1, which) + x, times_sign<T, V>(-outer, steps.image));
+      if (scratch.wanted[0]) V::store(scratch.steps(c, 0, which) + x, times_sign<T, V>(outer, steps.rendered));
+      if (scratch.wanted[1]) V::store(scratch.steps(c, 1, which) + x, times_sign<T, V>(-outer, steps.image));
     }
   }
   return x;
 }
 
+// All of a row: 0 from its last pixel to the right, and down where there is no line below.
 template <class T>
-FACECORE_INLINE void all_step_derivatives(const PicturePair<T>& a, const PictureGradient<T>& g,
-                                          const Scratch<T>& scratch, int64_t row, int64_t which) {
-  const int64_t step = which == kRight ? 1 : a.width;
-  const int64_t end = which == kRight ? a.width - 1 : row + 1 < a.height ? a.width : 0;
-  const T scale = which == kRight ? g.right : g.down;
-  const int64_t x = step_derivatives<T, Vector<T, kVectorBytes>>(a, g, scratch, row, 0, end, step, scale, which);
-  step_derivatives<T, Scalar<T>>(a, g, scratch, row, x, end, step, scale, which);
+FACECORE_INLINE void all_step_derivatives(const PicturePair<T>& a, const Scratch<T>& scratch, const Line<T> line,
+                                          const Line<T>* to, T scale, StepRow which) {
+  const int64_t end = to == nullptr ? 0 : which == kRight ? a.width - 1 : a.width;
+  if (to) {
+    const int64_t x = step_derivatives<T, Vector<T, kVectorBytes>>(a, scratch, line, *to, 0, end, scale, which);
+    step_derivatives<T, Scalar<T>>(a, scratch, line, *to, x, end, scale, which);
+  }
   for (int64_t c = 0; c < a.channels; ++c)
     for (int picture = 0; picture < 2; ++picture)
       for (int64_t i = end < 0 ? 0 : end; i < a.width; ++i) scratch.steps(c, picture, which)[i] = T(0);
@@ -199,48 +174,52 @@ FACECORE_INLINE void all_step_derivatives(const PicturePair<T>& a, const Picture
 
 // The factor of a pixel: dE/dr_c = factor (r_c - i_c), or factor sign(r_c - i_c) for kL1.
 template <class T, class V>
-FACECORE_INLINE int64_t factors(const PicturePair<T>& a, const PictureGradient<T>& g, const Scratch<T>& scratch,
-                                int64_t row, int64_t x) {
+FACECORE_INLINE int64_t factors(const PicturePair<T>& a, const Scratch<T>& scratch, const Line<T> line, T scale,
+                                int64_t x) {
   for (; x + V::lanes <= a.width; x += V::lanes) {
-    const int64_t p = row * a.width + x;
-    const Lane<V> weight = pixel_weight<T, V>(a.weights, p);
-    Lane<V> factor = weight * g.error;
+    const Lane<V> weight = V::load(line.weights + x);
+    Lane<V> factor = weight * scale;
     if (a.norm == kL2Squared) factor *= T(2);
-    if (a.norm == kL2) factor /= root_of<T, V>(pixel_error<T, V>(a, p, weight) + kL2Epsilon<T>);
+    if (a.norm == kL2) factor /= root_of<T, V>(pixel_error<T, V>(a, line, x, weight) + kL2Epsilon<T>);
     V::store(scratch.factor() + x, factor);
   }
   return x;
 }
 
+// The derivatives by a channel of the composited picture and of the image, passed on to the two pictures.
 template <class T, class V>
 FACECORE_INLINE int64_t pixel_derivatives(const PicturePair<T>& a, const PictureGradient<T>& g,
-                                          const Scratch<T>& scratch, int64_t row, int64_t channel, int64_t x) {
-  const int64_t at = channel * a.height * a.width + row * a.width;
+                                          const Scratch<T>& scratch, const Line<T> line, int64_t row, int64_t channel,
+                                          int64_t x) {
+  const int64_t at = (channel * a.height + row) * a.width;
+  const bool covered = is_there(a.coverage);
   for (; x + V::lanes <= a.width; x += V::lanes) {
     Lane<V> direct{};
     if (a.with_error) {
       const Lane<V> factor = V::load(scratch.factor() + x);
-      const Lane<V> weight = pixel_weight<T, V>(a.weights, row * a.width + x);
-      const Lane<V> d = where_positive<V>(weight, V::load(a.rendered + at + x) - V::load(a.image + at + x));
+      const Lane<V> d = pixel_difference<T, V>(line, channel, x, V::load(line.weights + x));
       direct = a.norm == kL1 ? times_sign<T, V>(factor, d) : factor * d;
     }
+    Lane<V> sums[2] = {direct, -direct};
     for (int picture = 0; picture < 2; ++picture) {
-      T* out = picture == 0 ? g.grad_rendered : g.grad_image;
-      if (out == nullptr) continue;
-      Lane<V> sum = picture == 0 ? direct : -direct;
-      if (a.with_steps) {
-        const T* right = scratch.steps(channel, picture, kRight) + x;
-        sum += V::load(right) - V::load(right - 1);
-        sum += V::load(scratch.steps(channel, picture, kDown) + x);
-        sum -= V::load(scratch.steps(channel, picture, kDownBefore) + x);
-      }
-      V::store(out + at + x, sum);
+      if (!a.with_steps || !scratch.wanted[picture]) continue;
+      const T* right = scratch.steps(channel, picture, kRight) + x;
+      sums[picture] += V::load(right) - V::load(right - 1);
+      sums[picture] += V::load(scratch.steps(channel, picture, kDown) + x);
+      sums[picture] -= V::load(scratch.steps(channel, picture, kDownBefore) + x);
     }
+    if (covered) {
+      const Lane<V> coverage = V::load(line.coverage + x);
+      sums[1] += (1 - coverage) * sums[0];
+      sums[0] *= coverage;
+    }
+    if (g.grad_rendered) V::store(g.grad_rendered + at + x, sums[0]);
+    if (g.grad_image) V::store(g.grad_image + at + x, sums[1]);
   }
   return x;
 }
 
-template <class T> FACECORE_INLINE void swap_down_rows(const PicturePair<T>& a, const Scratch<T>& scratch) {
+template <class T> FACECORE_INLINE void keep_down_rows(const PicturePair<T>& a, const Scratch<T>& scratch) {
   for (int64_t c = 0; c < a.channels; ++c)
     for (int picture = 0; picture < 2; ++picture) {
       const T* down = scratch.steps(c, picture, kDown);
@@ -255,18 +234,28 @@ FACECORE_INLINE void gradient_of_rows(const PicturePair<T>& pair, const PictureG
   using Full = Vector<T, kVectorBytes>;
   const PicturePair<T> a = pair;
   const PictureGradient<T> g = gradient;
-  const Scratch<T> scratch(g.scratch, a.width);
-  if (a.with_steps && begin > 0) all_step_derivatives(a, g, scratch, begin - 1, kDown);
+  const Scratch<T> scratch(a, g);
+  Line<T> lines[2] = {make_line(a, g.scratch), make_line(a, g.scratch + picture_line_numbers(a.channels, a.width))};
+  read_line(a, begin, lines[begin & 1]);
+  if (a.with_steps && begin > 0) {
+    Line<T>& above = lines[~begin & 1];
+    read_line(a, begin - 1, above);
+    all_step_derivatives(a, scratch, above, &lines[begin & 1], g.down, kDown);
+  }
   for (int64_t row = begin; row < end; ++row) {
+    const Line<T> line = lines[row & 1];  // a copy: the compiler need not think that a store changes it
+    Line<T>& below = lines[~row & 1];
+    const bool has_below = row + 1 < a.height;
+    if (has_below) read_line(a, row + 1, below);
     if (a.with_steps) {
-      swap_down_rows(a, scratch);
-      all_step_derivatives(a, g, scratch, row, kRight);
-      all_step_derivatives(a, g, scratch, row, kDown);
+      keep_down_rows(a, scratch);
+      all_step_derivatives(a, scratch, line, &line, g.right, kRight);
+      all_step_derivatives(a, scratch, line, has_below ? &below : nullptr, g.down, kDown);
     }
-    if (a.with_error) factors<T, Scalar<T>>(a, g, scratch, row, factors<T, Full>(a, g, scratch, row, 0));
+    if (a.with_error) factors<T, Scalar<T>>(a, scratch, line, g.error, factors<T, Full>(a, scratch, line, g.error, 0));
     for (int64_t c = 0; c < a.channels; ++c) {
-      const int64_t x = pixel_derivatives<T, Full>(a, g, scratch, row, c, 0);
-      pixel_derivatives<T, Scalar<T>>(a, g, scratch, row, c, x);
+      const int64_t x = pixel_derivatives<T, Full>(a, g, scratch, line, row, c, 0);
+      pixel_derivatives<T, Scalar<T>>(a, g, scratch, line, row, c, x);
     }
   }
 }
@@ -274,8 +263,12 @@ FACECORE_INLINE void gradient_of_rows(const PicturePair<T>& pair, const PictureG
 }  // namespace
 
 namespace FACECORE_SIMD_NAMESPACE {
-void picture_sums(const PicturePair<float>& pair, int64_t row, PictureSums& sums) { sums_of_row(pair, row, sums); }
-void picture_sums(const PicturePair<double>& pair, int64_t row, PictureSums& sums) { sums_of_row(pair, row, sums); }
+void picture_sums(const PicturePair<float>& pair, int64_t begin, int64_t end, float* scratch, PictureSums* sums) {
+  sums_of_rows(pair, begin, end, scratch, sums);
+}
+void picture_sums(const PicturePair<double>& pair, int64_t begin, int64_t end, double* scratch, PictureSums* sums) {
+  sums_of_rows(pair, begin, end, scratch, sums);
+}
 void picture_gradient(const PicturePair<float>& pair, const PictureGradient<float>& gradient, int64_t begin,
                       int64_t end) {
   gradient_of_rows(pair, gradient, begin, end);

@@ -8,15 +8,13 @@ from facecore.losses import _triton
 from facecore.ops._library import FLOATS, check_tensor
 
 
-def pixel_weights(
-    rendered: torch.Tensor, image: torch.Tensor, mask: torch.Tensor | None, attention: torch.Tensor | None = None
-) -> torch.Tensor | None:
-    """Checks the arguments of a picture loss; returns mask * attention [N, H, W].
+def picture_factors(
+    rendered: torch.Tensor, image: torch.Tensor, **factors: torch.Tensor | None
+) -> list[torch.Tensor | None]:
+    """Checks the arguments of a picture loss; returns the factors of its pixels [N, H, W] as its operator takes them.
 
-    On the CPU it has the dtype of the pictures; where Triton kernels run, one that stands alone comes back as it is.
-
-    None when every pixel counts 1. What is not positive there, NaN included, is to count as 0 (so does the kernel): of
-    two factors the product is 0 where either is not positive.
+    That is as they are, but for numbers of another dtype than the pictures', which the C++ kernel does not read. What
+    is not positive in a factor, NaN included, is to count as 0 (so does the kernel).
     """
     if isinstance(rendered, torch.Tensor) and isinstance(image, torch.Tensor):
         for name, picture in (("rendered", rendered), ("image", image)):
@@ -30,22 +28,28 @@ def pixel_weights(
     check_tensor("image", image, ("N", "C", "H", "W"), dtypes, like=rendered, sizes=sizes)
     if sizes["C"] == 0:
         raise ValueError("rendered must have at least one channel, got 0")
-    factors: list[torch.Tensor] = []
-    for name, factor in (("mask", mask), ("attention", attention)):
-        if factor is None:
-            continue
-        check_tensor(name, factor, ("N", "H", "W"), (torch.bool, *dtypes), sizes=sizes)
-        if factor.device != rendered.device:
-            raise ValueError(f"{name} must be on {rendered.device} like rendered, got {factor.device}")
-        if factor.requires_grad:
-            raise ValueError(f"{name} is a constant of the loss and gets no gradient: pass {name}.detach()")
-        factors.append(factor)
-    if len(factors) == 1 and _triton.runs_on(rendered):
-        return factors[0]
-    factors = [factor.to(_triton.sum_dtype(rendered.dtype)) for factor in factors]
-    if len(factors) == 2:
-        return torch.where((factors[0] > 0) & (factors[1] > 0), factors[0] * factors[1], 0.0)
-    return factors[0] if factors else None
+    return [_checked(name, factor, rendered, sizes) for name, factor in factors.items()]
+
+
+def _checked(
+    name: str, factor: torch.Tensor | None, rendered: torch.Tensor, sizes: dict[str, int]
+) -> torch.Tensor | None:
+    if factor is None:
+        return None
+    check_tensor(name, factor, ("N", "H", "W"), (torch.bool, *_triton.float_dtypes(rendered)), sizes=sizes)
+    if factor.device != rendered.device:
+        raise ValueError(f"{name} must be on {rendered.device} like rendered, got {factor.device}")
+    if factor.requires_grad:
+        raise ValueError(f"{name} is a constant of the loss and gets no gradient: pass {name}.detach()")
+    return factor if factor.dtype == torch.bool or _triton.runs_on(rendered) else factor.to(rendered.dtype)
+
+
+def product_of(mask: torch.Tensor | None, attention: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+    """mask * attention; the one that there is as it is. 0 where either is not positive, whatever the other is."""
+    if mask is None or attention is None:
+        return attention if mask is None else mask
+    mask, attention = mask.to(dtype), attention.to(dtype)
+    return torch.where((mask > 0) & (attention > 0), mask * attention, 0.0)
 
 
 def batch_mean(values: torch.Tensor) -> torch.Tensor:
