@@ -27,9 +27,37 @@ def test_by_hand():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("kind", ["float", "bool", "tiny", "empty"])
-@pytest.mark.parametrize("sizes", [(2, 5, 3), (1, 1, 1), (3, 1500, 3), (2, 2049, 4), (0, 4, 3)])
+@pytest.mark.parametrize(
+    "sizes", [(2, 5, 3), (1, 1, 1), (3, 1500, 3), (2, 2049, 4), (2, 700, 1), (1, 513, 7), (0, 4, 3), (2, 5, 0)]
+)
 def test_matches_reference(dtype, kind, sizes):
     check_matches_reference(flattening_loss, reference_losses.flattening_loss, make_inputs(*sizes, dtype, kind))
+
+
+def test_every_simd_level(simd_level):
+    for sizes in ((2, 1037, 3), (1, 33, 5)):
+        for dtype in (torch.float32, torch.float64):
+            check_matches_reference(flattening_loss, reference_losses.flattening_loss, make_inputs(*sizes, dtype))
+
+
+def test_same_bits_for_any_number_of_threads(thread_count):
+    albedo, region = make_inputs(3, 9000, 3, torch.float32)
+    runs = []
+    for count in (1, 2, 4):
+        thread_count(count)
+        value = flattening_loss(albedo, region)
+        runs.append((value, *torch.autograd.grad(value, albedo)))
+    for run in runs[1:]:
+        assert all(torch.equal(got, want) for got, want in zip(run, runs[0]))
+
+
+def test_a_nearly_flat_albedo():
+    """The variance is a difference of sums that are 1e8 times as large, so they are made in doubles."""
+    albedo, region = make_inputs(2, 3000, 3)
+    albedo = (0.7 + 1e-4 * albedo.detach()).float()
+    got = flattening_loss(albedo, region.float())
+    expected = reference_losses.flattening_loss(albedo.double(), region.float().double())
+    torch.testing.assert_close(got.double(), expected, rtol=1e-6, atol=0)
 
 
 def test_hidden_vertices_and_an_empty_region():

@@ -10,73 +10,73 @@ namespace facecore {
 namespace {
 
 constexpr int64_t kSerialNumbers = 1 << 14;  // values below which starting threads costs more than it saves
-constexpr int64_t kBlock = 1024;             // vertices of a task
+constexpr int64_t kBlock = 512;              // vertices of a task, in all images: they share the weights
 
 template <class T> double weight_sum(const Flattening<T>& loss) {
-  double sum = 0;
-  for (int64_t v = 0; v < loss.num_vertices; ++v)
-    if (loss.region[v] > T(0)) sum += loss.region[v];
-  return sum;
+  return FACECORE_SIMD(SpreadWeightsKernel<T>*, spread_weights)(loss.region, loss.num_vertices, 1, nullptr);
 }
 
-// Adds w a and w a^2 of a block to sums [C, 2], in doubles: the variance is their difference.
-template <class T>
-void block_sums(const Flattening<T>& loss, const T* albedo, int64_t begin, int64_t end, double* sums) {
-  const int64_t channels = loss.num_channels;
-  for (int64_t v = begin; v < end; ++v) {
-    const double w = loss.region[v];
-    if (!(w > 0)) continue;
-    for (int64_t c = 0; c < channels; ++c) {
-      const double a = albedo[v * channels + c];
-      sums[2 * c] += w * a;
-      sums[2 * c + 1] += w * a * a;
-    }
+template <class T> struct Blocks {
+  const Flattening<T>& loss;
+  int64_t channels = loss.num_channels;
+  int64_t count = channels == 0 ? 0 : (loss.num_vertices + kBlock - 1) / kBlock;
+  bool parallel = loss.num_images * loss.num_vertices * channels > kSerialNumbers;
+
+  // The weight of each value of a block, not negative.
+  std::vector<T> weights(int64_t block) const {
+    const int64_t begin = block * kBlock, size = std::min(kBlock, loss.num_vertices - begin);
+    std::vector<T> result(size * channels);
+    FACECORE_SIMD(SpreadWeightsKernel<T>*, spread_weights)(loss.region + begin, size, channels, result.data());
+    return result;
   }
-}
+  int64_t offset(int64_t image, int64_t block) const { return (image * loss.num_vertices + block * kBlock) * channels; }
+  WeightedRow<T> row(int64_t image, int64_t block, const std::vector<T>& weights) const {
+    return {static_cast<int64_t>(weights.size()), channels, loss.albedo + offset(image, block), weights.data()};
+  }
+};
 
 }  // namespace
 
 template <class T> void flattening(const Flattening<T>& loss, T* value, T* centers) {
   const int64_t n = loss.num_images, channels = loss.num_channels;
-  const int64_t blocks = (loss.num_vertices + kBlock - 1) / kBlock;
-  std::vector<double> sums(n * blocks * channels * 2);
-#pragma omp parallel for schedule(static) if (n * loss.num_vertices * channels > kSerialNumbers)
-  for (int64_t i = 0; i < n * blocks; ++i) {
-    const int64_t begin = i % blocks * kBlock;
-    block_sums(loss, loss.albedo + i / blocks * loss.num_vertices * channels, begin,
-               std::min(begin + kBlock, loss.num_vertices), sums.data() + i * channels * 2);
+  const Blocks<T> blocks{loss};
+  std::vector<double> sums(blocks.count * n * channels * 2);  // of w a and w a^2: the variance is their difference
+  const auto kernel = FACECORE_SIMD(WeightedMomentsKernel<T>*, weighted_moments);
+#pragma omp parallel for schedule(static) if (blocks.parallel)
+  for (int64_t b = 0; b < blocks.count; ++b) {
+    const std::vector<T> weights = blocks.weights(b);
+    std::vector<double> scratch(2 * channels * kWeightedLanes);
+    for (int64_t i = 0; i < n; ++i)
+      kernel(blocks.row(i, b, weights), scratch.data(), sums.data() + (b * n + i) * channels * 2);
   }
   const double weight = weight_sum(loss), divisor = std::max(weight, 1.0);
   double total = 0;
-  for (int64_t i = 0; i < n; ++i)
-    for (int64_t c = 0; c < channels; ++c) {
-      double first = 0, second = 0;
-      for (int64_t b = 0; b < blocks; ++b) {
-        first += sums[((i * blocks + b) * channels + c) * 2];
-        second += sums[((i * blocks + b) * channels + c) * 2 + 1];
-      }
-      const double mean = first / divisor, rest = first - mean * weight;  // 0 but for sums of weights below 1
-      total += std::max((second - mean * (first + rest)) / divisor, 0.0);
-      centers[i * channels + c] = static_cast<T>(mean + rest / divisor);
+  for (int64_t i = 0; i < n * channels; ++i) {
+    double first = 0, second = 0;
+    for (int64_t b = 0; b < blocks.count; ++b) {
+      first += sums[(b * n * channels + i) * 2];
+      second += sums[(b * n * channels + i) * 2 + 1];
     }
+    const double mean = first / divisor, rest = first - mean * weight;  // 0 but for sums of weights below 1
+    total += std::max((second - mean * (first + rest)) / divisor, 0.0);
+    centers[i] = static_cast<T>(mean + rest / divisor);
+  }
   *value = static_cast<T>(n ? total / n : 0.0);
 }
 
 template <class T>
 void flattening_backward(const Flattening<T>& loss, const T* grad_out, const T* centers, T* grad_albedo) {
   const int64_t n = loss.num_images, channels = loss.num_channels;
-  const int64_t blocks = (loss.num_vertices + kBlock - 1) / kBlock;
   const T scale = static_cast<T>(2.0 * *grad_out / (std::max(weight_sum(loss), 1.0) * std::max<int64_t>(n, 1)));
-#pragma omp parallel for schedule(static) if (n * loss.num_vertices * channels > kSerialNumbers)
-  for (int64_t i = 0; i < n * blocks; ++i) {
-    const int64_t image = i / blocks, begin = i % blocks * kBlock, end = std::min(begin + kBlock, loss.num_vertices);
-    const T* albedo = loss.albedo + image * loss.num_vertices * channels;
-    T* grad = grad_albedo + image * loss.num_vertices * channels;
-    for (int64_t v = begin; v < end; ++v) {
-      const T w = loss.region[v] > T(0) ? scale * loss.region[v] : T(0);
-      for (int64_t c = 0; c < channels; ++c)
-        grad[v * channels + c] = w != T(0) ? w * (albedo[v * channels + c] - centers[image * channels + c]) : T(0);
-    }
+  const Blocks<T> blocks{loss};
+  const auto kernel = FACECORE_SIMD(WeightedGradientKernel<T>*, weighted_gradient);
+#pragma omp parallel for schedule(static) if (blocks.parallel)
+  for (int64_t b = 0; b < blocks.count; ++b) {
+    const std::vector<T> weights = blocks.weights(b);
+    std::vector<T> scratch(channels * kWeightedLanes);
+    for (int64_t i = 0; i < n; ++i)
+      kernel(blocks.row(i, b, weights), centers + i * channels, scale, scratch.data(),
+             grad_albedo + blocks.offset(i, b));
   }
 }
 

@@ -1,6 +1,7 @@
 // The variance of albedo over a region of the face, and its gradient (METHODS 4, L_tex).
 #pragma once
 #include "core/launch.h"
+#include "simd/weighted_rows.h"
 
 namespace facecore {
 
