@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from floor import Work
 from graph_layers import csr_product, expert_product
 from grid import bent_grid
 from loss_peers import loss_suite
@@ -21,6 +22,13 @@ def make_inputs(
 ) -> tuple[Any, ...]:
     displacement = torch.randn(images, rows * columns, 3, generator=generator).to(device).requires_grad_()
     return displacement, laplacian(bent_grid(rows, columns), kind="random_walk").to(device)
+
+
+def work(displacement: torch.Tensor, matrix: SparseMatrix, *, mode: str) -> list[Work]:
+    """The product for the value, the transposed one with its signs, which are bits, for the gradient."""
+    moved = displacement.nbytes + matrix.num_nonzeros * 8 + matrix.crow_indices.nbytes
+    product = Work(2.0 * matrix.num_nonzeros * displacement.numel() / displacement.shape[1], moved, moved)
+    return [product] if mode == "forward" else [product, product]
 
 
 def by_product(product: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
@@ -39,6 +47,7 @@ suite = loss_suite(
     reference_losses.smoothness_loss,
     {"face_37k_b8": {"images": 8, "rows": 193, "columns": 193}},
     make_inputs,
+    work,
     **{"torch CSR": by_product(csr_product()), "torch CSR, transposed backward": by_product(expert_product())},
 )
 bench_smoothness = suite.benchmark()

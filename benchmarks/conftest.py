@@ -16,8 +16,8 @@ from typing import Any
 import floor
 import pytest
 import torch
+from floor import copy_gigabytes_per_second
 from harness import sgemm_milliseconds
-from limit import copy_gigabytes_per_second
 
 import facecore
 

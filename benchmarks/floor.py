@@ -1,13 +1,15 @@
-"""The least time that counted work takes at the rates that this machine shows at this moment."""
+"""What no implementation can do without: the bytes of a call, and the least time of counted work on this machine."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 
+COPIED = 32 * 2**20  # bytes of the copy in every row; read once and written once, beyond most caches
 # conftest.py sets time.process_time where the core is shared: a round then counts the time that the process ran
 clock: Callable[[], float] = time.perf_counter
 
@@ -52,6 +54,11 @@ def copy_milliseconds(size: int, device: torch.device, rounds: int = 30) -> floa
     return min(times[2:])
 
 
+def copy_gigabytes_per_second(device: torch.device, rounds: int = 4) -> float:
+    """Bytes read plus bytes written in a second of copying a large tensor; the fastest of a few rounds."""
+    return 2 * COPIED / copy_milliseconds(2 * COPIED, device, rounds) / 1e6
+
+
 def synchronised_clock() -> float:
     """Seconds. Waits for the GPU, so that a round counts the work that was queued and not the queueing."""
     if torch.cuda.is_initialized():
@@ -65,3 +72,38 @@ def percentile(ascending: Sequence[float], fraction: float) -> float:
     low = int(position)
     high = min(low + 1, len(ascending) - 1)
     return ascending[low] + (position - low) * (ascending[high] - ascending[low])
+
+
+def bytes_needed(
+    inputs: Sequence[Any], outputs: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor], mode: str
+) -> int | None:
+    """Each tensor of the inputs read once and each result written once; None for a mode without such a rule.
+
+    forward: the outputs are written, and a sparse matrix is read without its transpose. forward+backward: what comes
+    back to each differentiable output is read and the gradients are written; what is kept in between does not count.
+    """
+    if mode not in ("forward", "forward+backward"):
+        return None
+    read = {tensor.data_ptr(): _bytes(tensor) for value in inputs for tensor in _tensors(value, mode)}
+    return sum(read.values()) + sum(map(_bytes, (*outputs, *gradients)))
+
+
+def _bytes(tensor: torch.Tensor) -> int:
+    """Of the memory behind it: an expanded dimension counts once."""
+    count = 1
+    for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
+        count *= size if stride else 1
+    return count * tensor.element_size()
+
+
+def _tensors(value: Any, mode: str) -> Iterator[torch.Tensor]:
+    """The tensors in an argument: its own, and those of containers such as SparseMatrix and Fragments."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            if mode != "forward" or not field.name.startswith("transposed_"):
+                yield from _tensors(getattr(value, field.name), mode)
+    elif isinstance(value, (tuple, list)):
+        for part in value:
+            yield from _tensors(part, mode)

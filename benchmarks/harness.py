@@ -18,8 +18,7 @@ from typing import Any
 
 import pytest
 import torch
-from floor import Work, floor_milliseconds, percentile, synchronised_clock
-from limit import bytes_needed
+from floor import Work, bytes_needed, floor_milliseconds, percentile, synchronised_clock
 
 Function = Callable[..., Any]
 MODES = ("forward", "forward+backward", "penalty")
@@ -93,14 +92,16 @@ class Suite:
                 row["sgemm_ms"] = sgemm_milliseconds(device)
                 row["peak_allocated_mib"] = peak_allocated_mebibytes(run, device)
                 if self.work is not None:
-                    row["floor_ms"] = floor_milliseconds(self.work(*inputs, mode=mode), row["sgemm_ms"], device)
+                    work = self.work(*inputs, mode=mode)
+                    row["floor_ms"] = floor_milliseconds(work, row["sgemm_ms"], device)
+                    row["bytes_moved"] = round(sum(step.bytes for step in work))
             record_row(row)
 
         bench.suite = self  # where conftest.py reads what --quick and --no-compile leave out
         return bench
 
     def bytes_needed(self, function: Function, inputs: Sequence[Any], mode: str) -> int | None:
-        """Of one call, for the limit that its time cannot fall below; see limit.py."""
+        """Of one call, for the limit that its time cannot fall below; see floor.py."""
         if mode == "forward":
             return bytes_needed(inputs, runner(function, inputs, mode)(), (), mode)
         outputs = [t.detach() for t in _tensors(function(*inputs)) if t.requires_grad]

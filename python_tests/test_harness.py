@@ -177,20 +177,19 @@ def test_an_absent_peer_is_skipped_by_name():
 
 
 def test_bytes_are_counted_once_each():
-    limit = load("limit")
     x = torch.zeros(2, 3, requires_grad=True)
     wide = torch.zeros(3).expand(1000, 3)
     matrix = SparseMatrix.from_scipy(scipy.sparse.eye(5))
     sparse = 4 * (6 + 5 + 5)
-    assert limit.bytes_needed((x, wide, 7), (torch.zeros(4),), (), "forward") == 24 + 12 + 16
-    assert limit.bytes_needed((x, x), (torch.zeros(1),), (x,), "forward+backward") == 24 + 4 + 24
-    assert limit.bytes_needed((matrix,), (), (), "forward") == sparse
-    assert limit.bytes_needed((matrix,), (), (), "forward+backward") == 2 * sparse
-    assert limit.bytes_needed((x,), (), (), "penalty") is None
+    assert floor.bytes_needed((x, wide, 7), (torch.zeros(4),), (), "forward") == 24 + 12 + 16
+    assert floor.bytes_needed((x, x), (torch.zeros(1),), (x,), "forward+backward") == 24 + 4 + 24
+    assert floor.bytes_needed((matrix,), (), (), "forward") == sparse
+    assert floor.bytes_needed((matrix,), (), (), "forward+backward") == 2 * sparse
+    assert floor.bytes_needed((x,), (), (), "penalty") is None
 
 
 def test_a_copy_has_a_rate():
-    assert 0.01 < load("limit").copy_gigabytes_per_second(torch.device("cpu"), rounds=1) < 1e4
+    assert 0.01 < floor.copy_gigabytes_per_second(torch.device("cpu"), rounds=1) < 1e4
 
 
 def test_percentile_interpolates():
