@@ -13,6 +13,7 @@ import shutil
 import types
 
 import pytest
+import torch
 
 from facecore.cli import main
 from facecore.evaluation import benchmark_suites
@@ -225,8 +226,16 @@ def test_options_reach_the_suites(run, tmp_path, monkeypatch):
     assert run("sine", "--device", "cpu", "--out", tmp_path)[0] == 0
     assert run("sine", "--device", "cpu", "--quick", "--compile", "yes", "--threads", 2, "--out", tmp_path)[0] == 0
     assert run("sine", "--device", "cpu", "--compile", "no", "--out", tmp_path)[0] == 0
+    assert run("sine", "--device", "cpu", "--clock", "process", "--threads", 1, "--out", tmp_path)[0] == 0
     quick = ["--threads", "2", "--quick", "--benchmark-max-time", "0.25", "--seconds", "540"]
-    assert seen == [("sine", ["--device", "cpu", *more]) for more in ([], quick, ["--no-compile"])]
+    clock = ["--clock", "process", "--threads", "1"]
+    assert seen == [("sine", ["--device", "cpu", *more]) for more in ([], quick, ["--no-compile"], clock)]
+
+
+def test_the_process_clock_is_for_the_cpu(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("facecore.training.device.choose_device", lambda name: torch.device("cuda"))
+    code, _, err = run("sine", "--clock", "process", "--threads", 1, "--out", tmp_path)
+    assert code == 2 and "--clock process does not see the time of a GPU; give --device cpu too" in err
 
 
 def test_suites_share_the_time(run, tmp_path, monkeypatch):
@@ -247,6 +256,7 @@ BAD = {
     "no such suite": (["cosine"], 2, "no benchmark suite is called 'cosine'; choose from crash, sine, wrong"),
     "no such suite listed": (["--list", "cosine"], 2, "no benchmark suite is called 'cosine'"),
     "no threads": (["--threads", "0"], 2, "--threads must be at least 1, got 0"),
+    "the clock of several threads": (["--clock", "process"], 2, "--clock process adds up the time of all threads"),
     "no time": (["--minutes", "-1"], 2, "--minutes must be positive and finite, got -1.0"),
     "no such device": (["--device", "tpu"], 2, "--device"),
     "out is a file": (["--out", "{file}"], 2, "--out {file} is a file; give a folder"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import types
 
 import pytest
@@ -32,7 +33,18 @@ def test_this_machine_is_healthy(capsys):
     assert main.main(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert not [line for line in lines if line.startswith("FAIL")]
-    for what in ("facecore", "python", "torch", "CPU kernels", "CUDA", "SIMD", "threads", "OpenMP", "cache folder"):
+    for what in (
+        "facecore",
+        "python",
+        "torch",
+        "CPU kernels",
+        "CUDA",
+        "Triton",
+        "SIMD",
+        "threads",
+        "OpenMP",
+        "cache folder",
+    ):
         assert [line for line in lines if line[6:].startswith(what)], f"no line about {what}"
 
 
@@ -82,6 +94,44 @@ def test_cuda_says_which_of_the_three_is_missing(monkeypatch, built, torch_cuda,
     (finding,) = doctor.cuda()
     assert finding.status == status and words in finding.found
     assert finding.remedy or status != "problem"
+
+
+def triton_that(target=None, error=None):
+    def get_current_target():
+        if error is not None:
+            raise error
+        return target
+
+    driver = types.SimpleNamespace(active=types.SimpleNamespace(get_current_target=get_current_target))
+    return types.SimpleNamespace(__version__="3.7.1", runtime=types.SimpleNamespace(driver=driver))
+
+
+@pytest.mark.parametrize(
+    ("module", "gpu", "status", "words"),
+    [
+        (None, True, "note", "the losses run as plain PyTorch on the GPU"),
+        (None, False, "note", "needed on a GPU only"),
+        (triton_that(), False, "note", "3.7.1, not used: torch sees no GPU"),
+        (triton_that(types.SimpleNamespace(backend="cuda", arch=90)), True, "ok", "3.7.1, compiles for cuda 90"),
+        (triton_that(error=RuntimeError("0 active drivers")), True, "problem", "can use: 0 active drivers"),
+    ],
+)
+def test_triton_is_there_and_usable_or_not(monkeypatch, module, gpu, status, words):
+    monkeypatch.setitem(sys.modules, "triton", module)  # None: importing it fails
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: module)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    (finding,) = doctor.triton_kernels()
+    assert finding.status == status and words in finding.found
+    assert finding.remedy or status != "problem"
+
+
+def test_a_triton_that_is_broken_is_a_problem_where_there_is_a_gpu(monkeypatch):
+    monkeypatch.setitem(sys.modules, "triton", None)
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: object())
+    for gpu, status in ((True, "problem"), (False, "note")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
+        (finding,) = doctor.triton_kernels()
+        assert finding.status == status and "cannot be imported" in finding.found and finding.remedy
 
 
 def test_an_old_torch_is_a_problem(monkeypatch):

@@ -43,6 +43,8 @@ class Benchmark:
     """auto: the GPU where facecore can use one, else the CPU."""
     threads: int | None = None
     """CPU threads; default: torch's own choice."""
+    clock: Literal["wall", "process"] = "wall"
+    """process: CPU time of the one thread, where other work shares the core; needs --threads 1 and the CPU."""
     compile: Literal["auto", "yes", "no"] = "auto"
     """Also what goes through torch.compile, up to half a minute a row; auto: not with --quick."""
     minutes: float | None = None
@@ -81,6 +83,8 @@ class Benchmark:
 
         if self.threads is not None and self.threads < 1:
             raise UsageError(f"--threads must be at least 1, got {self.threads}")
+        if self.clock == "process" and self.threads != 1:
+            raise UsageError("--clock process adds up the time of all threads; give --threads 1 too")
         if self.minutes is not None and not 0 < self.minutes < math.inf:
             raise UsageError(f"--minutes must be positive and finite, got {self.minutes}")
         if self.out.exists() and not self.out.is_dir():
@@ -121,7 +125,11 @@ class Benchmark:
             device = choose_device(self.device).type
         except ValueError as error:
             raise UsageError(f"--device: {error}") from error
+        if self.clock == "process" and device != "cpu":
+            raise UsageError("--clock process does not see the time of a GPU; give --device cpu too")
         options = ["--device", device]
+        if self.clock != "wall":
+            options += ["--clock", self.clock]
         if self.threads is not None:
             options += ["--threads", str(self.threads)]
         if self.quick:

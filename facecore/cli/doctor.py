@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import importlib.util
 import json
 import os
 import pathlib
@@ -72,7 +73,19 @@ def main(argv: list[str]) -> int:
 
 def examine() -> Iterator[Finding]:
     """Every finding, in the order of the report. A check that itself fails is a problem, not a crash."""
-    for check in (versions, dependencies, kernels, cuda, simd, threads, openmp, extras, cache, real_data):
+    for check in (
+        versions,
+        dependencies,
+        kernels,
+        cuda,
+        triton_kernels,
+        simd,
+        threads,
+        openmp,
+        extras,
+        cache,
+        real_data,
+    ):
         try:
             yield from check()
         except Exception as error:  # the command is for broken machines: say what broke and go on
@@ -141,6 +154,33 @@ def cuda() -> Iterator[Finding]:
     else:
         why = reason or "torch.cuda.is_available() is False"
         yield Finding("note", "CUDA", f"kernels are built, but no GPU is usable: {why}", "check nvidia-smi")
+
+
+def triton_kernels() -> Iterator[Finding]:
+    """Triton, whose kernels the losses take on a GPU: installed, and able to compile for the one that is here."""
+    remedy = "pip install 'facecore[triton]'"
+    gpu = torch.cuda.is_available()
+    try:
+        import triton
+    except ImportError as error:
+        if importlib.util.find_spec("triton") is not None:
+            yield Finding("problem" if gpu else "note", "Triton", f"cannot be imported: {_one_line(error)}", remedy)
+        elif gpu:
+            yield Finding("note", "Triton", "not installed: the losses run as plain PyTorch on the GPU", remedy)
+        else:
+            yield Finding("note", "Triton", "not installed; it is needed on a GPU only")
+        return
+    if not gpu:
+        yield Finding("note", "Triton", f"{triton.__version__}, not used: torch sees no GPU, the CPU has C++ kernels")
+        return
+    try:
+        target = triton.runtime.driver.active.get_current_target()
+    except Exception as error:  # of a driver or compiler that is missing: Triton has no class for it
+        yield Finding(
+            "problem", "Triton", f"{triton.__version__} finds no GPU that it can use: {_one_line(error)}", remedy
+        )
+        return
+    yield Finding("ok", "Triton", f"{triton.__version__}, compiles for {target.backend} {target.arch}")
 
 
 def simd() -> Iterator[Finding]:
