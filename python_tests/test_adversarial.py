@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from facecore.losses import patch_adversarial_loss, wgan_div_critic_loss, wgan_div_generator_loss
+from facecore.losses import patch_adversarial_loss, wgan_div_critic_loss, wgan_div_generator_loss, wgan_div_loss
 
 
 def samples(generator, n=4):
@@ -16,6 +16,29 @@ def samples(generator, n=4):
 
 def seeded() -> torch.Generator:
     return torch.Generator().manual_seed(3)
+
+
+def test_one_name_for_both_sides(generator):
+    real, fake = samples(generator)
+    weight = torch.randn(5, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    fake.requires_grad_()
+
+    def critic(x):
+        return (x * weight).square().sum((1, 2))
+
+    one = wgan_div_loss(critic, fake, real, seeded(), 1.5, 2.0)
+    both = (one, wgan_div_critic_loss(critic, real, fake, seeded(), 1.5, 2.0))
+    grads = [torch.autograd.grad(loss, weight)[0] for loss in both]
+    assert torch.equal(*both) and torch.equal(*grads)
+    own = wgan_div_loss(critic, fake)
+    assert torch.equal(own, wgan_div_generator_loss(critic(fake)))
+    expected = 2 * weight.detach().square() * fake.detach() / len(fake)
+    torch.testing.assert_close(torch.autograd.grad(own, fake)[0], expected)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert wgan_div_loss(lambda x: (x.flatten(1) @ x.flatten(1).T)[:, :1], fake.float()).dtype == torch.float32
+    for alone in ({"real": real}, {"generator": seeded()}):
+        with pytest.raises(ValueError, match="real and generator belong together"):
+            wgan_div_loss(critic, fake, **alone)
 
 
 @pytest.mark.parametrize("k, p", [(2.0, 6.0), (1.5, 2.0)])

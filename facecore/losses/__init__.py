@@ -1,6 +1,11 @@
 """Training losses: scalars of pictures, landmarks, shapes and codes."""
 
-from facecore.losses.adversarial import patch_adversarial_loss, wgan_div_critic_loss, wgan_div_generator_loss
+from facecore.losses.adversarial import (
+    patch_adversarial_loss,
+    wgan_div_critic_loss,
+    wgan_div_generator_loss,
+    wgan_div_loss,
+)
 from facecore.losses.batch_distribution import batch_distribution_loss
 from facecore.losses.center import CenterLoss, center_loss
 from facecore.losses.coefficient import coefficient_loss
@@ -42,4 +47,5 @@ __all__ = [
     "texture_symmetry_loss",
     "wgan_div_critic_loss",
     "wgan_div_generator_loss",
+    "wgan_div_loss",
 ]

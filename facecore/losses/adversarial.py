@@ -10,6 +10,36 @@ Critic = Callable[[torch.Tensor], torch.Tensor]
 REAL_CLASS = 1
 
 
+def wgan_div_loss(
+    critic: Critic,
+    fake: torch.Tensor,
+    real: torch.Tensor | None = None,
+    generator: torch.Generator | None = None,
+    k: float = 2.0,
+    p: float = 6.0,
+) -> torch.Tensor:
+    """Returns a side of min_G max_D E[D(fake)] - E[D(real)] - k E[|grad_x D|^p], as what that side minimises: a scalar.
+
+    With real samples the critic's side, wgan_div_critic_loss; without them that of the generator of `fake`,
+    wgan_div_generator_loss of its scores, which the critic gives without autocast.
+
+    Args:
+        critic: as for wgan_div_critic_loss.
+        fake: float32 or float64 [N, ...].
+        real: the same shape, with `generator`, the random source of the penalty's points; None = the generator's side.
+        k, p: weight and power of the penalty, p >= 2.
+
+    Differentiable in the critic's parameters, and on the generator's side in fake. Raises ValueError as the two do, and
+    when only one of real and generator is given. METHODS 1.11.
+    """
+    if (real is None) != (generator is None):
+        raise ValueError("real and generator belong together: give both for the critic's side, none for the other")
+    if real is not None and generator is not None:
+        return wgan_div_critic_loss(critic, real, fake, generator, k, p)
+    with torch.autocast(fake.device.type, enabled=False):
+        return wgan_div_generator_loss(_scores(critic, fake))
+
+
 def wgan_div_critic_loss(
     critic: Critic, real: torch.Tensor, fake: torch.Tensor, generator: torch.Generator, k: float = 2.0, p: float = 6.0
 ) -> torch.Tensor:
