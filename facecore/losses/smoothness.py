@@ -98,6 +98,7 @@ def _setup(ctx: Any, inputs: Any, output: Any) -> None:
     x, *matrix = inputs[:7]
     ctx.options = inputs[7:10]
     ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)  # autograd would fill zeros as large as the signs
     ctx.save_for_backward(x, output[1], *matrix)
 
 
