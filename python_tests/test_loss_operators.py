@@ -26,7 +26,7 @@ def make_cases():
     """The arguments of each operator; floating-point ones that it is differentiated by require a gradient."""
     one, points = random(1)[0], [random(2, 5, 3), random(2, 5, 3) + 0.1]
     matrix = SparseMatrix.from_scipy(scipy.sparse.random(5, 5, 0.5, random_state=2).tocsr(), dtype=torch.float64)
-    arrays, signs = matrix_arguments("matrix", matrix), torch.ones(1, 5, 16, dtype=torch.int8)
+    arrays, signs = matrix_arguments("matrix", matrix), torch.ones(1, 5, dtype=torch.int32)
     mirror, valid = torch.tensor([1, 0, 2, 4, 3]), random(2, 4, 6) > 0.3
     picture, other, weights = random(2, 3, 4, 6), random(2, 3, 4, 6) * 0.9, random(2, 4, 6)
     marks, pairs = [random(2, 68, 2), random(2, 68, 2) * 0.9], pair_matrix(CPU, torch.float64)

@@ -19,7 +19,7 @@ struct Blocks {  // image groups times blocks of rows
 
   int64_t count() const { return groups * rows; }
   int64_t first_image(int64_t i) const { return i / rows * kSmoothImages; }
-  int64_t first_sign(int64_t i) const { return i / rows * num_rows * kSmoothSigns; }
+  int64_t first_sign(int64_t i) const { return i / rows * num_rows; }
   SmoothRange range(int64_t i) const {
     const int64_t begin = i % rows * kRows;
     return {std::min<int64_t>(kSmoothImages, num_images - first_image(i)), begin, std::min(begin + kRows, num_rows)};
@@ -28,7 +28,7 @@ struct Blocks {  // image groups times blocks of rows
 
 }  // namespace
 
-template <class T> void smoothness(const Smoothness<T>& loss, const T* x, T* value, int8_t* signs) {
+template <class T> void smoothness(const Smoothness<T>& loss, const T* x, T* value, uint32_t* signs) {
   const Blocks blocks{loss.num_images, loss.matrix.num_vertices};
   std::vector<double> sums(blocks.count());
   const auto kernel = FACECORE_SIMD(SmoothSumsKernel<T>*, smooth_sums);
@@ -45,7 +45,7 @@ template <class T> void smoothness(const Smoothness<T>& loss, const T* x, T* val
 }
 
 template <class T>
-void smoothness_backward(const Smoothness<T>& loss, const T* grad_out, const int8_t* signs, T* grad_x) {
+void smoothness_backward(const Smoothness<T>& loss, const T* grad_out, const uint32_t* signs, T* grad_x) {
   const Blocks blocks{loss.num_images, loss.matrix.num_vertices};
   const T scale = static_cast<T>(loss.scale * *grad_out);
   const auto kernel = FACECORE_SIMD(SmoothGradientKernel<T>*, smooth_gradient);

@@ -12,11 +12,12 @@ template <class T> struct Smoothness {
   double scale;  // of the loss: value = scale * sum |M x|
 };
 
-// Writes the loss [1], and signs [ceil(N/4), V, 16] of M x if they are wanted. Sums are made in a fixed order.
-template <class T> void smoothness(const Smoothness<T>& loss, const T* x, T* value, int8_t* signs);
+// Writes the loss [1], and signs [ceil(N/4), V] of M x (smooth_rows.h) if they are wanted. Sums are made in a fixed
+// order.
+template <class T> void smoothness(const Smoothness<T>& loss, const T* x, T* value, uint32_t* signs);
 
 // Writes grad_out times the gradient [N, V, 3]; the matrix is the transpose.
 template <class T>
-void smoothness_backward(const Smoothness<T>& loss, const T* grad_out, const int8_t* signs, T* grad_x);
+void smoothness_backward(const Smoothness<T>& loss, const T* grad_out, const uint32_t* signs, T* grad_x);
 
 }  // namespace facecore

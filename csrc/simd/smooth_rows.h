@@ -8,7 +8,7 @@
 namespace facecore {
 
 constexpr int kSmoothImages = 4;  // of a group
-constexpr int kSmoothSigns = 16;  // bytes of a vertex in a group: four images of x, y, z and a byte that says nothing
+constexpr int kSmoothSigns = 16;  // of a vertex in a group: four images of x, y, z and one that says nothing
 
 template <class T> struct SmoothMatrix {  // M = diagonal I + factor (the CSR matrix), [V, V]
   int64_t num_vertices;
@@ -22,25 +22,24 @@ struct SmoothRange {  // the rows [begin, end) of `images` images, at most kSmoo
   int64_t images, begin, end;
 };
 
-// Returns the sum of |M x| over the range in sums[image]; x [images, V, 3]. signs [V, kSmoothSigns]: 1, 0 or -1 for
-// each element of M x, 0 for
-// images that the group lacks; null: not stored.
+// Returns the sum of |M x| over the range in sums[image]; x [images, V, 3]. signs [V]: two bits for each of the signs
+// of M x, 1, 0 or -1 in two's complement, the first in the lowest; 0 for images that the group lacks; null: not stored.
 template <class T>
-using SmoothSumsKernel = void(const SmoothMatrix<T>& matrix, const T* x, const SmoothRange& range, int8_t* signs,
+using SmoothSumsKernel = void(const SmoothMatrix<T>& matrix, const T* x, const SmoothRange& range, uint32_t* signs,
                               double* sums);
 
 // Writes scale * M signs; here `matrix` is the transpose and grad_x [images, V, 3].
 template <class T>
-using SmoothGradientKernel = void(const SmoothMatrix<T>& matrix, const int8_t* signs, const SmoothRange& range, T scale,
-                                  T* grad_x);
+using SmoothGradientKernel = void(const SmoothMatrix<T>& matrix, const uint32_t* signs, const SmoothRange& range,
+                                  T scale, T* grad_x);
 
 FACECORE_DECLARE_SIMD(void smooth_sums(const SmoothMatrix<float>& matrix, const float* x, const SmoothRange& range,
-                                       int8_t* signs, double* sums))
+                                       uint32_t* signs, double* sums))
 FACECORE_DECLARE_SIMD(void smooth_sums(const SmoothMatrix<double>& matrix, const double* x, const SmoothRange& range,
-                                       int8_t* signs, double* sums))
-FACECORE_DECLARE_SIMD(void smooth_gradient(const SmoothMatrix<float>& matrix, const int8_t* signs,
+                                       uint32_t* signs, double* sums))
+FACECORE_DECLARE_SIMD(void smooth_gradient(const SmoothMatrix<float>& matrix, const uint32_t* signs,
                                            const SmoothRange& range, float scale, float* grad_x))
-FACECORE_DECLARE_SIMD(void smooth_gradient(const SmoothMatrix<double>& matrix, const int8_t* signs,
+FACECORE_DECLARE_SIMD(void smooth_gradient(const SmoothMatrix<double>& matrix, const uint32_t* signs,
                                            const SmoothRange& range, double scale, double* grad_x))
 
 }  // namespace facecore

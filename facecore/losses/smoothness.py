@@ -67,18 +67,19 @@ def _check(x: torch.Tensor, matrix: tuple[torch.Tensor, ...]) -> dict[str, int]:
     return sizes
 
 
-def _signs_shape(n: int, v: int) -> tuple[int, int, int]:
-    return (
-        -(-n // GROUP),
-        v,
-        4 * GROUP,
-    )  # x, y, z and one byte without a meaning for each image of a group, 0 where it lacks one
+def _signs_form(x: torch.Tensor, n: int, v: int) -> tuple[tuple[int, ...], torch.dtype]:
+    """Shape and dtype of the signs of a group's images: bytes for Triton's kernel, for the CPU's two bits each."""
+    groups = -(-n // GROUP)
+    if _triton.runs_on(x):
+        return (groups, v, 4 * GROUP), torch.int8  # x, y, z and one without a meaning for each image
+    return (groups, v), torch.int32  # csrc/simd/smooth_rows.h
 
 
 def _fake(x: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, torch.Tensor]:
     n, v = _check(x, rest[:6]).values()
-    shape = _signs_shape(n, v) if rest[-1] else (0,)
-    return x.new_empty((), dtype=_triton.sum_dtype(x.dtype)), x.new_empty(shape, dtype=torch.int8)
+    shape, dtype = _signs_form(x, n, v)
+    value = x.new_empty((), dtype=_triton.sum_dtype(x.dtype))
+    return value, x.new_empty(shape if rest[-1] else (0,), dtype=dtype)
 
 
 def _kernel(x: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -102,7 +103,9 @@ def _setup(ctx: Any, inputs: Any, output: Any) -> None:
     ctx.save_for_backward(x, output[1], *matrix)
 
 
-def _backward(ctx: Any, grad: torch.Tensor, _: Any) -> tuple[torch.Tensor | None, ...]:
+def _backward(ctx: Any, grad: torch.Tensor | None, _: Any) -> tuple[torch.Tensor | None, ...]:
+    if grad is None:
+        return (None,) * 11
     x, signs = ctx.saved_tensors[:2]
     if not signs.numel() and x.numel():
         raise RuntimeError("smoothness: the operator was called with store_signs=False, so it has no derivative")
@@ -113,7 +116,8 @@ def _backward(ctx: Any, grad: torch.Tensor, _: Any) -> tuple[torch.Tensor | None
 def _backward_fake(grad: torch.Tensor, x: torch.Tensor, signs: torch.Tensor, *rest: Any) -> torch.Tensor:
     n, v = _check(x, rest[:6]).values()
     _triton.check_constant("grad", grad, (), x)
-    check_tensor("signs", signs, _signs_shape(n, v), (torch.int8,), like=x)
+    shape, dtype = _signs_form(x, n, v)
+    check_tensor("signs", signs, shape, (dtype,), like=x)
     return x.new_empty(x.shape)
 
 
