@@ -91,24 +91,28 @@ struct Plane {
   }
 };
 
+template <class T>
+PictureLoss<T> make_loss(int64_t n, int64_t c, int64_t h, int64_t w, int32_t norm, bool pooled, double error_weight,
+                         double steps_weight, Address rendered, Address image, Plane mask, Plane attention,
+                         Plane coverage) {
+  const bool with_error = error_weight != 0, with_steps = steps_weight != 0;
+  return {n,
+          {c, h, w, rendered, image, mask, attention, coverage, norm, with_error, with_steps},
+          pooled,
+          error_weight,
+          steps_weight};
+}
+
 template <class T> void bind(pybind11::module_& m, const std::string& dtype) {
   using Release = pybind11::call_guard<pybind11::gil_scoped_release>;
   m.def(("picture_loss_" + dtype).c_str(),
         [](Device, int64_t n, int64_t c, int64_t h, int64_t w, int32_t norm, bool pooled, double error_weight,
            double steps_weight, bool bool_mask, bool bool_attention, bool bool_coverage, Address rendered,
            Address image, Address mask, Address attention, Address coverage, Address value, Address scales) {
-          const PicturePair<T> pair{c,
-                                    h,
-                                    w,
-                                    rendered,
-                                    image,
-                                    Plane{mask, bool_mask},
-                                    Plane{attention, bool_attention},
-                                    Plane{coverage, bool_coverage},
-                                    norm,
-                                    error_weight != 0,
-                                    steps_weight != 0};
-          picture_loss<T>({n, pair, pooled, error_weight, steps_weight}, value, scales);
+          const PictureLoss<T> loss =
+              make_loss<T>(n, c, h, w, norm, pooled, error_weight, steps_weight, rendered, image, {mask, bool_mask},
+                           {attention, bool_attention}, {coverage, bool_coverage});
+          picture_loss<T>(loss, value, scales);
         },
         Release());
   m.def(("picture_loss_backward_" + dtype).c_str(),
@@ -116,19 +120,10 @@ template <class T> void bind(pybind11::module_& m, const std::string& dtype) {
            double steps_weight, bool bool_mask, bool bool_attention, bool bool_coverage, Address grad_out,
            Address rendered, Address image, Address mask, Address attention, Address coverage, Address scales,
            Address grad_rendered, Address grad_image) {
-          const PicturePair<T> pair{c,
-                                    h,
-                                    w,
-                                    rendered,
-                                    image,
-                                    Plane{mask, bool_mask},
-                                    Plane{attention, bool_attention},
-                                    Plane{coverage, bool_coverage},
-                                    norm,
-                                    error_weight != 0,
-                                    steps_weight != 0};
-          picture_loss_backward<T>({n, pair, pooled, error_weight, steps_weight}, scales, grad_out, grad_rendered,
-                                   grad_image);
+          const PictureLoss<T> loss =
+              make_loss<T>(n, c, h, w, norm, pooled, error_weight, steps_weight, rendered, image, {mask, bool_mask},
+                           {attention, bool_attention}, {coverage, bool_coverage});
+          picture_loss_backward<T>(loss, scales, grad_out, grad_rendered, grad_image);
         },
         Release());
 }
