@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from meshes import bumpy
 
 from facecore.evaluation import claims
 from facecore.evaluation.claims import DetailRegions, SideRegions
 from facecore.morphable import load
 from facecore.ops import sh_shading
-from meshes import bumpy
 
 
 @pytest.fixture(scope="module")

@@ -86,39 +86,47 @@ def rgba(
     face: Reconstruction, camera: Camera, *, albedo: torch.Tensor | None = None, light: torch.Tensor | None = None
 ) -> torch.Tensor:
     """The face on nothing, [4, S, S] in [0, 1] on the CPU, colours multiplied by alpha, edges smoothed."""
+    albedo = face.albedo if albedo is None else albedo
+    return draw(face.vertices, face.triangles, albedo, camera, face.sh_coefficients if light is None else light)
+
+
+def draw(
+    vertices: torch.Tensor, triangles: torch.Tensor, albedo: torch.Tensor, camera: Camera, light: torch.Tensor
+) -> torch.Tensor:
+    """One surface [1, V, 3] as `rgba` draws a face; albedo [1, V, 3], light [1, 9, 3]."""
     scale = SUPERSAMPLING if camera.height <= SMOOTHED else 1
     fine = wider_camera(camera, 1.0, camera.height * scale)
-    renderer = Renderer(face.triangles, fine.height, fine.width)
+    renderer = Renderer(triangles, fine.height, fine.width)
     with torch.no_grad():
-        drawn = renderer(
-            face.vertices,
-            face.albedo if albedo is None else albedo,
-            fine,
-            face.sh_coefficients if light is None else light,
-        )
+        drawn = renderer(vertices, albedo, fine, light)
         layer = torch.cat([drawn.image[0].clamp(0, 1) * drawn.alpha, drawn.alpha])
         return torch.nn.functional.avg_pool2d(layer[None].float(), scale)[0].cpu()
 
 
 def shape_view(face: Reconstruction, yaw: float, size: int) -> torch.Tensor:
     """The surface in grey from a given side, [4, size, size], centred; the scale does not depend on the side."""
-    low, high = face.vertices[0].amin(0), face.vertices[0].amax(0)
+    return surface_view(face.vertices, face.triangles, torch.full_like(face.albedo, GREY), yaw, size)
+
+
+def surface_view(
+    vertices: torch.Tensor, triangles: torch.Tensor, albedo: torch.Tensor, yaw: float, size: int
+) -> torch.Tensor:
+    """A surface [1, V, 3] mm with any colours [1, V, 3] in the light of the shape pictures, as `shape_view`."""
+    low, high = vertices[0].amin(0), vertices[0].amax(0)
     center = (low + high) / 2
-    points = face.vertices - center
+    points = vertices - center
     radius = float(torch.stack([points[..., [0, 2]].norm(dim=-1).max(), points[..., 1].abs().max()]).max())
-    like = face.vertices
     camera = WeakPerspectiveCamera(
-        euler_to_matrix(like.new_tensor([[0.0, yaw, 0.0]])),
-        like.new_tensor([MARGIN * 100.0 / radius]),
-        like.new_zeros(1, 2),
+        euler_to_matrix(vertices.new_tensor([[0.0, yaw, 0.0]])),
+        vertices.new_tensor([MARGIN * 100.0 / radius]),
+        vertices.new_zeros(1, 2),
         size,
         size,
     )
-    light = torch.zeros_like(face.sh_coefficients)
+    light = vertices.new_zeros(1, 9, 3)
     for index, value in STUDIO_LIGHT.items():
         light[:, index] = value
-    centred = dataclasses.replace(face, vertices=points)
-    return rgba(centred, camera, albedo=torch.full_like(face.albedo, GREY), light=light)
+    return draw(points, triangles, albedo, camera, light)
 
 
 def flat_light(face: Reconstruction) -> torch.Tensor:

@@ -87,10 +87,9 @@ class Report:
         if len(face) != 1:
             raise ValueError(f"face must be a reconstruction of one face, got {len(face)}; take one by face[i : i + 1]")
         self._has_faces = True
-        pictures = panels(face, image, crop, landmarks, PANEL)
-        figures = "".join(_figure(caption, picture) for caption, picture in pictures.items())
+        figures = pictures(panels(face, image, crop, landmarks, PANEL))
         values = describe_face(face, image, crop, landmarks) | dict(numbers or {})
-        parts = [f"<h2>{html.escape(name)}</h2>", f'<div class="panels">{figures}</div>', _list(values)]
+        parts = [f"<h2>{html.escape(name)}</h2>", figures, _list(values)]
         if links:
             joined = " · ".join(
                 f'<a href="{html.escape(urllib.parse.quote(address))}">{html.escape(text)}</a>'
@@ -179,6 +178,11 @@ def describe_face(
         box = (given.amax(0) - given.amin(0)).prod().sqrt()
         values["landmark distance"] = f"{100 * float((own - given).norm(dim=1).mean() / box):.1f} % of the box"
     return values
+
+
+def pictures(drawn: Mapping[str, torch.Tensor]) -> str:
+    """RGBA pictures [4, H, W], colours multiplied by alpha, by caption, side by side as HTML."""
+    return f'<div class="panels">{"".join(_figure(caption, picture) for caption, picture in drawn.items())}</div>'
 
 
 def _figure(caption: str, picture: torch.Tensor) -> str:
