@@ -30,7 +30,7 @@ def test_crop_by_hand():
     assert len(part.vertices) == 9 and len(part.triangles) == 8  # the 3 x 3 vertices around the middle
     np.testing.assert_array_equal(part.vertices, surface.vertices[used])
     assert int((~part.boundary).sum()) == 1, "the middle alone is not on the new rim"
-    with pytest.raises(ValueError, match="no triangle lies within 0.5 mm of the nose tip"):
+    with pytest.raises(ValueError, match=r"no triangle lies within 0\.5 mm of the nose tip"):
         surface.cropped(np.array([2.0, 2.0, 0.0]), 0.5)
 
 

@@ -116,13 +116,9 @@ class LabelledRenders:
 
     def _pose(self, index: torch.Tensor, landmarks_mm: torch.Tensor) -> torch.Tensor:
         """Pose codes [B, 6]: the square of FaceCrop around the projected landmarks fills the picture, then jitter."""
-        angles = self._angles(index)
-        rotated = landmarks_mm @ euler_to_matrix(angles).transpose(1, 2) / MM_PER_UNIT
-        centre, size = landmark_boxes(rotated[..., :2])
         jitter = 2 * self._uniform("framing", index, 3) - 1
-        scale = 2 / (BOX_FACTOR * size) * (1 + SCALE * jitter[:, 0])  # the picture's short side spans 2 in NDC
         shift = jitter[:, 1:] * (2 * SHIFT / REFERENCE_SIZE)
-        return torch.cat((angles, (scale / MEAN_SCALE).log()[:, None], shift - scale[:, None] * centre), dim=1)
+        return framed_pose(self._angles(index), landmarks_mm, 1 + SCALE * jitter[:, 0], shift)
 
     def _backgrounds(self, index: torch.Tensor) -> torch.Tensor:
         uniform = self._uniform("background", index, backgrounds.NUM_UNIFORM)
@@ -156,6 +152,20 @@ class LabelledRenders:
         for row, i in zip(out, index.tolist()):
             torch.rand(count, generator=sample_generator(self.seed, purpose, i), out=row)
         return out.to(self.model.template)
+
+
+def framed_pose(
+    angles: torch.Tensor, landmarks_mm: torch.Tensor, zoom: torch.Tensor, shift: torch.Tensor
+) -> torch.Tensor:
+    """Pose codes [B, 6] with which FaceCrop's square around the projected landmarks fills the picture.
+
+    angles: pitch, yaw, roll in radians, [B, 3]; landmarks_mm: [B, 68, 3]; zoom: factor of the scale, [B]; shift: in NDC
+    [B, 2].
+    """
+    rotated = landmarks_mm @ euler_to_matrix(angles).transpose(1, 2) / MM_PER_UNIT
+    centre, size = landmark_boxes(rotated[..., :2])
+    scale = 2 / (BOX_FACTOR * size) * zoom  # the picture's short side spans 2 in NDC
+    return torch.cat((angles, (scale / MEAN_SCALE).log()[:, None], shift - scale[:, None] * centre), dim=1)
 
 
 def _normals_of_mean_face(model: MorphableModel) -> torch.Tensor:

@@ -28,9 +28,9 @@ class Similarity:
 def fit_similarity(points: torch.Tensor, target: torch.Tensor, alignment: Alignment = "similarity") -> Similarity:
     """The least-squares similarity that moves `points` [N, V, 3] onto `target` [N, V, 3].
 
-    Closed form of Umeyama (1991), without reflection; "rigid" keeps the scale 1, "none" is the identity. Computed in
-    float64. Not meant for gradients. Deterministic. Raises ValueError for shapes that differ, fewer than three points or
-    another alignment.
+    Closed form of Umeyama (1991), without reflection; "rigid" keeps the scale 1, "none" is the identity. Computed
+    in float64. Not meant for gradients. Deterministic. Raises ValueError for shapes that differ, fewer than three
+    points or another alignment.
     """
     if points.shape != target.shape or points.ndim != 3 or points.shape[-1] != 3 or points.shape[1] < 3:
         raise ValueError(

@@ -42,12 +42,26 @@ def evaluate_held_out(
     baseline: Baseline,
     count: int,
 ) -> dict[str, float]:
-    """Means over the first `count` renders.
+    """Means of `held_out_errors` over the first `count` renders, and `*_gain_percent`: how much lower the error is than
+    that of the baseline, `*_mean_face`. Raises ValueError for a count below 1."""
+    return summarise_held_out(held_out_errors(reconstruct, model, renders, baseline, count))
+
+
+def held_out_errors(
+    reconstruct: Callable[[torch.Tensor], Reconstruction],
+    model: MorphableModel,
+    renders: LabelledRenders,
+    baseline: Baseline,
+    count: int,
+    *,
+    progress: Callable[[int], object] | None = None,
+) -> dict[str, torch.Tensor]:
+    """Errors of the first `count` renders, float32 [count] by name, on the CPU.
 
     shape_mm, neutral_mm: per-vertex error after similarity alignment. albedo: mean absolute difference over vertices.
     shading: mean absolute difference over the visible face, true normals, predicted light. landmark_percent: mean
     68-point distance / box size (root of width * height of the true points) * 100. `*_mean_face` are the same of the
-    baseline, `*_gain_percent` how much lower the error is. Raises ValueError for a count below 1.
+    baseline. progress: called with the number of renders after each batch. Raises ValueError for a count below 1.
     """
     if count < 1:
         raise ValueError(f"count must be at least 1 held-out render, got {count}")
@@ -55,8 +69,15 @@ def evaluate_held_out(
     for start in range(0, count, BATCH):
         batch = renders.batch(torch.arange(start, min(start + BATCH, count)))
         for name, value in _errors(reconstruct(batch.image), model, batch, baseline).items():
-            rows.setdefault(name, []).append(value.float())
-    result = {name: float(torch.cat(values).mean()) for name, values in rows.items()}
+            rows.setdefault(name, []).append(value.float().cpu())
+        if progress is not None:
+            progress(len(batch.image))
+    return {name: torch.cat(values) for name, values in rows.items()}
+
+
+def summarise_held_out(errors: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Means of `held_out_errors`, and the gains over the mean face in percent of its error."""
+    result = {name: float(values.mean()) for name, values in errors.items()}
     for name in ("shape_mm", "neutral_mm", "albedo", "shading"):
         result[f"{name.removesuffix('_mm')}_gain_percent"] = 100 * (1 - result[name] / result[f"{name}_mean_face"])
     return result

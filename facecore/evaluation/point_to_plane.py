@@ -52,7 +52,7 @@ class PointToPlaneSettings:
     start: Literal["landmarks", "as-is"] = "landmarks"
     direction: Direction = "symmetric"
     statistic: Literal["mean", "rms"] = "mean"
-    icp: IcpSettings = IcpSettings()
+    icp: IcpSettings = dataclasses.field(default_factory=IcpSettings)
 
     def __post_init__(self) -> None:
         if not self.crop_mm > 0:
@@ -93,9 +93,17 @@ def point_to_plane(prediction: Face, scan: Face, settings: PointToPlaneSettings)
         "prediction-to-scan": values[0],
         "scan-to-prediction": values[1],
     }
-    error = errors[settings.direction]
-    shares = forth.share, back.share
-    return PointToPlane(error, *values, *shares, target, back.distance, back.counted, registration)
+    return PointToPlane(
+        error_mm=errors[settings.direction],
+        prediction_to_scan_mm=values[0],
+        scan_to_prediction_mm=values[1],
+        prediction_share=forth.share,
+        scan_share=back.share,
+        scan=target,
+        scan_distance=back.distance,
+        scan_counted=back.counted,
+        registration=registration,
+    )
 
 
 def align(
@@ -105,10 +113,9 @@ def align(
     if settings.alignment == "none":
         return prediction.surface, None
     if settings.start == "landmarks":
-        pair = (prediction.seven("the prediction"), scan.seven("the scan"))
+        start = _fit(prediction.seven("the prediction"), scan.seven("the scan"), settings.alignment)
     else:
-        pair = (np.eye(3), np.eye(3))
-    start = fit_similarity(*(torch.from_numpy(points)[None] for points in pair), settings.alignment)
+        start = identity_similarity()
     icp = dataclasses.replace(settings.icp, scale=settings.alignment == "similarity" and settings.icp.scale)
     registration = register(prediction.surface, target, start, icp)
     return prediction.surface.moved(registration.similarity), registration
@@ -121,10 +128,9 @@ def procrustes_rmse(prediction: Face, truth: Face, crop_mm: float = 95.0) -> flo
     nose tip, to the corresponding vertices of the prediction where both have the same triangles, otherwise to the
     closest points of its surface. Raises ValueError when a face lacks the 68 landmarks.
     """
-    pair = (prediction.all_68("the prediction"), truth.all_68("the truth"))
-    similarity = fit_similarity(*(torch.from_numpy(points)[None] for points in pair))
-    moved = prediction.surface.moved(similarity)
-    inside = np.linalg.norm(truth.surface.vertices - pair[1][NOSE_TIP], axis=1) <= crop_mm
+    points68 = truth.all_68("the truth")
+    moved = prediction.surface.moved(_fit(prediction.all_68("the prediction"), points68, "similarity"))
+    inside = np.linalg.norm(truth.surface.vertices - points68[NOSE_TIP], axis=1) <= crop_mm
     if not inside.any():
         raise ValueError(f"the truth has no vertex within {crop_mm:g} mm of its nose tip; check its unit and landmarks")
     points = truth.surface.vertices[inside]
@@ -160,6 +166,10 @@ def dense_nme(prediction: Face, truth: Face, settings: PointToPlaneSettings, reg
 
 def same_topology(one: Surface, other: Surface) -> bool:
     return len(one.vertices) == len(other.vertices) and np.array_equal(one.triangles, other.triangles)
+
+
+def _fit(points: np.ndarray, target: np.ndarray, alignment: Alignment) -> Similarity:
+    return fit_similarity(torch.from_numpy(points)[None], torch.from_numpy(target)[None], alignment)
 
 
 def _nose_tip(face: Face, whose: str) -> np.ndarray:

@@ -113,9 +113,9 @@ def register(source: Surface, target: Surface, start: Similarity, settings: IcpS
     """Moves `source` onto `target` by ICP from `start` (N = 1): METHODS 8.1.
 
     Each iteration pairs every vertex of the source with the nearest vertex of the target, leaves out pairs as
-    IcpSettings says, solves the linearised point-to-plane problem for a rotation and a translation, then the scale about
-    the centroid by Umeyama, against the feet of the points on the planes. Deterministic. Raises ValueError when fewer
-    than 30 pairs are left.
+    IcpSettings says, solves the linearised point-to-plane problem for a rotation and a translation, then the scale
+    about the centroid by Umeyama, against the feet of the points on the planes. Deterministic. Raises ValueError when
+    fewer than 30 pairs are left.
     """
     similarity, converged, residual, iteration = start, False, math.nan, 0
     reach = float(np.linalg.norm(source.vertices - source.vertices.mean(0), axis=1).max())
@@ -202,7 +202,8 @@ def plane_distances(source: Surface, target: Surface, max_angle_degrees: float =
 
     |n . (p - q)|, q the closest point of the target's surface, n its normal there (vertex normals interpolated). The
     intersection region counts: q is not on the boundary of the target, and the normals differ by at most the given
-    angle. There is no largest distance: a bad shape must not hide. Deterministic. Raises ValueError when nothing counts.
+    angle. There is no largest distance: a bad shape must not hide. Deterministic. Raises ValueError when nothing
+    counts.
     """
     closest = closest_points(source.vertices, target.vertices, target.triangles)
     corners = target.triangles[closest.triangle]

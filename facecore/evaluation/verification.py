@@ -26,11 +26,12 @@ class Verification:
 def verify(similarity: np.ndarray, same: np.ndarray, fold: np.ndarray) -> Verification:
     """Measures of LFW and YTF: METHODS 8.1.
 
-    The threshold of a fold is the one with the highest accuracy on the other folds (the middle between two similarities;
-    the lowest of several). EER, AUC and TAR are those of the fold's own pairs; TAR is interpolated linearly.
+    The threshold of a fold is the one with the highest accuracy on the other folds (the middle between two
+    similarities; the lowest of several). EER, AUC and TAR are those of the fold's own pairs; TAR is interpolated
+    linearly.
 
-    similarity: [P], larger = more alike; same: bool [P]; fold: integers [P]. Deterministic. Raises ValueError for shapes
-    that differ, similarities that are not finite, fewer than two folds, or a fold without pairs of either kind.
+    similarity: [P], larger = more alike; same: bool [P]; fold: integers [P]. Deterministic. Raises ValueError for
+    shapes that differ, similarities that are not finite, fewer than two folds, or a fold without pairs of either kind.
     """
     if not (similarity.shape == same.shape == fold.shape and similarity.ndim == 1):
         raise ValueError(
@@ -79,7 +80,7 @@ def best_threshold(similarity: np.ndarray, same: np.ndarray) -> float:
 
 
 def roc(similarity: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """False and true accept rates [K] over falling thresholds, from (0, 0) to (1, 1); equal similarities fall together."""
+    """False and true accept rates [K] over falling thresholds, from (0, 0) to (1, 1); equal ones fall together."""
     order = np.argsort(-similarity, kind="stable")
     ends = np.concatenate([np.nonzero(np.diff(similarity[order]))[0], [len(order) - 1]])
     true, false = np.cumsum(same[order])[ends], np.cumsum(~same[order])[ends]
