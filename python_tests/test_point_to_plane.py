@@ -13,7 +13,7 @@ from facecore.evaluation.point_to_plane import (
     SEVEN,
     Face,
     PointToPlaneSettings,
-    dense_nme,
+    dense_distances,
     point_to_plane,
     procrustes_rmse,
 )
@@ -91,7 +91,7 @@ def test_a_known_similarity_leaves_nothing(truth):
     assert found.error_mm < 0.01
     assert found.registration is not None and found.registration.converged
     assert procrustes_rmse(similar(truth), truth) < 0.01
-    assert dense_nme(similar(truth), truth, SETTINGS) < 0.01
+    assert dense_distances(similar(truth), truth, SETTINGS).nme < 0.01
 
 
 def test_landmarks_that_are_wrong_by_millimetres_do_not_matter(truth):
@@ -148,11 +148,11 @@ def test_dense_nme_by_hand(truth):
     """1 mm along the normals, nothing aligned: 1 mm over the outer interocular distance, in percent."""
     eyes = np.linalg.norm(truth.landmarks[36] - truth.landmarks[45])
     offset = displaced(truth, truth.surface.normals)
-    assert dense_nme(offset, truth, FROZEN) == pytest.approx(100 / eyes, rel=0.05)
+    assert dense_distances(offset, truth, FROZEN).nme == pytest.approx(100 / eyes, rel=0.05)
     region = np.array([3, 700, 1500])
-    assert dense_nme(truth, truth, FROZEN, region) == pytest.approx(0, abs=1e-9)
+    assert dense_distances(truth, truth, FROZEN, region).nme == pytest.approx(0, abs=1e-9)
     with pytest.raises(ValueError, match="region must index the truth's 2500 vertices from 0, got 3 to 2500"):
-        dense_nme(truth, truth, FROZEN, np.array([3, 2500]))
+        dense_distances(truth, truth, FROZEN, np.array([3, 2500]))
 
 
 def test_seven_landmarks_are_enough_for_the_scan_and_not_for_rmse(truth):

@@ -67,7 +67,7 @@ def test_a_known_similarity_is_found(face, scale):
 
 def test_rigid_icp_keeps_the_scale(face):
     moved = face.moved(similarity(1.02, (0.02, 0.01, 0.0), (1.0, 0.0, 0.0)))
-    found = register(moved, face, identity_similarity(), IcpSettings(scale=False))
+    found = register(moved, face, identity_similarity(), IcpSettings(), with_scale=False)
     assert float(found.similarity.scale) == 1.0 and found.residual_mm > 0.1
 
 

@@ -12,6 +12,7 @@ COMMANDS = {
     "demo": "train a small model on synthetic faces, then reconstruct a photograph; writes index.html",
     "train": "train a system",
     "reconstruct": "photographs to faces: GLB, OBJ, NPZ, overlay, index.html",
+    "evaluate": "errors by the protocols of the field: meshes, landmarks, verification, held-out renders, poses",
     "model": "list, show and convert morphable models",
     "benchmark": "time every kernel beside other implementations, or compare two such runs; writes index.html",
 }

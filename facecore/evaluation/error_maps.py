@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 from collections.abc import Mapping, Sequence
@@ -66,6 +67,44 @@ def round_limit(error: torch.Tensor) -> float:
         return 1.0
     power = 10.0 ** math.floor(math.log10(high))
     return next(step * power for step in (1, 2, 5, 10) if step * power >= high * (1 - 1e-6))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ErrorMap:
+    """Errors at the vertices of one face: vertices [V, 3] mm, triangles int32 [T, 3], error [V], counted bool [V]."""
+
+    vertices: torch.Tensor
+    triangles: torch.Tensor
+    error: torch.Tensor
+    counted: torch.Tensor | None = None
+
+
+class ExtremeMaps:
+    """Of many faces, keeps the maps of the smallest and of the largest error, and draws them in one scale."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[float, str, ErrorMap]] = {}
+
+    def add(self, error: float, name: str, drawn: ErrorMap) -> None:
+        if not self._kept or error < self._kept["smallest"][0]:
+            self._kept["smallest"] = (error, name, drawn)
+        if "largest" not in self._kept or error > self._kept["largest"][0]:
+            self._kept["largest"] = (error, name, drawn)
+
+    def draw(self) -> dict[str, torch.Tensor]:
+        """Pictures by caption, for `report.pictures`; none where no face was added."""
+        if not self._kept:
+            return {}
+        shown = dict(self._kept)
+        if shown["smallest"][2] is shown["largest"][2]:
+            del shown["smallest"]
+        maps = [drawn for _, _, drawn in shown.values()]
+        limit = round_limit(torch.cat([m.error if m.counted is None else m.error[m.counted] for m in maps]))
+        drawn: dict[str, torch.Tensor] = {}
+        for which, (_, name, m) in shown.items():
+            what = f"{which if len(shown) > 1 else 'only'} error, {name}"
+            drawn |= error_maps(m.vertices, m.triangles, m.error, limit, m.counted, what=what)
+        return drawn | colour_scale(limit)
 
 
 def draw_curves(curves: Mapping[str, Sequence[tuple[float, float]]], x_label: str, y_label: str) -> bytes:

@@ -16,6 +16,7 @@ from facecore.data.landmark_files import read_table
 from facecore.evaluation.point_to_plane import Face
 from facecore.evaluation.surfaces import Surface
 from facecore.mesh import Mesh, load_mesh
+from facecore.morphable import load as load_model
 
 MESH_SUFFIXES = (".npz", ".ply", ".obj", ".off", ".glb", ".gltf")  # of several files with one stem the first counts
 LANDMARK_ENDINGS = ("_landmarks.txt", "_landmarks.csv")
@@ -244,3 +245,33 @@ def average_shapes(files: Sequence[MeshFile]) -> MeshFile:
     mean = torch.stack(neutral).mean(0) if len(neutral) == len(files) else None
     said = tuple(dict.fromkeys(text for file in files for text in file.warnings))
     return MeshFile(first.path, mesh, Face(Surface.of(mesh), points), mean, said)
+
+
+def read_vertex_numbers(path: pathlib.Path) -> np.ndarray:
+    """Whole numbers from 0, int64 [P]; blanks, commas or lines between. ValueError names the file."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        numbers = [int(cell) for line in lines for cell in line.split("#")[0].replace(",", " ").split()]
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} must hold whole numbers, one vertex a row: {error}") from None
+    if not numbers or min(numbers) < 0:
+        raise ValueError(f"{path} must hold at least one vertex number, and none below 0")
+    return np.array(numbers, dtype=np.int64)
+
+
+def read_regions(path: pathlib.Path) -> dict[str, torch.Tensor]:
+    """Vertex masks bool [V] by name: the arrays of an .npz, or the regions of a morphable model.
+
+    Raises ValueError naming the file when it has neither.
+    """
+    if path.suffix.lower() == ".npz" and path.is_file():
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                if all(arrays[name].dtype == np.bool_ and arrays[name].ndim == 1 for name in arrays.files):
+                    return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+        except _BROKEN as error:
+            raise ValueError(f"{path} is not a readable npz: {' '.join(str(error).split())}") from error
+    regions = load_model(path).regions
+    if not regions:
+        raise ValueError(f"{path} has no regions; give an .npz of bool masks [V]")
+    return regions

@@ -43,15 +43,18 @@ class Face:
 
 @dataclasses.dataclass(frozen=True)
 class PointToPlaneSettings:
-    """crop_mm: radius around the scan's nose tip. alignment: "similarity" and "rigid" start from the seven landmarks
-    and go on by ICP, "none" leaves both where they are. start: "landmarks", or "as-is" for faces that are nearly
-    aligned. direction: of the distances; symmetric = mean of both. statistic: over points."""
+    """Of one comparison. Raises ValueError for a crop that is not positive."""
 
     crop_mm: float = 95.0
+    """Radius of the part of the scan around its nose tip that counts."""
     alignment: Alignment = "similarity"
+    """By ICP; none leaves both faces where they are."""
     start: Literal["landmarks", "as-is"] = "landmarks"
+    """What ICP starts from: a fit of seven landmarks, or the faces as they lie."""
     direction: Direction = "symmetric"
+    """Of the distances; symmetric is the mean of both."""
     statistic: Literal["mean", "rms"] = "mean"
+    """Over the points of a face."""
     icp: IcpSettings = dataclasses.field(default_factory=IcpSettings)
 
     def __post_init__(self) -> None:
@@ -116,36 +119,58 @@ def align(
         start = _fit(prediction.seven("the prediction"), scan.seven("the scan"), settings.alignment)
     else:
         start = identity_similarity()
-    icp = dataclasses.replace(settings.icp, scale=settings.alignment == "similarity" and settings.icp.scale)
-    registration = register(prediction.surface, target, start, icp)
+    with_scale = settings.alignment == "similarity"
+    registration = register(prediction.surface, target, start, settings.icp, with_scale=with_scale)
     return prediction.surface.moved(registration.similarity), registration
 
 
 def procrustes_rmse(prediction: Face, truth: Face, crop_mm: float = 95.0) -> float:
-    """S1's RMSE in mm: METHODS 8.1.
+    """S1's RMSE in mm: root of the mean square of `procrustes_distances` (METHODS 8.1)."""
+    distance, inside = procrustes_distances(prediction, truth, crop_mm)
+    return float(np.sqrt((distance[inside] ** 2).mean()))
 
-    Similarity by the 68 landmarks; root of the mean squared distance over the truth's vertices within `crop_mm` of its
-    nose tip, to the corresponding vertices of the prediction where both have the same triangles, otherwise to the
-    closest points of its surface. Raises ValueError when a face lacks the 68 landmarks.
+
+def procrustes_distances(prediction: Face, truth: Face, crop_mm: float = 95.0) -> tuple[np.ndarray, np.ndarray]:
+    """Distances of the truth's vertices [V] in mm after S1's alignment, and which of them count, bool [V].
+
+    Similarity by the 68 landmarks; vertices within `crop_mm` of the truth's nose tip count. The distance is that to the
+    corresponding vertex of the prediction where both have the same triangles, otherwise to the closest point of its
+    surface. Raises ValueError when a face lacks the 68 landmarks, or nothing counts.
     """
     points68 = truth.all_68("the truth")
     moved = prediction.surface.moved(_fit(prediction.all_68("the prediction"), points68, "similarity"))
     inside = np.linalg.norm(truth.surface.vertices - points68[NOSE_TIP], axis=1) <= crop_mm
     if not inside.any():
         raise ValueError(f"the truth has no vertex within {crop_mm:g} mm of its nose tip; check its unit and landmarks")
-    points = truth.surface.vertices[inside]
+    points = truth.surface.vertices
     if same_topology(moved, truth.surface):
-        distance = np.linalg.norm(moved.vertices[inside] - points, axis=1)
-    else:
-        distance = closest_points(points, moved.vertices, moved.triangles).distance
-    return float(np.sqrt((distance**2).mean()))
+        return np.linalg.norm(moved.vertices - points, axis=1), inside
+    distance = np.zeros(len(points))
+    distance[inside] = closest_points(points[inside], moved.vertices, moved.triangles).distance
+    return distance, inside
 
 
-def dense_nme(prediction: Face, truth: Face, settings: PointToPlaneSettings, region: np.ndarray | None = None) -> float:
-    """S3's dense NME in percent: METHODS 8.1.
+@dataclasses.dataclass(frozen=True, eq=False)
+class DenseDistances:
+    """Distances in mm of some vertices (their numbers) of the truth from the prediction."""
 
-    After ICP (`align`, onto the cropped truth) the mean 3-D distance of the truth's vertices from the closest points of
-    the prediction, over the truth's outer interocular distance (landmarks 36, 45), times 100.
+    vertices: np.ndarray
+    distance: np.ndarray
+    interocular_mm: float
+
+    @property
+    def nme(self) -> float:
+        """In percent of the outer interocular distance."""
+        return float(100 * self.distance.mean() / self.interocular_mm)
+
+
+def dense_distances(
+    prediction: Face, truth: Face, settings: PointToPlaneSettings, region: np.ndarray | None = None
+) -> DenseDistances:
+    """S3's dense NME: METHODS 8.1.
+
+    After ICP (`align`, onto the cropped truth) the 3-D distances of the truth's vertices from the closest points of the
+    prediction, and the truth's outer interocular distance (landmarks 36, 45).
 
     region: int64 [P], the truth's vertices that count; None = those of the crop. Raises ValueError when the truth lacks
     68 landmarks, or a vertex of the region does not exist.
@@ -160,8 +185,10 @@ def dense_nme(prediction: Face, truth: Face, settings: PointToPlaneSettings, reg
             f"{chosen.min()} to {chosen.max()}"
         )
     distance = closest_points(truth.surface.vertices[chosen], moved.vertices, moved.triangles).distance
-    eyes = np.linalg.norm(points68[OUTER_EYE_CORNERS[0]] - points68[OUTER_EYE_CORNERS[1]])
-    return float(100 * distance.mean() / eyes)
+    eyes = float(np.linalg.norm(points68[OUTER_EYE_CORNERS[0]] - points68[OUTER_EYE_CORNERS[1]]))
+    if not eyes > 0:
+        raise ValueError("the truth's outer eye corners fall together")
+    return DenseDistances(chosen, distance, eyes)
 
 
 def same_topology(one: Surface, other: Surface) -> bool:

@@ -31,8 +31,8 @@ def sweep_errors(
     """Errors of `count` faces at every pose, each picture reconstructed alone, float32 [count, poses] by name.
 
     rmse_mm: S1's (`landmark_rmse`); shape_mm, neutral_mm: mean vertex distance after similarity alignment over all
-    vertices, of the full and of the identity shape; landmark_percent: as `held_out_errors` has it. progress: called with
-    the number of pictures after each batch. Raises ValueError for a count below 1.
+    vertices, of the full and of the identity shape; landmark_percent: as `held_out_errors` has it. progress: called
+    with the number of pictures after each batch. Raises ValueError for a count below 1.
     """
     if count < 1:
         raise ValueError(f"count must be at least 1 face, got {count}")
@@ -60,7 +60,7 @@ def sweep_errors(
 def landmark_rmse(
     predicted: torch.Tensor, truth: torch.Tensor, landmarks68: torch.Tensor, crop_mm: float = 95.0
 ) -> torch.Tensor:
-    """S1's RMSE in mm of corresponding vertices, [N]: similarity by the 68 landmarks, truth cropped around its nose tip.
+    """S1's RMSE in mm of corresponding vertices, [N]: similarity by 68 landmarks, truth cropped around its nose tip.
 
     predicted, truth: [N, V, 3]. The batched form of `point_to_plane.procrustes_rmse`.
     """

@@ -71,20 +71,18 @@ def _boundary(triangles: np.ndarray, count: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class IcpSettings:
-    """Of METHODS 8.1, where all but the scale are a choice.
-
-    max_distance_mm, max_angle_degrees: pairs that are farther apart, or whose normals differ by more, do not count,
-        nor do pairs with a boundary vertex of the target. trim: share of the remaining pairs with the largest distance
-        that does not count. iterations: at most. tolerance: ICP ends when no point of the source moves by more than
-        this share of its reach (largest distance from its centroid). scale: isotropic, by Umeyama; False = rigid.
-    """
+    """Of METHODS 8.1, where all are a choice. Pairs with a boundary vertex of the target never count."""
 
     max_distance_mm: float = 10.0
+    """Pairs that are farther apart do not count."""
     max_angle_degrees: float = 60.0
+    """Pairs whose normals differ by more do not count."""
     trim: float = 0.03
+    """Share of the remaining pairs that does not count: those with the largest distances."""
     iterations: int = 100
+    """At most so many."""
     tolerance: float = 1e-5
-    scale: bool = True
+    """ICP ends when no point moves by more than this share of the surface's reach from its centroid."""
 
     def __post_init__(self) -> None:
         if not (self.max_distance_mm > 0 and 0 < self.max_angle_degrees <= 180):
@@ -109,13 +107,15 @@ class Registration:
     residual_mm: float
 
 
-def register(source: Surface, target: Surface, start: Similarity, settings: IcpSettings) -> Registration:
+def register(
+    source: Surface, target: Surface, start: Similarity, settings: IcpSettings, *, with_scale: bool = True
+) -> Registration:
     """Moves `source` onto `target` by ICP from `start` (N = 1): METHODS 8.1.
 
     Each iteration pairs every vertex of the source with the nearest vertex of the target, leaves out pairs as
     IcpSettings says, solves the linearised point-to-plane problem for a rotation and a translation, then the scale
-    about the centroid by Umeyama, against the feet of the points on the planes. Deterministic. Raises ValueError when
-    fewer than 30 pairs are left.
+    about the centroid by Umeyama, against the feet of the points on the planes (unless
+    with_scale=False). Deterministic. Raises ValueError when fewer than 30 pairs are left.
     """
     similarity, converged, residual, iteration = start, False, math.nan, 0
     reach = float(np.linalg.norm(source.vertices - source.vertices.mean(0), axis=1).max())
@@ -125,7 +125,7 @@ def register(source: Surface, target: Surface, start: Similarity, settings: IcpS
         kept, match = _pairs(moved, target, settings)
         points, normals, goals = moved.vertices[kept], target.normals[match], target.vertices[match]
         residual = float(np.abs(((goals - points) * normals).sum(1)).mean())
-        step = _increment(points, goals, normals, settings.scale)
+        step = _increment(points, goals, normals, with_scale)
         following = _compose(step, similarity)
         change = np.linalg.norm(source.moved(following).vertices - moved.vertices, axis=1).max()
         similarity, converged = following, bool(change <= settings.tolerance * reach * float(following.scale[0]))

@@ -1,0 +1,254 @@
+"""Protocols of `facecore evaluate` on trained systems: held-out renders, and the pose sweep."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from facecore.cli.errors import UsageError
+from facecore.cli.evaluate_output import Output, check_exists
+
+if TYPE_CHECKING:
+    import torch
+
+    from facecore.morphable import MorphableModel
+    from facecore.systems.semi_supervised import SemiSupervised
+    from facecore.systems.semi_supervised_config import SemiSupervisedConfig
+
+Row = dict[str, Any]
+MEASURES = {
+    "shape_mm": "full shape, mm",
+    "neutral_mm": "identity shape, mm",
+    "albedo": "albedo",
+    "shading": "light (shading on the face)",
+    "landmark_percent": "landmark NME, %",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SystemOptions(Output):
+    """What the protocols on systems share."""
+
+    checkpoint: pathlib.Path
+    """model.safetensors of 'facecore train'."""
+    model: str | None = None
+    """The morphable model it was trained with, 'procedural' or a path; default: where it was in training."""
+    seed: int | None = None
+    """Of the faces; default: that of the run's own validation. The run's training seed is refused."""
+
+    def check(self) -> None:
+        self.check_output()
+        check_exists(checkpoint=self.checkpoint)
+        if self.model not in (None, "procedural"):
+            check_exists(model=pathlib.Path(str(self.model)))
+
+    def load(self) -> Loaded:
+        """The system, its training settings and its morphable model. Raises ValueError when that is another one."""
+        from facecore.cli.train import load_morphable
+        from facecore.systems import load
+        from facecore.systems.semi_supervised_config import SemiSupervisedConfig
+        from facecore.training.checkpoint import Checkpoint
+        from facecore.training.config import overlay
+
+        system = load(self.checkpoint)
+        config = overlay(SemiSupervisedConfig(), Checkpoint.load(self.checkpoint, ()).plain["config"])
+        if self.model is not None:
+            config = dataclasses.replace(config, model=dataclasses.replace(config.model, morphable=self.model))
+        try:
+            morphable = load_morphable(config)
+        except UsageError as error:
+            raise UsageError(f"--model: the morphable model of the training is not there ({error})") from error
+        if morphable.content_hash() != system.assets.morphable_hash:
+            raise ValueError(
+                f"--model: {morphable.name} is not the model that {self.checkpoint} was trained with "
+                f"({system.assets.morphable_name}, {system.assets.morphable_hash[:12]}); give that one"
+            )
+        return Loaded(system, config, morphable)
+
+    def seed_of(self, config: SemiSupervisedConfig) -> int:
+        """Refuses the seed that training drew its faces from."""
+        from facecore.systems.semi_supervised_training import HELD_OUT_SEED
+
+        if self.seed is None:
+            return config.run.seed + HELD_OUT_SEED
+        if self.seed == config.run.seed:
+            raise UsageError(f"--seed {self.seed} is the seed of the training: its faces are not held out")
+        return self.seed
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    system: SemiSupervised
+    config: SemiSupervisedConfig
+    morphable: MorphableModel
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "config_hash": self.system.config_hash,
+            "training_seed": self.config.run.seed,
+            "morphable": self.morphable.name,
+            "morphable_hash": self.morphable.content_hash(),
+            "vertices": self.morphable.num_vertices,
+            "image_size": self.system.config.image_size,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOut(SystemOptions):
+    """Errors of a system on renders that training did not draw, each beside that of the mean face: full and identity
+    shape after similarity alignment, albedo, light, landmarks.
+
+    Example: facecore evaluate held-out --checkpoint runs/small/model.safetensors --count 200 --seed 7
+    """
+
+    count: int = 200
+    """Renders."""
+
+    def run(self) -> int:
+        self.check()
+        if self.count < 1:
+            raise UsageError(f"--count must be at least 1 render, got {self.count}")
+        import torch
+
+        from facecore.data import LabelledRenders
+        from facecore.evaluation.held_out import Baseline, held_out_errors, summarise_held_out
+        from facecore.evaluation.landmark_error import cumulative_distribution
+        from facecore.evaluation.results import Evaluation
+
+        loaded = self.load()
+        size = loaded.system.config.image_size
+        seed = self.seed_of(loaded.config)
+        renders = LabelledRenders(loaded.morphable, size, size, seed=seed)
+        training = LabelledRenders(loaded.morphable, size, size, seed=loaded.config.run.seed)
+        baseline = Baseline.of(loaded.morphable, training)
+        with tqdm(total=self.count, desc="held-out", unit="render", leave=False, disable=None) as bar:
+            errors = held_out_errors(
+                loaded.system.reconstruct, loaded.morphable, renders, baseline, self.count, progress=bar.update
+            )
+        means = summarise_held_out(errors)
+        rows = [{"render": i, **{name: float(v[i]) for name, v in errors.items()}} for i in range(self.count)]
+        evaluation = Evaluation(
+            "held-out",
+            dataclasses.asdict(self) | {"seed": seed} | loaded.settings(),
+            held_out_table(errors, means),
+            rows,
+            self.count,
+            curves={"landmark NME": cumulative_distribution(errors["landmark_percent"].numpy().astype(float))},
+            axes=("NME in %", "share of renders"),
+            pictures=self.pictures(loaded, renders, torch.arange(self.count), errors["shape_mm"]),
+            notes=[
+                "Shapes after similarity alignment over all vertices; the mean face is the mean of the model's prior, "
+                "for the identity shape without expression; light is compared as shading on the true normals."
+            ],
+        )
+        return self.finish(evaluation)
+
+    def pictures(
+        self, loaded: Loaded, renders: Any, index: torch.Tensor, errors: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Error maps of the renders with the smallest and the largest error."""
+        from facecore.evaluation.alignment import vertex_distances
+        from facecore.evaluation.error_maps import ErrorMap, ExtremeMaps
+
+        maps = ExtremeMaps()
+        for i in (int(errors.argmin()), int(errors.argmax())):
+            batch = renders.batch(index[i : i + 1])
+            truth = loaded.morphable.shape(batch.identity, batch.expression)
+            face = loaded.system.reconstruct(batch.image)
+            distance = vertex_distances(face.vertices, truth)[0]
+            maps.add(float(errors[i]), f"render {i}", ErrorMap(truth[0], face.triangles, distance))
+        return maps.draw()
+
+
+def held_out_table(errors: dict[str, torch.Tensor], means: dict[str, float]) -> list[Row]:
+    """One row per measure: its mean with the standard error, that of the mean face, and the gain."""
+    rows = []
+    for name, label in MEASURES.items():
+        row: Row = {"measure": label, "error": means[name]}
+        row["standard_error"] = float(errors[name].std() / len(errors[name]) ** 0.5) if len(errors[name]) > 1 else None
+        row["mean_face"] = means.get(f"{name}_mean_face")
+        row["gain_percent"] = means.get(f"{name.removesuffix('_mm')}_gain_percent")
+        rows.append(row)
+    return rows
+
+
+@dataclasses.dataclass(frozen=True)
+class PoseSweep(SystemOptions):
+    """Error by pose: every true face is drawn at every yaw and pitch and reconstructed from each picture alone. With
+    --write, the pictures and true meshes for another method instead.
+
+    Example: facecore evaluate pose-sweep --checkpoint runs/small/model.safetensors --count 20
+             facecore evaluate pose-sweep --checkpoint C --yaws -80 -40 0 40 80 --pitches -15 20 25
+             facecore evaluate pose-sweep --checkpoint C --write sweep/, then your method, then
+             facecore evaluate rmse RESULTS sweep/truth --pairs sweep/pairs.csv
+    """
+
+    count: int = 20
+    """Faces."""
+    yaws: tuple[float, ...] = tuple(float(yaw) for yaw in range(-90, 91, 10))
+    """Degrees; the default is that of Liu et al. 2018."""
+    pitches: tuple[float, ...] = (0.0,)
+    """Degrees."""
+    crop_mm: float = 95.0
+    """Of the RMSE: radius around the true nose tip."""
+    write: pathlib.Path | None = None
+    """Write pictures/NAME.png and .pts, truth/FACE.npz and pairs.csv into this new folder, and evaluate nothing."""
+
+    def run(self) -> int:
+        self.check()
+        for name, bad in (("count", self.count < 1), ("crop-mm", not self.crop_mm > 0)):
+            if bad:
+                raise UsageError(f"--{name} must be positive, got {getattr(self, name.replace('-', '_'))}")
+        for name, angles in (("yaws", self.yaws), ("pitches", self.pitches)):
+            if not angles or not all(-180 <= angle <= 180 for angle in angles):
+                raise UsageError(f"--{name} must be degrees from -180 to 180, at least one, got {angles}")
+        from facecore.data.sweep import SweepRenders
+
+        loaded = self.load()
+        size, seed = loaded.system.config.image_size, self.seed_of(loaded.config)
+        renders = SweepRenders(loaded.morphable, size, size, seed, yaws=self.yaws, pitches=self.pitches)
+        total = self.count * len(renders.poses)
+        with tqdm(total=total, desc="pose sweep", unit="picture", leave=False, disable=None) as bar:
+            if self.write is not None:
+                return self.write_pictures(renders, self.write, bar.update)
+            return self.evaluate(loaded, renders, seed, bar.update)
+
+    def evaluate(self, loaded: Loaded, renders: Any, seed: int, progress: Callable[[int], object]) -> int:
+        from facecore.evaluation.pose_sweep import sweep_errors, table_of_poses, table_of_yaws
+        from facecore.evaluation.published import POSE_SWEEP
+        from facecore.evaluation.results import Evaluation
+
+        errors = sweep_errors(loaded.system.reconstruct, renders, self.count, crop_mm=self.crop_mm, progress=progress)
+        yaws = table_of_yaws(errors, renders.poses)
+        evaluation = Evaluation(
+            "pose-sweep",
+            dataclasses.asdict(self) | {"seed": seed} | loaded.settings(),
+            yaws,
+            table_of_poses(errors, renders.poses),
+            self.count * len(renders.poses),
+            published=POSE_SWEEP,
+            curves={
+                "RMSE, mm": [(row["|yaw|"], row["rmse_mm"]) for row in yaws],
+                "identity shape, mm": [(row["|yaw|"], row["neutral_mm"]) for row in yaws],
+            },
+            axes=("|yaw| in degrees", "error in mm"),
+            notes=[
+                "RMSE: similarity by 68 landmarks, truth cropped around the nose tip; the shapes' other errors: mean "
+                "vertex distance after similarity alignment over all vertices. Growth: of the RMSE from the smallest "
+                "|yaw|."
+            ],
+        )
+        return self.finish(evaluation)
+
+    def write_pictures(self, renders: Any, folder: pathlib.Path, progress: Callable[[int], object]) -> int:
+        from facecore.evaluation.sweep_files import write_sweep
+
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UsageError(f"--write {folder} is not empty; choose a new folder")
+        count = write_sweep(renders, self.count, folder, progress)
+        print(f"{count} pictures: {folder / 'pictures'}")
+        return 0

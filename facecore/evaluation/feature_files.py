@@ -1,0 +1,99 @@
+"""Features of faces and pairs of faces from files, for verification."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from facecore.data.landmark_files import read_table
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pairs:
+    """P pairs: fold int64 [P], same bool [P], and either names (first, second) or similarity float64 [P]."""
+
+    fold: np.ndarray
+    same: np.ndarray
+    names: list[tuple[str, str]]
+    similarity: np.ndarray | None
+
+
+def read_pairs(path: pathlib.Path) -> Pairs:
+    """A CSV of fold,first,second,same or of fold,similarity,same; same is 1 or 0. ValueError names file and row."""
+    header, rows = read_table(path)
+    given = "similarity" in header
+    needed = ["fold", "same", *(["similarity"] if given else ["first", "second"])]
+    if absent := [name for name in needed if name not in header]:
+        raise ValueError(f"{path} must have the columns fold,first,second,same or fold,similarity,same; no {absent[0]}")
+    if not rows:
+        raise ValueError(f"{path} has no pairs")
+    fold, same, names, similarity = [], [], [], []
+    for number, cells in enumerate(rows, start=2):
+        row = dict(zip(header, cells))
+        if row["same"] not in ("0", "1"):
+            raise ValueError(f"{path}, row {number}: same must be 1 or 0, got {row['same']!r}")
+        try:
+            fold.append(int(row["fold"]))
+            similarity.append(float(row["similarity"]) if given else 0.0)
+        except ValueError:
+            raise ValueError(f"{path}, row {number}: fold must be a whole number and similarity a number") from None
+        same.append(row["same"] == "1")
+        if not given:
+            names.append((row["first"], row["second"]))
+    values = np.array(similarity) if given else None
+    return Pairs(np.array(fold), np.array(same), names, values)
+
+
+class FeatureFiles:
+    """Features by name, from one .npz of `names` and `features`, or a folder of .npz of `facecore reconstruct`.
+
+    code: which of their codes. A name may have an ending or not. Nothing pickled is read. Raises ValueError naming the
+    file when it cannot be read.
+    """
+
+    def __init__(self, source: pathlib.Path, code: str) -> None:
+        self.source, self.code = source, code
+        self._known: dict[str, np.ndarray] = {}
+        if source.is_dir():
+            return
+        arrays = _arrays(source, ("names", "features"))
+        names, features = arrays["names"], arrays["features"]
+        if features.ndim != 2 or names.shape != (len(features),) or not np.isfinite(features).all():
+            raise ValueError(f"{source}: names must be [N] and features finite [N, F]")
+        self._known = {str(name): feature for name, feature in zip(names, features.astype(np.float64))}
+
+    def of(self, name: str) -> np.ndarray:
+        """float64 [F]. Raises ValueError when there is none of this name."""
+        if name not in self._known:
+            if not self.source.is_dir():
+                raise ValueError(f"no feature of {name!r} in {self.source}")
+            self._known[name] = self._read(name)
+        return self._known[name]
+
+    def _read(self, name: str) -> np.ndarray:
+        root = self.source.resolve()
+        for choice in (self.source / f"{name}.npz", (self.source / name).with_suffix(".npz")):
+            if choice.is_file() and root in choice.resolve().parents:
+                return self._code_of(choice)
+        raise ValueError(f"no {name}.npz in {self.source}")
+
+    def _code_of(self, path: pathlib.Path) -> np.ndarray:
+        arrays = _arrays(path, ("codes", "code_names", "code_sizes"))
+        names, sizes = [str(name) for name in arrays["code_names"]], arrays["code_sizes"]
+        if self.code not in names:
+            raise ValueError(f"{path} has no code {self.code!r}; it has {', '.join(names) or 'none'}")
+        start = int(sizes[: names.index(self.code)].sum())
+        feature = arrays["codes"][start : start + int(sizes[names.index(self.code)])].astype(np.float64)
+        if feature.ndim != 1 or not len(feature) or not np.isfinite(feature).all():
+            raise ValueError(f"{path}: the code {self.code!r} must be a finite vector")
+        return feature
+
+
+def _arrays(path: pathlib.Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in names}
+    except Exception as error:  # zipfile, zlib and numpy raise errors of many types; each means the same here
+        raise ValueError(f"{path} has no readable {', '.join(names)}: {' '.join(str(error).split())}") from error

@@ -1,0 +1,117 @@
+"""Folders of landmark files and of pictures, one per face: what the protocols on pictures read."""
+
+from __future__ import annotations
+
+import math
+import pathlib
+
+import numpy as np
+import scipy.io
+
+from facecore.data.images import read_image
+from facecore.data.landmark_files import LANDMARK_SUFFIXES, read_table
+from facecore.data.landmarks import read_landmarks
+from facecore.data.search import find_mask, find_pictures
+from facecore.evaluation.claims import photometric_error
+
+LANDMARKS = tuple(suffix for suffix in LANDMARK_SUFFIXES if suffix != ".xml")  # an .xml holds many pictures
+POINTS_ENDING = "_pts"  # NAME_pts.mat of 300W-LP belongs to NAME
+
+
+def files_by_key(folder: pathlib.Path, suffixes: tuple[str, ...]) -> dict[str, pathlib.Path]:
+    """Files of these endings by their path below the folder without ending, sorted; hidden ones are left out.
+
+    Of files that differ in their ending alone, the first of `suffixes` counts. A tables of pictures (index.csv) is not
+    one picture's file and is left out. Raises ValueError when there is none.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder; give the folder of the files")
+    found: dict[str, pathlib.Path] = {}
+    ranked = [path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file()]
+    for path in sorted(ranked, key=lambda path: (path.as_posix(), suffixes.index(path.suffix.lower()))):
+        inside = path.relative_to(folder)
+        if any(part.startswith(".") for part in inside.parts) or path.name in ("index.csv", "landmarks.csv"):
+            continue
+        key = inside.with_suffix("").as_posix().removesuffix(POINTS_ENDING)
+        best = found.get(key)
+        if best is None or suffixes.index(path.suffix.lower()) < suffixes.index(best.suffix.lower()):
+            found[key] = path
+    if not found:
+        raise ValueError(f"{folder} has no file ending in {', '.join(suffixes)}")
+    return found
+
+
+def read_68(path: pathlib.Path) -> np.ndarray:
+    """The 68 points of one face, float64 [68, 2], pixels. Raises ValueError naming the file."""
+    if path.suffix.lower() == ".npz":
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                points = np.asarray(arrays["landmarks_2d"], dtype=np.float64)
+        except Exception as error:  # zipfile, zlib and numpy raise errors of many types; each means the same here
+            raise ValueError(f"{path} has no readable landmarks_2d: {' '.join(str(error).split())}") from error
+    else:
+        faces = read_landmarks(path)
+        if len(faces) != 1:
+            raise ValueError(f"{path} must hold one face, it has {len(faces)}")
+        points = faces[0].points.numpy()
+    if points.shape != (68, 2) or not np.isfinite(points).all():
+        raise ValueError(f"{path} must hold 68 finite points, got {list(points.shape)}")
+    return points
+
+
+def yaw_of_mat(path: pathlib.Path) -> float | None:
+    """Yaw in degrees from the Pose_Para of a .mat of 300W-LP or AFLW2000-3D, as its authors bin it; else None."""
+    if path.suffix.lower() != ".mat":
+        return None
+    pose = np.asarray(scipy.io.loadmat(path).get("Pose_Para", ()), dtype=np.float64).ravel()
+    return math.degrees(pose[1]) if pose.size == 7 and math.isfinite(pose[1]) else None
+
+
+def read_yaws(path: pathlib.Path) -> dict[str, float]:
+    """Yaw in degrees by the stem of the picture: a CSV of image,yaw. Raises ValueError naming file and row."""
+    header, rows = read_table(path)
+    if "image" not in header or "yaw" not in header:
+        raise ValueError(f"{path} must have the columns image,yaw")
+    yaws = {}
+    for number, row in enumerate(rows, start=2):
+        try:
+            yaw = float(row[header.index("yaw")])
+        except ValueError:
+            raise ValueError(f"{path}, row {number}: yaw must be a number in degrees") from None
+        if not math.isfinite(yaw):
+            raise ValueError(f"{path}, row {number}: yaw must be finite")
+        yaws[pathlib.PurePosixPath(row[header.index("image")]).stem] = yaw
+    return yaws
+
+
+def pictures_by_key(folder: pathlib.Path, ending: str) -> dict[str, pathlib.Path]:
+    """Pictures by their path below the folder without extension; NAME + ending counts as NAME where NAME is absent."""
+    found = {path.relative_to(folder).with_suffix("").as_posix(): path for path in find_pictures(folder)}
+    return {key.removesuffix(ending): path for key, path in found.items()} | found
+
+
+def picture_error(
+    drawn: pathlib.Path, truth: pathlib.Path, masks: pathlib.Path | None, root: pathlib.Path
+) -> tuple[float, int]:
+    """Photometric error times 255 of a picture (METHODS 8.1), and the number of pixels that count.
+
+    masks: folder with a mask of the true picture's path below `root`, or of its stem. Raises ValueError, naming the
+    file, for pictures of different sizes, a mask that is not there, or one that is empty.
+    """
+    one, other = read_image(drawn), read_image(truth)
+    if one.shape != other.shape:
+        raise ValueError(
+            f"{drawn} has {one.shape[2]} x {one.shape[1]} pixels, {truth} {other.shape[2]} x {other.shape[1]}"
+        )
+    mask = other.new_ones(other.shape[1:])
+    if masks is not None:
+        found = find_mask(masks, truth, root)
+        if found is None:
+            raise ValueError(f"{truth}: no mask of its name in {masks}")
+        mask = read_image(found).mean(0)
+        if mask.shape != other.shape[1:]:
+            raise ValueError(f"{found} has {mask.shape[1]} x {mask.shape[0]} pixels, its picture another size")
+    pixels = int((mask > 0).sum())
+    if pixels == 0:
+        raise ValueError(f"{truth}: its mask is empty")
+    return float(photometric_error(one[None], other[None], mask[None])), pixels
