@@ -15,6 +15,8 @@ from facecore.evaluation.panels import THREE_QUARTERS, surface_view
 # Dark blue, blue-green, yellow, red: brightness rises to the third, so that the map can be read in grey, too.
 COLOURS = ((0.10, 0.18, 0.45), (0.10, 0.55, 0.58), (0.98, 0.87, 0.36), (0.85, 0.20, 0.13))
 UNCOUNTED = 0.55  # grey of vertices that did not count
+# 0.62 + 0.30 n_z + 0.12 n_y: flat enough that colours can be read, and the shape can still be seen.
+MAP_LIGHT = {0: 0.62 / 0.886227, 1: -0.12 / 1.772454, 2: 0.30 / 1.772454}
 INK, OWN = "#7d8590", ("#d1495b", "#0072b2", "#e69f00", "#009e73", "#56b4e9", "#b07aa1")
 
 
@@ -49,7 +51,7 @@ def error_maps(
     points = vertices.float()[None]
     views = {"front": 0.0, "three quarters": THREE_QUARTERS}
     return {
-        f"{what}{', ' if what else ''}{view}": surface_view(points, triangles, colours[None], yaw, size)
+        f"{what}{', ' if what else ''}{view}": surface_view(points, triangles, colours[None], yaw, size, MAP_LIGHT)
         for view, yaw in views.items()
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +26,7 @@ GREY = 0.78  # albedo of a shape without its colours
 WHITE = 0.75  # albedo on which light is shown: a shading of 1.33 is still not clipped
 THREE_QUARTERS = math.radians(40.0)
 # Light of the shape pictures: 0.20 + 0.62 n_z + 0.30 n_y - 0.18 n_x, from the basis of METHODS 1.5.
-STUDIO_LIGHT = {0: 0.20 / 0.886227, 1: -0.30 / 1.772454, 2: 0.62 / 1.772454, 3: 0.18 / 1.772454}
+STUDIO_LIGHT: Mapping[int, float] = {0: 0.20 / 0.886227, 1: -0.30 / 1.772454, 2: 0.62 / 1.772454, 3: 0.18 / 1.772454}
 OWN, GIVEN = (0, 200, 255), (255, 120, 0)  # colours of projected and of given landmarks
 MARGIN = 0.94  # share of the picture that a shape fills
 
@@ -109,9 +110,14 @@ def shape_view(face: Reconstruction, yaw: float, size: int) -> torch.Tensor:
 
 
 def surface_view(
-    vertices: torch.Tensor, triangles: torch.Tensor, albedo: torch.Tensor, yaw: float, size: int
+    vertices: torch.Tensor,
+    triangles: torch.Tensor,
+    albedo: torch.Tensor,
+    yaw: float,
+    size: int,
+    lighting: Mapping[int, float] = STUDIO_LIGHT,
 ) -> torch.Tensor:
-    """A surface [1, V, 3] mm with any colours [1, V, 3] in the light of the shape pictures, as `shape_view`."""
+    """A surface [1, V, 3] mm with any colours [1, V, 3], as `shape_view`; lighting: white SH coefficients by number."""
     low, high = vertices[0].amin(0), vertices[0].amax(0)
     center = (low + high) / 2
     points = vertices - center
@@ -124,7 +130,7 @@ def surface_view(
         size,
     )
     light = vertices.new_zeros(1, 9, 3)
-    for index, value in STUDIO_LIGHT.items():
+    for index, value in lighting.items():
         light[:, index] = value
     return draw(points, triangles, albedo, camera, light)
 

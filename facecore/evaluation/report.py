@@ -50,6 +50,7 @@ th, td { padding: 4px 18px 4px 0; text-align: left; border-bottom: 1px solid var
 th { color: var(--soft); font-weight: 500; }
 td { white-space: nowrap; } td.long { white-space: normal; min-width: 40ch; }
 details summary { cursor: pointer; color: var(--soft); margin: 14px 0 8px; }
+table + .panels, table + .figure, .panels + .figure { margin-top: 18px; }
 .figure img { background: none; border-radius: 0; width: auto; max-width: 100%; }
 a { color: inherit; text-underline-offset: 3px; }
 .soft, footer { color: var(--soft); font-size: 13px; }
@@ -105,8 +106,12 @@ class Report:
     ) -> None:
         """Adds a table under a heading; numbers are shown with four significant digits. more: HTML below it, made by
         `table` and `figure`."""
+        self.add_section(heading, table(columns, rows, heading) + more, text)
+
+    def add_section(self, heading: str, content: str, text: str = "") -> None:
+        """Adds HTML made by `table`, `figure` and `pictures` under a heading and a text."""
         head = f"<h2>{html.escape(heading)}</h2>" + (f'<p class="soft">{html.escape(text)}</p>' if text else "")
-        self._sections.append(f"<section>{head}{table(columns, rows, heading)}{more}</section>")
+        self._sections.append(f"<section>{head}{content}</section>")
 
     def html(self) -> str:
         introduction = f"<p>{html.escape(self.introduction)}</p>" if self.introduction else ""

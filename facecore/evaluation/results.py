@@ -85,7 +85,7 @@ class Evaluation:
             report.add_table("Missing or skipped", ["what", "why"], self.skipped)
         if self.rows:
             columns, cells = _columns(self.rows)
-            report.add_table("Each one", ["rows"], [[len(cells)]], more=table(columns, cells, "rows", folded="Show"))
+            report.add_section("Each one", table(columns, cells, "rows", folded=f"{len(cells)} rows"))
         for number, published in enumerate(self.published):
             columns = ["method", *published.columns]
             report.add_table(published.source, columns, published.cells(), text="" if number else WARNING)
