@@ -54,8 +54,9 @@ class SystemOptions(Output):
         from facecore.training.checkpoint import Checkpoint
         from facecore.training.config import overlay
 
-        system = load(self.checkpoint)
+        system = load(self.checkpoint)  # says what is wrong with a damaged one
         config = overlay(SemiSupervisedConfig(), Checkpoint.load(self.checkpoint, ()).plain["config"])
+        seed = self.seed_of(config)
         if self.model is not None:
             config = dataclasses.replace(config, model=dataclasses.replace(config.model, morphable=self.model))
         try:
@@ -67,7 +68,7 @@ class SystemOptions(Output):
                 f"--model: {morphable.name} is not the model that {self.checkpoint} was trained with "
                 f"({system.assets.morphable_name}, {system.assets.morphable_hash[:12]}); give that one"
             )
-        return Loaded(system, config, morphable)
+        return Loaded(system, config, morphable, seed)
 
     def seed_of(self, config: SemiSupervisedConfig) -> int:
         """Refuses the seed that training drew its faces from."""
@@ -85,9 +86,11 @@ class Loaded:
     system: SemiSupervised
     config: SemiSupervisedConfig
     morphable: MorphableModel
+    seed: int  # of the faces
 
     def settings(self) -> dict[str, Any]:
         return {
+            "seed": self.seed,
             "config_hash": self.system.config_hash,
             "training_seed": self.config.run.seed,
             "morphable": self.morphable.name,
@@ -121,8 +124,7 @@ class HeldOut(SystemOptions):
 
         loaded = self.load()
         size = loaded.system.config.image_size
-        seed = self.seed_of(loaded.config)
-        renders = LabelledRenders(loaded.morphable, size, size, seed=seed)
+        renders = LabelledRenders(loaded.morphable, size, size, seed=loaded.seed)
         training = LabelledRenders(loaded.morphable, size, size, seed=loaded.config.run.seed)
         baseline = Baseline.of(loaded.morphable, training)
         with tqdm(total=self.count, desc="held-out", unit="render", leave=False, disable=None) as bar:
@@ -133,7 +135,7 @@ class HeldOut(SystemOptions):
         rows = [{"render": i, **{name: float(v[i]) for name, v in errors.items()}} for i in range(self.count)]
         evaluation = Evaluation(
             "held-out",
-            dataclasses.asdict(self) | {"seed": seed} | loaded.settings(),
+            dataclasses.asdict(self) | loaded.settings(),
             held_out_table(errors, means),
             rows,
             self.count,
@@ -209,15 +211,15 @@ class PoseSweep(SystemOptions):
         from facecore.data.sweep import SweepRenders
 
         loaded = self.load()
-        size, seed = loaded.system.config.image_size, self.seed_of(loaded.config)
-        renders = SweepRenders(loaded.morphable, size, size, seed, yaws=self.yaws, pitches=self.pitches)
+        size = loaded.system.config.image_size
+        renders = SweepRenders(loaded.morphable, size, size, loaded.seed, yaws=self.yaws, pitches=self.pitches)
         total = self.count * len(renders.poses)
         with tqdm(total=total, desc="pose sweep", unit="picture", leave=False, disable=None) as bar:
             if self.write is not None:
                 return self.write_pictures(renders, self.write, bar.update)
-            return self.evaluate(loaded, renders, seed, bar.update)
+            return self.evaluate(loaded, renders, bar.update)
 
-    def evaluate(self, loaded: Loaded, renders: Any, seed: int, progress: Callable[[int], object]) -> int:
+    def evaluate(self, loaded: Loaded, renders: Any, progress: Callable[[int], object]) -> int:
         from facecore.evaluation.pose_sweep import sweep_errors, table_of_poses, table_of_yaws
         from facecore.evaluation.published import POSE_SWEEP
         from facecore.evaluation.results import Evaluation
@@ -226,7 +228,7 @@ class PoseSweep(SystemOptions):
         yaws = table_of_yaws(errors, renders.poses)
         evaluation = Evaluation(
             "pose-sweep",
-            dataclasses.asdict(self) | {"seed": seed} | loaded.settings(),
+            dataclasses.asdict(self) | loaded.settings(),
             yaws,
             table_of_poses(errors, renders.poses),
             self.count * len(renders.poses),
