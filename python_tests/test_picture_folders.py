@@ -11,6 +11,7 @@ from facecore.data import write_png
 from facecore.evaluation.picture_folders import (
     LANDMARKS,
     files_by_key,
+    label_files,
     picture_error,
     pictures_by_key,
     read_68,
@@ -43,10 +44,24 @@ def test_files_by_key(tmp_path):
         files_by_key(tmp_path / "b.mat", LANDMARKS)
 
 
+def test_a_licence_is_no_label_and_a_damaged_label_is_one(tmp_path):
+    (tmp_path / "LICENSE.txt").write_text("Permission is hereby granted")
+    with pytest.raises(ValueError, match="has no landmark file"):
+        label_files(tmp_path)
+    (tmp_path / "a.txt").write_text("half of a lab")
+    (tmp_path / "a.jpg").write_bytes(b"")
+    np.savetxt(tmp_path / "b.txt", POINTS)
+    assert list(label_files(tmp_path)) == ["a", "b"]
+
+
 def test_points_and_yaw(tmp_path):
     path = write_mat(tmp_path / "a.mat")
     np.testing.assert_allclose(read_68(path), POINTS)
-    assert yaw_of_mat(path) == pytest.approx(np.rad2deg(0.5)) and yaw_of_mat(tmp_path / "a.pts") is None
+    assert yaw_of_mat(path) == pytest.approx(np.rad2deg(0.5)) and yaw_of_mat(tmp_path / "b.pts") is None
+    assert yaw_of_mat(tmp_path / "a.pts") == yaw_of_mat(tmp_path / "a_pts.mat") == yaw_of_mat(path), "of the same name"
+    (tmp_path / "bad.mat").write_bytes(b"no")
+    with pytest.raises(ValueError, match=r"bad\.mat is not a readable MATLAB file"):
+        yaw_of_mat(tmp_path / "bad.mat")
     np.savez(tmp_path / "a.npz", landmarks_2d=POINTS)
     np.testing.assert_allclose(read_68(tmp_path / "a.npz"), POINTS)
     np.savez(tmp_path / "bad.npz", other=POINTS)

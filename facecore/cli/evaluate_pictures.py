@@ -39,11 +39,18 @@ class LandmarkNme(Output):
         self.check_output()
         check_exists(PREDICTIONS=self.predictions, TRUTH=self.truth, yaws=self.yaws)
         from facecore.evaluation.landmark_error import area_under, by_yaw, cumulative_distribution, landmark_nme
-        from facecore.evaluation.picture_folders import LANDMARKS, files_by_key, read_68, read_yaws, yaw_of_mat
+        from facecore.evaluation.picture_folders import (
+            LANDMARKS,
+            files_by_key,
+            label_files,
+            read_68,
+            read_yaws,
+            yaw_of_mat,
+        )
         from facecore.evaluation.published import SPARSE_NME
         from facecore.evaluation.results import Evaluation
 
-        truths = files_by_key(self.truth, LANDMARKS)
+        truths = label_files(self.truth)
         predictions = files_by_key(self.predictions, (".npz", *LANDMARKS))
         yaws = {} if self.yaws is None else read_yaws(self.yaws)
         rows: list[Row] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tqdm import tqdm
 
@@ -39,6 +39,8 @@ class SystemOptions(Output):
     """The morphable model it was trained with, 'procedural' or a path; default: where it was in training."""
     seed: int | None = None
     """Of the faces; default: that of the run's own validation. The run's training seed is refused."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: the GPU where facecore can use one, else the CPU."""
 
     def check(self) -> None:
         self.check_output()
@@ -53,8 +55,13 @@ class SystemOptions(Output):
         from facecore.systems.semi_supervised_config import SemiSupervisedConfig
         from facecore.training.checkpoint import Checkpoint
         from facecore.training.config import overlay
+        from facecore.training.device import choose_device
 
-        system = load(self.checkpoint)  # says what is wrong with a damaged one
+        try:
+            device = choose_device(self.device)
+        except ValueError as error:
+            raise UsageError(f"--device: {error}") from error
+        system = load(self.checkpoint, device)  # says what is wrong with a damaged one
         config = overlay(SemiSupervisedConfig(), Checkpoint.load(self.checkpoint, ()).plain["config"])
         seed = self.seed_of(config)
         if self.model is not None:
@@ -68,7 +75,7 @@ class SystemOptions(Output):
                 f"--model: {morphable.name} is not the model that {self.checkpoint} was trained with "
                 f"({system.assets.morphable_name}, {system.assets.morphable_hash[:12]}); give that one"
             )
-        return Loaded(system, config, morphable, seed)
+        return Loaded(system, config, morphable.to(device), seed)
 
     def seed_of(self, config: SemiSupervisedConfig) -> int:
         """Refuses the seed that training drew its faces from."""
@@ -162,7 +169,8 @@ class HeldOut(SystemOptions):
             truth = loaded.morphable.shape(batch.identity, batch.expression)
             face = loaded.system.reconstruct(batch.image)
             distance = vertex_distances(face.vertices, truth)[0]
-            maps.add(float(errors[i]), f"render {i}", ErrorMap(truth[0], face.triangles, distance))
+            drawn = ErrorMap(truth[0].cpu(), face.triangles.cpu(), distance.cpu())
+            maps.add(float(errors[i]), f"render {i}", drawn)
         return maps.draw()
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import math
 import pathlib
 
 import numpy as np
 import scipy.io
 
-from facecore.data.images import read_image
+from facecore.data.images import is_image_file, read_image
 from facecore.data.landmark_files import LANDMARK_SUFFIXES, read_table
 from facecore.data.landmarks import read_landmarks
 from facecore.data.search import find_mask, find_pictures
@@ -21,8 +22,8 @@ POINTS_ENDING = "_pts"  # NAME_pts.mat of 300W-LP belongs to NAME
 def files_by_key(folder: pathlib.Path, suffixes: tuple[str, ...]) -> dict[str, pathlib.Path]:
     """Files of these endings by their path below the folder without ending, sorted; hidden ones are left out.
 
-    Of files that differ in their ending alone, the first of `suffixes` counts. A tables of pictures (index.csv) is not
-    one picture's file and is left out. Raises ValueError when there is none.
+    Of files that differ in their ending alone, the first of `suffixes` counts. Tables of pictures (index.csv,
+    landmarks.csv) are left out. Raises ValueError when there is none.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder; give the folder of the files")
@@ -39,6 +40,30 @@ def files_by_key(folder: pathlib.Path, suffixes: tuple[str, ...]) -> dict[str, p
     if not found:
         raise ValueError(f"{folder} has no file ending in {', '.join(suffixes)}")
     return found
+
+
+def label_files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    """The landmark files of `files_by_key`, without texts that are none, such as a licence.
+
+    A .txt or .csv that cannot be read is a damaged label where a picture of its stem lies beside it, and otherwise no
+    label. Raises ValueError when no label is left.
+    """
+    found = {key: path for key, path in files_by_key(folder, LANDMARKS).items() if _is_label(path)}
+    if not found:
+        raise ValueError(f"{folder} has no landmark file; endings that are read: {', '.join(LANDMARKS)}")
+    return found
+
+
+def _is_label(path: pathlib.Path) -> bool:
+    if path.suffix.lower() not in (".txt", ".csv"):
+        return True
+    if any(is_image_file(other) for other in path.parent.glob(glob.escape(path.stem) + ".*")):
+        return True
+    try:
+        read_68(path)
+    except ValueError:
+        return False
+    return True
 
 
 def read_68(path: pathlib.Path) -> np.ndarray:
@@ -60,10 +85,18 @@ def read_68(path: pathlib.Path) -> np.ndarray:
 
 
 def yaw_of_mat(path: pathlib.Path) -> float | None:
-    """Yaw in degrees from the Pose_Para of a .mat of 300W-LP or AFLW2000-3D, as its authors bin it; else None."""
-    if path.suffix.lower() != ".mat":
+    """Yaw in degrees from the Pose_Para of NAME.mat beside a landmark file of that stem (or that file itself).
+
+    The angle as 300W-LP and AFLW2000-3D store it: their bins are made from it. None where there is no such file. Raises
+    ValueError naming a damaged one.
+    """
+    mat = path.with_name(path.stem.removesuffix(POINTS_ENDING) + ".mat")
+    if not mat.is_file():
         return None
-    pose = np.asarray(scipy.io.loadmat(path).get("Pose_Para", ()), dtype=np.float64).ravel()
+    try:
+        pose = np.asarray(scipy.io.loadmat(mat).get("Pose_Para", ()), dtype=np.float64).ravel()
+    except Exception as error:  # scipy raises errors of many types for a damaged file; each means the same here
+        raise ValueError(f"{mat} is not a readable MATLAB file ({' '.join(str(error).split())})") from None
     return math.degrees(pose[1]) if pose.size == 7 and math.isfinite(pose[1]) else None
 
 
