@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from facecore.evaluation.alignment import similarity_align, vertex_error
+from facecore.evaluation.alignment import (
+    fit_similarity,
+    regional_errors,
+    similarity_align,
+    vertex_distances,
+    vertex_error,
+)
 from facecore.render import euler_to_matrix
 
 
@@ -52,3 +58,37 @@ def test_hand_computed_error():
 def test_rejects_bad_shapes():
     with pytest.raises(ValueError, match=r"must both be \[N, V >= 3, 3\]"):
         similarity_align(torch.zeros(1, 4, 3), torch.zeros(1, 5, 3))
+
+
+def test_rigid_and_frozen_alignment():
+    points = cloud()
+    turn = euler_to_matrix(torch.tensor([[0.3, -1.2, 2.0]] * 4, dtype=torch.float64)).transpose(1, 2)
+    moved = points @ turn + 3.0
+    assert float(vertex_distances(moved, points, "rigid").max()) < 1e-9
+    assert float(vertex_distances(1.1 * moved, points, "rigid").mean()) > 1
+    assert bool((fit_similarity(1.1 * moved, points, "rigid").scale == 1).all())
+    shifted = vertex_distances(points + torch.tensor([0.0, 3.0, 4.0]), points, "none")
+    torch.testing.assert_close(shifted, torch.full_like(shifted, 5.0))
+    with pytest.raises(ValueError, match="alignment must be 'similarity', 'rigid' or 'none'"):
+        fit_similarity(points, points, "affine")
+
+
+def test_some_vertices_can_decide_the_alignment():
+    """What is outside of them keeps its error."""
+    points = cloud()
+    wrong = 2.0 * points
+    wrong[:, 20:] += 10.0
+    chosen = torch.arange(30) < 20
+    distances = vertex_distances(wrong, points, fit_on=chosen)
+    assert float(distances[:, :20].max()) < 1e-9
+    torch.testing.assert_close(distances[:, 20:], torch.full((4, 10), 5 * 3**0.5, dtype=torch.float64))
+
+
+def test_regional_errors_by_hand():
+    distances = torch.tensor([[1.0, 2.0, 6.0]])
+    found = regional_errors(distances, {"nose": torch.tensor([False, True, True])})
+    assert {name: float(error) for name, error in found.items()} == {"all": 3.0, "nose": 4.0}
+    with pytest.raises(ValueError, match="'nose' has no vertex"):
+        regional_errors(distances, {"nose": torch.zeros(3, dtype=torch.bool)})
+    with pytest.raises(ValueError, match=r"'nose' must be bool \[3\], got torch.bool \[4\]"):
+        regional_errors(distances, {"nose": torch.zeros(4, dtype=torch.bool)})

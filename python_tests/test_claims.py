@@ -139,6 +139,22 @@ def test_directional_share_ratio():
     assert float(claims.directional_share_ratio(isotropic, light)) == 0
 
 
+def test_side_light_by_hand():
+    """Light along +x: all of band 1 is odd; from the front nothing is, and mirroring the light changes nothing."""
+    light = torch.zeros(4, 9, 3)
+    light[0, 3] = 1.0
+    light[1, 2] = 1.0
+    light[2:, 0], light[2, 3], light[3, 3] = 1.0, 1.0, -1.0
+    expected = 1.0 / 3 / (1.0 / 4 + 1.0 / 3)  # band means pi/4 and pi/3
+    torch.testing.assert_close(claims.side_light_share(light), torch.tensor([1.0, 0.0, expected, expected]))
+    normals = torch.nn.functional.normalize(torch.randn(1, 500, 3, generator=torch.Generator().manual_seed(0)), dim=2)
+    odd = torch.zeros(1, 9, 3)
+    odd[:, [3, 4, 7]] = torch.rand(3, 3, generator=torch.Generator().manual_seed(1))
+    mirrored = normals * torch.tensor([-1.0, 1.0, 1.0])
+    torch.testing.assert_close(sh_shading(mirrored, odd), -sh_shading(normals, odd))
+    assert float(claims.side_light_share(odd)) == pytest.approx(1)
+
+
 def test_albedo_asymmetry_by_hand():
     albedo = torch.zeros(1, 4, 3)
     albedo[0, 0] = 0.4  # vertex 0 mirrors 1; 2 and 3 mirror themselves

@@ -141,6 +141,15 @@ def test_correspondence_by_region(run, faces, tmp_path, model):
     assert measures["identity_mm"] == pytest.approx(3**0.5, rel=1e-4)
 
 
+def test_predictions_without_a_truth_and_identity_shapes_of_some(run, faces, model):
+    write_face(faces[0] / "zoe.npz", model)
+    write_face(faces[0] / "bob/1.npz", model)  # without neutral_vertices
+    code, result, printed = run("correspondence", *faces)
+    assert code == 0 and "1 predictions have no truth of their name and do not count" in printed
+    counts = {row["measure"]: row["comparisons"] for row in result["summary"]}
+    assert counts == {"error_mm": 3, "identity_mm": 2}
+
+
 def test_dense_nme(run, faces, tmp_path, model):
     (tmp_path / "region.txt").write_text("\n".join(map(str, range(0, 2500, 50))))
     code, result, _ = run("dense-nme", *faces, "--alignment", "none", "--region", tmp_path / "region.txt")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from facecore.data import LabelledBatch, LabelledRenders
-from facecore.evaluation.held_out import BATCH, Baseline, evaluate_held_out
+from facecore.evaluation.held_out import BATCH, Baseline, evaluate_held_out, held_out_errors, summarise_held_out
 from facecore.morphable import load
 from facecore.render import WeakPerspectiveCamera
 from facecore.systems.reconstruction import Reconstruction
@@ -121,6 +121,15 @@ def test_shapes_are_compared_after_similarity_alignment(model, renders, baseline
     assert result["shape_mm"] < 1e-3
     # 10 % of a face that reaches 70 mm to each side; scale takes a part of it back
     assert 0.5 < result["neutral_mm"] < 5
+
+
+def test_errors_of_each_render(model, renders, baseline):
+    done: list[int] = []
+    errors = held_out_errors(Answers(renders, lambda face: face), model, renders, baseline, 3, progress=done.append)
+    assert done == [3] and {values.shape for values in errors.values()} == {(3,)}
+    means = summarise_held_out(errors)
+    assert means["shape_mm_mean_face"] == pytest.approx(float(errors["shape_mm_mean_face"].mean()))
+    assert means["landmark_percent"] < 1e-3
 
 
 def test_a_count_below_one_is_refused(model, renders, baseline):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import pathlib
-import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,8 +55,11 @@ class MeshOptions(Output):
 
         predictions = MeshFolder(self.predictions, self.prediction_landmarks, self.prediction_unit_mm)
         truths = MeshFolder(self.truth, self.truth_landmarks, self.truth_unit_mm)
-        pairs = self.find_pairs(predictions, truths)
-        return self.finish(self.evaluate(pairs, predictions, truths))
+        pairs, note = self.find_pairs(predictions, truths)
+        evaluation = self.evaluate(pairs, predictions, truths)
+        if note:
+            evaluation.notes.append(note)
+        return self.finish(evaluation)
 
     def check(self) -> None:
         self.check_output()
@@ -67,16 +69,16 @@ class MeshOptions(Output):
             if not getattr(self, name) > 0:
                 raise UsageError(f"--{name.replace('_', '-')} must be positive, got {getattr(self, name)}")
 
-    def find_pairs(self, predictions: MeshFolder, truths: MeshFolder) -> list[Pair]:
+    def find_pairs(self, predictions: MeshFolder, truths: MeshFolder) -> tuple[list[Pair], str]:
+        """The pairs, and a note on predictions that no truth was found for."""
         from facecore.evaluation.mesh_folders import pair_by_name, pairs_of_table
 
         if self.pairs is not None:
-            return pairs_of_table(self.pairs, predictions, truths)
+            return pairs_of_table(self.pairs, predictions, truths), ""
         pairs, left = pair_by_name(predictions, truths)
-        if left:
-            first = f"the first is {left[0]}"
-            print(f"facecore evaluate: {len(left)} predictions have no truth of their name; {first}", file=sys.stderr)
-        return pairs
+        if not left:
+            return pairs, ""
+        return pairs, f"{len(left)} predictions have no truth of their name and do not count; the first is {left[0]}."
 
     def evaluate(self, pairs: list[Pair], predictions: MeshFolder, truths: MeshFolder) -> Evaluation:
         from facecore.evaluation.error_maps import ExtremeMaps

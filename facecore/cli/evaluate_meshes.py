@@ -163,8 +163,12 @@ class Correspondence(MeshOptions):
 
         self.region_masks()  # a damaged file is said at once, not once a pair
         evaluation = super().evaluate(pairs, predictions, truths)
-        measures = [name for name in (evaluation.rows or [{}])[0] if name.endswith("mm")]
-        evaluation.summary = [{"measure": name, **row} for name in measures for row in summarise(evaluation.rows, name)]
+        measures = dict.fromkeys(name for row in evaluation.rows for name in row if name.endswith("mm"))
+        evaluation.summary = [
+            {"measure": name, **row}
+            for name in measures
+            for row in summarise([row for row in evaluation.rows if name in row], name)
+        ]
         return evaluation
 
     def notes(self) -> Iterator[str]:

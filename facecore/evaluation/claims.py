@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from facecore.data.lights import directional_share
+from facecore.data.lights import BAND_MEAN_SQUARE, band_energy, directional_share
 from facecore.evaluation.alignment import vertex_distances
 from facecore.mesh import Mesh, laplacian
 from facecore.ops import sparse_matmul, vertex_normals
@@ -216,6 +216,17 @@ def directional_share_ratio(predicted: torch.Tensor, truth: torch.Tensor) -> tor
     """
     tiny = torch.finfo(truth.dtype).tiny
     return directional_share(predicted) / directional_share(truth).clamp_min(tiny)
+
+
+def side_light_share(sh_coefficients: torch.Tensor) -> torch.Tensor:
+    """Claim 3: how much of a light comes from one side, [N]: the energy share of what is odd in n_x.
+
+    Of the basis of METHODS 1.5 these are H_3, H_4 and H_7; energies as `facecore.data.lights.band_energy` counts them.
+    Chooses the renders under side light on which `albedo_asymmetry` is read. sh_coefficients: effective, [N, 9, 3].
+    """
+    squares = sh_coefficients.square().sum(2)
+    odd = BAND_MEAN_SQUARE[1] * squares[:, 3] + BAND_MEAN_SQUARE[2] * (squares[:, 4] + squares[:, 7])
+    return odd / band_energy(sh_coefficients).sum(1).clamp_min(torch.finfo(squares.dtype).tiny)
 
 
 def albedo_asymmetry(albedo: torch.Tensor, mirror_map: torch.Tensor) -> torch.Tensor:

@@ -90,7 +90,7 @@ def _errors(
     truth = model.shape(batch.identity, batch.expression)
     neutral = model.shape(batch.identity, torch.zeros_like(batch.expression))
     albedo = model.albedo(batch.albedo)
-    normals = _visible_normals(truth, model, batch)
+    normals = visible_normals(truth, model, batch)
     shading = sh_shading(normals, batch.sh_coefficients)
     covered = (normals.square().sum(-1) > 0).float() * batch.mask
     predicted = result.camera.project(result.vertices[:, result.landmarks68])
@@ -111,8 +111,11 @@ def _errors(
     return errors
 
 
-def _visible_normals(vertices: torch.Tensor, model: MorphableModel, batch: LabelledBatch) -> torch.Tensor:
-    """Unit normals in camera axes at each pixel of the true face, [N, H, W, 3]; 0 where uncovered."""
+def visible_normals(vertices: torch.Tensor, model: MorphableModel, batch: LabelledBatch) -> torch.Tensor:
+    """Unit normals in camera axes at each pixel of the true face, [N, H, W, 3]; 0 where uncovered.
+
+    vertices: true shapes [N, V, 3] of the batch. `sh_shading` of them is the shading in a light, true or predicted.
+    """
     height, width = batch.image.shape[-2:]
     camera = WeakPerspectiveCamera.from_pose(batch.pose, height, width)
     fragments = rasterize(camera.to_clip(vertices), model.triangles, height, width)

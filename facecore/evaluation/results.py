@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import html
 import json
 import math
 import os
@@ -67,9 +68,10 @@ class Evaluation:
     def write(self, out: pathlib.Path) -> None:
         """Writes results.json and index.html into the folder, each whole or not at all; makes the folder."""
         plain = to_plain(self.to_plain())
+        page = self.page(plain)
         out.mkdir(parents=True, exist_ok=True)
         write_atomically(out / "results.json", json.dumps(plain, indent=1, allow_nan=False).encode())
-        self.page(plain).write(out / "index.html")
+        page.write(out / "index.html")
 
     def page(self, plain: Mapping[str, Any]) -> Report:
         introduction = (
@@ -97,7 +99,7 @@ class Evaluation:
         try:
             return figure(", ".join(self.curves), draw_curves(self.curves, *self.axes))
         except ImportError as error:
-            return f'<p class="soft">{error}</p>'
+            return f'<p class="soft">{html.escape(str(error))}</p>'
 
 
 def summarise(
