@@ -131,6 +131,15 @@ def test_a_truncated_file_and_an_empty_folder(tmp_path):
         MeshFolder(tmp_path).read(path)
 
 
+def test_the_last_file_is_kept(tmp_path):
+    write_npz(tmp_path / "a.npz")
+    write_npz(tmp_path / "b.npz")
+    folder = MeshFolder(tmp_path)
+    first = folder.read(tmp_path / "a.npz")
+    assert folder.read(tmp_path / "a.npz") is first
+    assert folder.read(tmp_path / "b.npz").path.name == "b.npz"
+
+
 def test_reversed_triangles_are_said(tmp_path):
     path = write_npz(tmp_path / "a.npz", triangles=BALL.triangles.numpy()[:, ::-1].copy())
     file = MeshFolder(tmp_path).read(path)

@@ -12,7 +12,7 @@ import tyro
 from tqdm import tqdm
 
 from facecore.cli.errors import UsageError
-from facecore.cli.evaluate_output import Output, check_exists
+from facecore.cli.evaluate_output import Output, check_exists, why
 
 if TYPE_CHECKING:
     from facecore.evaluation.error_maps import ErrorMap
@@ -98,7 +98,7 @@ class MeshOptions(Output):
                 prediction, truth = self.one(found), truths.read(group[0].truth)
                 row, drawn = self.compare(prediction, truth)
             except (ValueError, OSError) as error:
-                skipped += [(str(pair.name), str(error)) for pair, _ in found]
+                skipped += [(pair.name, why(error, pair.name)) for pair, _ in found]
                 continue
             said.update((*prediction.warnings, *truth.warnings))
             name = group[0].name
@@ -107,7 +107,7 @@ class MeshOptions(Output):
         return Evaluation(
             protocol=self.protocol,
             settings=self.settings_of_run(),
-            summary=summarise(rows, self.value) if rows else [],
+            summary=[{"measure": self.value, **row} for row in summarise(rows, self.value)] if rows else [],
             rows=rows,
             total=total,
             skipped=skipped,
@@ -136,7 +136,7 @@ class MeshOptions(Output):
             try:
                 found.append((pair, predictions.read(pair.prediction)))
             except (ValueError, OSError) as error:
-                skipped.append((pair.name, str(error)))
+                skipped.append((pair.name, why(error, pair.name)))
         return found
 
     def one(self, found: Sequence[tuple[Pair, MeshFile]]) -> MeshFile:

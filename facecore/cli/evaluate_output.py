@@ -57,6 +57,11 @@ class Output:
         return 0
 
 
+def why(error: Exception, name: str) -> str:
+    """The reason in one line, without the name of the file that stands beside it."""
+    return " ".join(str(error).split()).removeprefix(f"{name}: ").removeprefix(f"{name} ")
+
+
 def check_exists(**paths: pathlib.Path | None) -> None:
     """UsageError for a path that is not there; the option's name in Python's spelling."""
     for name, path in paths.items():

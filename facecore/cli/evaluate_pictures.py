@@ -11,7 +11,7 @@ import tyro
 from tqdm import tqdm
 
 from facecore.cli.errors import UsageError
-from facecore.cli.evaluate_output import Output, check_exists
+from facecore.cli.evaluate_output import Output, check_exists, why
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,7 +62,7 @@ class LandmarkNme(Output):
                 nme = landmark_nme(read_68(predictions[key]), read_68(path))
                 yaw = yaws.get(path.stem, yaw_of_mat(path))
             except (ValueError, OSError) as error:
-                skipped.append((str(path), str(error)))
+                skipped.append((str(path), why(error, str(path))))
                 continue
             rows.append({"picture": key, "nme_percent": nme, "yaw_degrees": yaw})
         summary: list[Row] = []
@@ -128,7 +128,7 @@ class Photometric(Output):
                     raise ValueError("no prediction of it")
                 error, pixels = picture_error(drawn[key], path, self.masks, self.truth)
             except (ValueError, OSError) as problem:
-                skipped.append((str(path), str(problem)))
+                skipped.append((str(path), why(problem, str(path))))
                 continue
             rows.append({"picture": key, "error_255": error, "pixels": pixels})
         summary = summarise(rows, "error_255", subject="picture") if rows else []
@@ -181,7 +181,7 @@ class VerificationPairs(Output):
                     values.append(cosine(files.of(first)[None], files.of(second)[None])[0])
                     found.append(number)
                 except (ValueError, OSError) as error:
-                    skipped.append((f"{first}, {second}", str(error)))
+                    skipped.append((f"{first}, {second}", why(error, first)))
             similarity, kept = np.array(values), np.array(found, dtype=np.int64)
         summary: list[Row] = []
         rows: list[Row] = []

@@ -14,6 +14,7 @@ from facecore.evaluation.panels import THREE_QUARTERS, surface_view
 
 # Dark blue, blue-green, yellow, red: brightness rises to the third, so that the map can be read in grey, too.
 COLOURS = ((0.10, 0.18, 0.45), (0.10, 0.55, 0.58), (0.98, 0.87, 0.36), (0.85, 0.20, 0.13))
+LEAST_LIMIT = 0.01  # mm
 UNCOUNTED = 0.55  # grey of vertices that did not count
 # 0.62 + 0.30 n_z + 0.12 n_y: flat enough that colours can be read, and the shape can still be seen.
 MAP_LIGHT = {0: 0.62 / 0.886227, 1: -0.12 / 1.772454, 2: 0.30 / 1.772454}
@@ -63,10 +64,11 @@ def colour_scale(limit: float, size: int = 320) -> dict[str, torch.Tensor]:
 
 
 def round_limit(error: torch.Tensor) -> float:
-    """A round number that most errors lie below: 1, 2 or 5 times a power of ten from the 95th percentile on."""
-    high = float(torch.quantile(error.flatten().float()[:1_000_000], 0.95))
-    if not high > 0:
-        return 1.0
+    """A round number that most errors lie below: 1, 2 or 5 times a power of ten from the 95th percentile on.
+
+    At least 0.01 mm: what lies below is rounding.
+    """
+    high = max(float(torch.quantile(error.flatten().float()[:1_000_000], 0.95)), LEAST_LIMIT)
     power = 10.0 ** math.floor(math.log10(high))
     return next(step * power for step in (1, 2, 5, 10) if step * power >= high * (1 - 1e-6))
 

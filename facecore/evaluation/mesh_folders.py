@@ -54,6 +54,7 @@ class MeshFolder:
             raise ValueError(f"the unit must be a positive number of millimetres, got {unit_mm}")
         self.root, self.landmarks, self.unit_mm = root, landmarks, unit_mm
         self.paths = find_meshes(root)
+        self._last: MeshFile | None = None
         if not self.paths:
             raise ValueError(f"{root}: no mesh; endings that are read: {', '.join(MESH_SUFFIXES)}")
         self._shared = read_points(landmarks) if landmarks is not None and landmarks.is_file() else None
@@ -61,7 +62,15 @@ class MeshFolder:
             raise ValueError(f"{landmarks}: a file for all meshes must hold vertex numbers, one a row")
 
     def read(self, path: pathlib.Path) -> MeshFile:
-        """Raises ValueError or OSError naming the file, in one line, when it or its landmarks cannot be read."""
+        """Raises ValueError or OSError naming the file, in one line, when it or its landmarks cannot be read.
+
+        The last file is kept: many predictions in a row may have one truth.
+        """
+        if self._last is None or self._last.path != path:
+            self._last = self._read(path)
+        return self._last
+
+    def _read(self, path: pathlib.Path) -> MeshFile:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             if path.suffix.lower() == ".npz":
