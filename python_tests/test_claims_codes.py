@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from facecore.evaluation.claims_codes import identity_spread, linear_probe, shape_spread_mm, swap_errors
+from facecore.evaluation.claims_codes import (
+    RIDGES,
+    _ridge,
+    identity_spread,
+    linear_probe,
+    shape_spread_mm,
+    swap_errors,
+)
 from facecore.morphable import load
 
 
@@ -51,6 +58,38 @@ def test_probe_reads_what_is_there_and_nothing_else():
     assert abs(linear_probe(features, other)) < 0.1
     half = linear_probe(features, targets + targets.std(0) * other)
     assert half == pytest.approx(0.5, abs=0.1)  # as much noise as signal
+
+
+def test_probe_of_many_features_on_few_samples():
+    """As codes of 128 numbers on 200 pictures: noise explains nothing, rather than less than nothing."""
+    generator = torch.Generator().manual_seed(4)
+    features, noise = torch.randn(200, 128, generator=generator), torch.randn(200, 5, generator=generator)
+    assert -0.1 < linear_probe(features, noise) < 0.1
+    signal = features[:, :2] @ torch.randn(2, 5, generator=generator)
+    assert 0.3 < linear_probe(features, signal) < 1  # 140 samples for 128 directions
+
+
+def test_probe_chooses_the_ridge_by_leaving_one_out():
+    """The closed form against leaving out each sample in turn."""
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randn(12, 4, generator=generator).double()
+    y = (x[:, :1] + torch.randn(12, 1, generator=generator)).double()
+    x, y = x - x.mean(0), y - y.mean(0)
+
+    def fit(rows: torch.Tensor, ridge: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        mean, middle = x[rows].mean(0), y[rows].mean(0)
+        gram = (x[rows] - mean).T @ (x[rows] - mean) + ridge * torch.eye(4).double()
+        return torch.linalg.solve(gram, (x[rows] - mean).T @ (y[rows] - middle)), mean, middle
+
+    def left_out(ridge: float) -> float:
+        total = 0.0
+        for i in range(12):
+            weight, mean, middle = fit(torch.arange(12) != i, ridge)
+            total += float((y[i] - middle - (x[i] - mean) @ weight).square().sum())
+        return total
+
+    best = min(RIDGES, key=left_out)
+    torch.testing.assert_close(_ridge(x, y), fit(torch.arange(12) >= 0, best)[0])
 
 
 def test_probe_refuses():

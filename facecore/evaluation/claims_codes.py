@@ -12,7 +12,7 @@ from facecore.evaluation.alignment import similarity_align, vertex_error
 if TYPE_CHECKING:
     from facecore.morphable import MorphableModel
 
-RIDGE = 1.0  # of the linear probe, on standardised features: no more than one sample's weight
+RIDGES = tuple(10.0**power for power in range(-3, 7))  # of the linear probe, on standardised features
 TRAIN_SHARE = 0.7
 
 
@@ -46,15 +46,14 @@ def swap_errors(
     return vertex_error(swapped, model.shape(truth[0], truth[1][partner]))
 
 
-def linear_probe(
-    features: torch.Tensor, targets: torch.Tensor, *, train_share: float = TRAIN_SHARE, ridge: float = RIDGE
-) -> float:
+def linear_probe(features: torch.Tensor, targets: torch.Tensor, *, train_share: float = TRAIN_SHARE) -> float:
     """Claim 5, leakage: the share of the targets' variance that a linear map of the features explains, R^2.
 
-    Features are standardised, the map is found by ridge regression on the first `train_share` of the samples, and R^2
-    is that of the others: 1 - (squared error) / (squared distance from the training mean), summed over all targets.
-    0 = nothing leaks; it can be a little below. With c_id as features and expression coefficients as targets, less is
-    better; with c_exp as features it is the reading that the expression code allows.
+    Features are standardised, the map is found by ridge regression on the first `train_share` of the samples, with the
+    one of RIDGES whose leave-one-out error there is the smallest, and R^2 is that of the other samples:
+    1 - (squared error) / (squared distance from the training mean), summed over all targets. 0 = nothing leaks; it can
+    be a little below. With c_id as features and expression coefficients as targets, less is better; with c_exp as
+    features it is the reading that the expression code allows.
 
     features: [N, F]; targets: [N, T]. Computed in float64. Deterministic. Raises ValueError for shapes that differ, a
     share outside (0, 1), or fewer than two samples on either side.
@@ -70,10 +69,23 @@ def linear_probe(
     mean, std = x[:count].mean(0), x[:count].std(0, correction=0)
     x = torch.where(std > 0, (x - mean) / std.clamp_min(torch.finfo(torch.float64).tiny), 0.0)
     middle = y[:count].mean(0)
-    gram = x[:count].T @ x[:count] + ridge * torch.eye(x.shape[1]).to(x)
-    weight = torch.linalg.solve(gram, x[:count].T @ (y[:count] - middle))
+    weight = _ridge(x[:count], y[:count] - middle)
     left = (y[count:] - middle - x[count:] @ weight).square().sum()
     return float(1 - left / (y[count:] - middle).square().sum())
+
+
+def _ridge(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Weights [F, T] of centred samples, by the ridge with the least leave-one-out error (closed form: r / (1 - h))."""
+    u, singular, vt = torch.linalg.svd(x, full_matrices=False)
+    projected = u.T @ y
+    best, chosen = torch.inf, torch.zeros_like(singular)
+    for ridge in RIDGES:
+        shrink = singular.square() / (singular.square() + ridge)
+        leverage = (u.square() * shrink).sum(1) + 1 / len(x)  # the mean is fitted, too
+        error = float(((y - u @ (shrink[:, None] * projected)) / (1 - leverage)[:, None]).square().sum())
+        if error < best:
+            best, chosen = error, singular / (singular.square() + ridge)
+    return vt.T @ (chosen[:, None] * projected)
 
 
 class Spread(NamedTuple):
