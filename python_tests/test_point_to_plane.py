@@ -64,6 +64,22 @@ def waves(points: np.ndarray) -> np.ndarray:
     return np.sin(points[:, 0] / 7.0) * np.cos(points[:, 1] / 9.0 + 0.4)
 
 
+def waves_along_normals(truth: Face) -> tuple[np.ndarray, np.ndarray]:
+    """A displacement [V] in mm along the normals, and the vertices of the crop, where alone it is not 0.
+
+    n . (t + w x p + s p) are what point-to-plane alignment can explain; the field has no part of them.
+    """
+    surface = truth.surface
+    assert truth.landmarks is not None
+    inside = np.linalg.norm(surface.vertices - truth.landmarks[30], axis=1) <= SETTINGS.crop_mm
+    normals = surface.normals[inside]
+    offset = surface.vertices[inside] - surface.vertices[inside].mean(0)
+    generators = np.concatenate([normals, np.cross(offset, normals), (normals * offset).sum(1)[:, None]], axis=1)
+    amount = np.zeros(len(inside))
+    amount[inside] = orthogonal_to_similarities(waves(surface.vertices[inside]), generators)
+    return amount, inside
+
+
 @pytest.mark.parametrize("direction", ["symmetric", "scan-to-prediction", "prediction-to-scan"])
 def test_frozen_a_normal_offset_of_1_mm_is_1_mm(truth, direction):
     offset = displaced(truth, truth.surface.normals)
@@ -75,10 +91,15 @@ def test_frozen_a_normal_offset_of_1_mm_is_1_mm(truth, direction):
     assert squared.error_mm == pytest.approx(1.0, rel=0.05) and squared.error_mm >= found.error_mm
 
 
-def test_frozen_on_ict(data_dir):
+def test_the_same_on_ict(data_dir):
+    """Frozen, with a similarity, and with a normal displacement that no similarity explains."""
     model = load(data_dir / "ict_facekit.npz", region="face")
     truth = as_face(Surface.of(model.mesh), model)
     assert point_to_plane(displaced(truth, truth.surface.normals), truth, FROZEN).error_mm == pytest.approx(1, rel=0.05)
+    assert point_to_plane(similar(truth), truth, SETTINGS).error_mm < 0.01
+    amount, inside = waves_along_normals(truth)
+    found = point_to_plane(similar(displaced(truth, amount[:, None] * truth.surface.normals)), truth, SETTINGS)
+    assert found.error_mm == pytest.approx(np.abs(amount[inside]).mean(), rel=0.05)
 
 
 def test_frozen_exact_correspondence(truth):
@@ -109,15 +130,8 @@ def test_rigid_alignment_does_not_forgive_size(truth):
 
 
 def test_a_normal_displacement_orthogonal_to_similarities_is_recovered(truth):
-    """n . (t + w x p + s p) are what point-to-plane alignment can explain; a field without them stays."""
-    surface = truth.surface
-    inside = np.linalg.norm(surface.vertices - truth.landmarks[30], axis=1) <= SETTINGS.crop_mm
-    normals = surface.normals[inside]
-    offset = surface.vertices[inside] - surface.vertices[inside].mean(0)
-    generators = np.concatenate([normals, np.cross(offset, normals), (normals * offset).sum(1)[:, None]], axis=1)
-    amount = np.zeros(len(inside))
-    amount[inside] = orthogonal_to_similarities(waves(surface.vertices[inside]), generators)
-    predicted = displaced(truth, amount[:, None] * surface.normals)
+    amount, inside = waves_along_normals(truth)
+    predicted = displaced(truth, amount[:, None] * truth.surface.normals)
     found = point_to_plane(similar(predicted), truth, SETTINGS)
     assert found.error_mm == pytest.approx(np.abs(amount[inside]).mean(), rel=0.05)
     assert 0.2 < found.error_mm < 1.0
