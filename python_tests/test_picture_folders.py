@@ -14,6 +14,7 @@ from facecore.evaluation.picture_folders import (
     label_files,
     picture_error,
     pictures_by_key,
+    prediction_of,
     read_68,
     read_yaws,
     yaw_of_mat,
@@ -52,6 +53,17 @@ def test_a_licence_is_no_label_and_a_damaged_label_is_one(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"")
     np.savetxt(tmp_path / "b.txt", POINTS)
     assert list(label_files(tmp_path)) == ["a", "b"]
+
+
+def test_predictions_by_path_or_by_name(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    predictions = {"deep/a": one, "b": two}
+    assert prediction_of("deep/a", predictions, ["deep/a", "a"]) == one
+    assert prediction_of("deep/b", predictions, ["deep/a", "deep/b"]) == two
+    with pytest.raises(ValueError, match="several truths are called b"):
+        prediction_of("deep/b", predictions, ["other/b", "deep/b"])
+    with pytest.raises(ValueError, match="no prediction of it"):
+        prediction_of("c", predictions, ["c"])
 
 
 def test_points_and_yaw(tmp_path):

@@ -16,6 +16,9 @@ from facecore.cli.evaluate_output import Output, check_exists, why
 if TYPE_CHECKING:
     import numpy as np
 
+    from facecore.evaluation.feature_files import Pairs
+    from facecore.evaluation.results import Evaluation
+
 Row = dict[str, Any]
 Folder = tyro.conf.Positional[pathlib.Path]
 
@@ -38,59 +41,68 @@ class LandmarkNme(Output):
     def run(self) -> int:
         self.check_output()
         check_exists(PREDICTIONS=self.predictions, TRUTH=self.truth, yaws=self.yaws)
-        from facecore.evaluation.landmark_error import area_under, by_yaw, cumulative_distribution, landmark_nme
-        from facecore.evaluation.picture_folders import (
-            LANDMARKS,
-            files_by_key,
-            label_files,
-            read_68,
-            read_yaws,
-            yaw_of_mat,
-        )
+        from facecore.evaluation.picture_folders import label_files
         from facecore.evaluation.published import SPARSE_NME
         from facecore.evaluation.results import Evaluation
 
         truths = label_files(self.truth)
+        rows, skipped = self.measure(truths)
+        evaluation = Evaluation(
+            protocol="landmarks",
+            settings=dataclasses.asdict(self) | {"normalisation": "root of w * h of the box of the true points"},
+            summary=[],
+            rows=rows,
+            total=len(truths),
+            skipped=skipped,
+            published=SPARSE_NME,
+            axes=("NME in %", "share of pictures"),
+        )
+        if rows:
+            self.summarise(evaluation)
+        return self.finish(evaluation)
+
+    def measure(self, truths: Mapping[str, pathlib.Path]) -> tuple[list[Row], list[tuple[str, str]]]:
+        """A row per picture, and what was skipped."""
+        from facecore.evaluation.landmark_error import landmark_nme
+        from facecore.evaluation.picture_folders import (
+            LANDMARKS,
+            files_by_key,
+            prediction_of,
+            read_68,
+            read_yaws,
+            yaw_of_mat,
+        )
+
         predictions = files_by_key(self.predictions, (".npz", *LANDMARKS))
         yaws = {} if self.yaws is None else read_yaws(self.yaws)
         rows: list[Row] = []
         skipped: list[tuple[str, str]] = []
         for key, path in tqdm(truths.items(), desc="landmarks", unit="picture", leave=False, disable=None):
             try:
-                if key not in predictions:
-                    raise ValueError("no prediction of it")
-                nme = landmark_nme(read_68(predictions[key]), read_68(path))
-                yaw = yaws.get(path.stem, yaw_of_mat(path))
+                nme = landmark_nme(read_68(prediction_of(key, predictions, truths)), read_68(path))
+                yaw = yaws[path.stem] if path.stem in yaws else yaw_of_mat(path)
             except (ValueError, OSError) as error:
                 skipped.append((str(path), why(error, str(path))))
                 continue
             rows.append({"picture": key, "nme_percent": nme, "yaw_degrees": yaw})
-        summary: list[Row] = []
-        curves, notes = {}, []
-        if rows:
-            values, angles, known = columns(rows)
-            if known.any():
-                bins, overall = by_yaw(values[known], angles[known])
-                summary = [{"|yaw|": b.name, "pictures": b.count, "nme_percent": b.nme} for b in bins]
-                summary.append({"|yaw|": "mean of the bins", "pictures": int(known.sum()), "nme_percent": overall})
-            if not known.all():
-                notes.append(f"{int((~known).sum())} pictures have no yaw and count only in the mean of all.")
-            summary.append({"|yaw|": "all pictures", "pictures": len(values), "nme_percent": float(values.mean())})
-            curves = {"all pictures": cumulative_distribution(values)}
-            notes.append(f"Area under the CED to 10 %: {area_under(curves['all pictures']):.4g}.")
-        evaluation = Evaluation(
-            "landmarks",
-            dataclasses.asdict(self) | {"normalisation": "root of w * h of the box of the true points"},
-            summary,
-            rows,
-            len(truths),
-            skipped,
-            SPARSE_NME,
-            curves,
-            ("NME in %", "share of pictures"),
-            notes=notes,
-        )
-        return self.finish(evaluation)
+        return rows, skipped
+
+    def summarise(self, evaluation: Evaluation) -> None:
+        """Adds the bins, the means and the curve."""
+        from facecore.evaluation.landmark_error import area_under, by_yaw, cumulative_distribution
+
+        nme, yaw, known = columns(evaluation.rows)
+        if known.any():
+            bins, overall = by_yaw(nme[known], yaw[known])
+            evaluation.summary = [{"|yaw|": b.name, "pictures": b.count, "nme_percent": b.nme} for b in bins]
+            mean = {"|yaw|": "mean of the bins", "pictures": int(known.sum()), "nme_percent": overall}
+            evaluation.summary.append(mean)
+        if not known.all():
+            evaluation.notes.append(f"{int((~known).sum())} pictures have no yaw and count only in the mean of all.")
+        everything = {"|yaw|": "all pictures", "pictures": len(nme), "nme_percent": float(nme.mean())}
+        evaluation.summary.append(everything)
+        evaluation.curves = {"all pictures": cumulative_distribution(nme)}
+        evaluation.notes.append(f"Area under the CED to 10 %: {area_under(evaluation.curves['all pictures']):.4g}.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,22 +123,20 @@ class Photometric(Output):
         self.check_output()
         check_exists(PREDICTIONS=self.predictions, TRUTH=self.truth, masks=self.masks)
         from facecore.data.search import find_pictures
-        from facecore.evaluation.picture_folders import picture_error, pictures_by_key
+        from facecore.evaluation.picture_folders import picture_error, pictures_by_key, prediction_of
         from facecore.evaluation.results import Evaluation, summarise
 
         for name, folder in (("PREDICTIONS", self.predictions), ("TRUTH", self.truth), ("--masks", self.masks)):
             if folder is not None and not folder.is_dir():
                 raise UsageError(f"{name} {folder} is not a folder")
         drawn = pictures_by_key(self.predictions, "_overlay")
-        truths = find_pictures(self.truth, [self.masks, self.out, self.predictions])
+        found = find_pictures(self.truth, [self.masks, self.out, self.predictions])
+        truths = {path.relative_to(self.truth).with_suffix("").as_posix(): path for path in found}
         rows: list[Row] = []
         skipped: list[tuple[str, str]] = []
-        for path in tqdm(truths, desc="photometric", unit="picture", leave=False, disable=None):
-            key = path.relative_to(self.truth).with_suffix("").as_posix()
+        for key, path in tqdm(truths.items(), desc="photometric", unit="picture", leave=False, disable=None):
             try:
-                if key not in drawn:
-                    raise ValueError("no prediction of it")
-                error, pixels = picture_error(drawn[key], path, self.masks, self.truth)
+                error, pixels = picture_error(prediction_of(key, drawn, truths), path, self.masks, self.truth)
             except (ValueError, OSError) as problem:
                 skipped.append((str(path), why(problem, str(path))))
                 continue
@@ -135,7 +145,13 @@ class Photometric(Output):
         where = f"in the masks of {self.masks}" if self.masks else "over whole pictures"
         note = f"Mean absolute difference of the three colours times 255, {where}; mean over pictures."
         evaluation = Evaluation(
-            "photometric", dataclasses.asdict(self), summary, rows, len(truths), skipped, notes=[note]
+            protocol="photometric",
+            settings=dataclasses.asdict(self),
+            summary=summary,
+            rows=rows,
+            total=len(truths),
+            skipped=skipped,
+            notes=[note],
         )
         return self.finish(evaluation)
 
@@ -157,62 +173,72 @@ class VerificationPairs(Output):
     def run(self) -> int:
         self.check_output()
         check_exists(PAIRS=self.pairs, FEATURES=self.features)
-        import numpy as np
-
-        from facecore.evaluation.feature_files import FeatureFiles, read_pairs
+        from facecore.evaluation.feature_files import read_pairs
         from facecore.evaluation.published import VERIFICATION_TABLES
         from facecore.evaluation.results import Evaluation
-        from facecore.evaluation.verification import FALSE_ACCEPT_RATES, cosine, roc, verify
+        from facecore.evaluation.verification import FALSE_ACCEPT_RATES
 
         pairs = read_pairs(self.pairs)
-        if pairs.similarity is None and self.features is None:
-            raise UsageError(f"FEATURES: {self.pairs} names faces; give their features")
-        skipped: list[tuple[str, str]] = []
-        if pairs.similarity is not None:
-            similarity, kept = pairs.similarity, np.arange(len(pairs.similarity))
-        else:
-            assert self.features is not None
-            files = FeatureFiles(self.features, self.code)
-            found, values = [], []
-            numbers = tqdm(range(len(pairs.names)), desc="verification", unit="pair", leave=False, disable=None)
-            for number in numbers:
-                first, second = pairs.names[number]
-                try:
-                    values.append(cosine(files.of(first)[None], files.of(second)[None])[0])
-                    found.append(number)
-                except (ValueError, OSError) as error:
-                    skipped.append((f"{first}, {second}", why(error, first)))
-            similarity, kept = np.array(values), np.array(found, dtype=np.int64)
-        summary: list[Row] = []
-        rows: list[Row] = []
-        curves = {}
-        if len(kept):
-            result = verify(similarity, pairs.same[kept], pairs.fold[kept])
-            summary = [{"measure": NAMES[n], "mean": mean, "std": std} for n, (mean, std) in result.measures.items()]
-            rows = [
-                {"fold": int(number), "threshold": threshold, **row}
-                for number, threshold, row in zip(np.unique(pairs.fold[kept]), result.thresholds, result.folds)
-            ]
-            false, true = roc(similarity, pairs.same[kept])
-            curves = {"ROC of all pairs": list(zip(false.tolist(), true.tolist()))}
+        similarity, kept, skipped = self.similarities(pairs)
         settings = dataclasses.asdict(self) | {
             "similarity": "cosine" if pairs.similarity is None else "given",
             "threshold": "highest accuracy on the other folds",
             "false_accept_rates": list(FALSE_ACCEPT_RATES),
         }
         evaluation = Evaluation(
-            "verification",
-            settings,
-            summary,
-            rows,
-            len(pairs.same),
-            skipped,
-            VERIFICATION_TABLES,
-            curves,
-            ("false accept rate", "true accept rate"),
+            protocol="verification",
+            settings=settings,
+            summary=[],
+            rows=[],
+            total=len(pairs.same),
+            skipped=skipped,
+            published=VERIFICATION_TABLES,
+            axes=("false accept rate", "true accept rate"),
             notes=["Percent; mean and standard deviation over folds."],
         )
+        if len(kept):
+            self.verify(evaluation, similarity, pairs.same[kept], pairs.fold[kept])
         return self.finish(evaluation)
+
+    def similarities(self, pairs: Pairs) -> tuple[np.ndarray, np.ndarray, list[tuple[str, str]]]:
+        """Of the pairs that have features, their numbers, and what was skipped."""
+        import numpy as np
+
+        from facecore.evaluation.feature_files import FeatureFiles
+        from facecore.evaluation.verification import cosine
+
+        if pairs.similarity is not None:
+            return pairs.similarity, np.arange(len(pairs.similarity)), []
+        if self.features is None:
+            raise UsageError(f"FEATURES: {self.pairs} names faces; give their features")
+        files = FeatureFiles(self.features, self.code)
+        kept: list[int] = []
+        values: list[float] = []
+        skipped: list[tuple[str, str]] = []
+        for number, (first, second) in enumerate(tqdm(pairs.names, desc="verification", leave=False, disable=None)):
+            try:
+                values.append(float(cosine(files.of(first)[None], files.of(second)[None])[0]))
+                kept.append(number)
+            except (ValueError, OSError) as error:
+                skipped.append((f"{first}, {second}", why(error, first)))
+        return np.array(values), np.array(kept, dtype=np.int64), skipped
+
+    def verify(self, evaluation: Evaluation, similarity: np.ndarray, same: np.ndarray, fold: np.ndarray) -> None:
+        """Adds the measures, the folds and the curve."""
+        import numpy as np
+
+        from facecore.evaluation.verification import roc, verify
+
+        result = verify(similarity, same, fold)
+        evaluation.summary = [
+            {"measure": NAMES[name], "mean": mean, "std": std} for name, (mean, std) in result.measures.items()
+        ]
+        evaluation.rows = [
+            {"fold": int(number), "threshold": threshold, **row}
+            for number, threshold, row in zip(np.unique(fold), result.thresholds, result.folds)
+        ]
+        false, true = roc(similarity, same)
+        evaluation.curves = {"ROC of all pairs": list(zip(false.tolist(), true.tolist()))}
 
 
 NAMES: Mapping[str, str] = {

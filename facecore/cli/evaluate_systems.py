@@ -141,11 +141,11 @@ class HeldOut(SystemOptions):
         means = summarise_held_out(errors)
         rows = [{"render": i, **{name: float(v[i]) for name, v in errors.items()}} for i in range(self.count)]
         evaluation = Evaluation(
-            "held-out",
-            dataclasses.asdict(self) | loaded.settings(),
-            held_out_table(errors, means),
-            rows,
-            self.count,
+            protocol="held-out",
+            settings=dataclasses.asdict(self) | loaded.settings(),
+            summary=held_out_table(errors, means),
+            rows=rows,
+            total=self.count,
             curves={"landmark NME": cumulative_distribution(errors["landmark_percent"].numpy().astype(float))},
             axes=("NME in %", "share of renders"),
             pictures=self.pictures(loaded, renders, torch.arange(self.count), errors["shape_mm"]),
@@ -235,11 +235,11 @@ class PoseSweep(SystemOptions):
         errors = sweep_errors(loaded.system.reconstruct, renders, self.count, crop_mm=self.crop_mm, progress=progress)
         yaws = table_of_yaws(errors, renders.poses)
         evaluation = Evaluation(
-            "pose-sweep",
-            dataclasses.asdict(self) | loaded.settings(),
-            yaws,
-            table_of_poses(errors, renders.poses),
-            self.count * len(renders.poses),
+            protocol="pose-sweep",
+            settings=dataclasses.asdict(self) | loaded.settings(),
+            summary=yaws,
+            rows=table_of_poses(errors, renders.poses),
+            total=self.count * len(renders.poses),
             published=POSE_SWEEP,
             curves={
                 "RMSE, mm": [(row["|yaw|"], row["rmse_mm"]) for row in yaws],

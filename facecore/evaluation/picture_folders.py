@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import math
 import pathlib
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import scipy.io
@@ -40,6 +41,21 @@ def files_by_key(folder: pathlib.Path, suffixes: tuple[str, ...]) -> dict[str, p
     if not found:
         raise ValueError(f"{folder} has no file ending in {', '.join(suffixes)}")
     return found
+
+
+def prediction_of(key: str, predictions: Mapping[str, pathlib.Path], truths: Iterable[str]) -> pathlib.Path:
+    """The prediction of the truth `key`: of the same key, else of its stem, as `facecore reconstruct` names results.
+
+    Raises ValueError when there is none, or when several truths have that stem.
+    """
+    if key in predictions:
+        return predictions[key]
+    stem = pathlib.PurePosixPath(key).name
+    if stem not in predictions:
+        raise ValueError("no prediction of it")
+    if sum(pathlib.PurePosixPath(other).name == stem for other in truths) > 1:
+        raise ValueError(f"several truths are called {stem}; give the predictions the folders of the truths")
+    return predictions[stem]
 
 
 def label_files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
