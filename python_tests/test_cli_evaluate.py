@@ -170,6 +170,7 @@ def test_other_methods_write_obj_and_other_units(run, faces, tmp_path, model):
     options = ["--prediction-landmarks", numbers, "--prediction-unit-mm", "1000"]
     code, result, _ = run("point-to-plane", tmp_path / "objs", faces[1], *options, "--alignment", "rigid")
     assert code == 0 and max(row["error_mm"] for row in result["rows"]) < 0.01
+    assert all(row["icp_converged"] and row["icp_scale"] == 1.0 for row in result["rows"]), "rigid"
 
 
 def test_missing_and_damaged_are_counted_listed_and_too_many_fail(run, faces, tmp_path):

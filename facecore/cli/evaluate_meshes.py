@@ -53,7 +53,11 @@ class PointToPlane(MeshOptions):
             "scan_share": found.scan_share,
         }
         if found.registration is not None:
-            row |= {"icp_iterations": found.registration.iterations, "icp_converged": found.registration.converged}
+            row |= {
+                "icp_iterations": found.registration.iterations,
+                "icp_converged": found.registration.converged,
+                "icp_scale": float(found.registration.similarity.scale),
+            }
         arrays = (found.scan.vertices, found.scan.triangles, found.scan_distance, found.scan_counted)
         vertices, triangles, error, counted = map(torch.from_numpy, arrays)
         return row, ErrorMap(vertices.float(), triangles.int(), error.float(), counted)

@@ -98,6 +98,7 @@ class Loaded:
     def settings(self) -> dict[str, Any]:
         return {
             "seed": self.seed,
+            "device": str(self.morphable.device),
             "config_hash": self.system.config_hash,
             "training_seed": self.config.run.seed,
             "morphable": self.morphable.name,

@@ -114,8 +114,8 @@ def register(
 
     Each iteration pairs every vertex of the source with the nearest vertex of the target, leaves out pairs as
     IcpSettings says, solves the linearised point-to-plane problem for a rotation and a translation, then the scale
-    about the centroid by Umeyama, against the feet of the points on the planes (unless
-    with_scale=False). Deterministic. Raises ValueError when fewer than 30 pairs are left.
+    about the centroid by Umeyama, against the feet of the points on the planes (unless with_scale=False).
+    Deterministic. Raises ValueError when fewer than 30 pairs are left.
     """
     similarity, converged, residual, iteration = start, False, math.nan, 0
     reach = float(np.linalg.norm(source.vertices - source.vertices.mean(0), axis=1).max())
@@ -164,9 +164,8 @@ def _increment(points: np.ndarray, goals: np.ndarray, normals: np.ndarray, with_
         scale = float((turned_centred * feet_centred).sum() / (turned_centred**2).sum())
         shift = shift + feet.mean(0) - scale * turned.mean(0)
     translation = centre + shift - scale * rotation @ centre
-    return Similarity(
-        torch.tensor([scale]).double(), torch.from_numpy(rotation)[None], torch.from_numpy(translation)[None]
-    )
+    parts = [torch.from_numpy(np.asarray(part, dtype=np.float64))[None] for part in (scale, rotation, translation)]
+    return Similarity(*parts)
 
 
 def _compose(second: Similarity, first: Similarity) -> Similarity:
