@@ -8,6 +8,7 @@ import torch
 from facecore.data import read_image, read_landmarks
 from facecore.data.sweep import SweepRenders
 from facecore.evaluation.mesh_folders import MeshFolder, pairs_of_table
+from facecore.evaluation.picture_folders import read_yaws
 from facecore.evaluation.sweep_files import write_sweep
 from facecore.morphable import load
 
@@ -42,3 +43,4 @@ def test_written_and_read_again(tmp_path):
         ("face001", "|yaw| 0"),
     ]
     assert all(pair.prediction is not None for pair in pairs)
+    assert read_yaws(tmp_path / "sweep/yaws.csv") == dict(zip(names, (0.0, -40.0, 0.0, -40.0)))

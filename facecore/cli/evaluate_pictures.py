@@ -141,7 +141,8 @@ class Photometric(Output):
                 skipped.append((str(path), why(problem, str(path))))
                 continue
             rows.append({"picture": key, "error_255": error, "pixels": pixels})
-        summary = summarise(rows, "error_255", subject="picture") if rows else []
+        means = summarise(rows, "error_255", subject="picture") if rows else []
+        summary = [{"measure": "error_255", **row} for row in means]
         where = f"in the masks of {self.masks}" if self.masks else "over whole pictures"
         note = f"Mean absolute difference of the three colours times 255, {where}; mean over pictures."
         evaluation = Evaluation(

@@ -207,7 +207,8 @@ class PoseSweep(SystemOptions):
     crop_mm: float = 95.0
     """Of the RMSE: radius around the true nose tip."""
     write: pathlib.Path | None = None
-    """Write pictures/NAME.png and .pts, truth/FACE.npz and pairs.csv into this new folder, and evaluate nothing."""
+    """Write pictures/NAME.png and .pts, truth/FACE.npz, pairs.csv and yaws.csv into this new folder, and evaluate
+    nothing."""
 
     def run(self) -> int:
         self.check()

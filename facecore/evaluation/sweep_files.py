@@ -23,13 +23,14 @@ def write_sweep(
 
     pictures/face003_yaw+40_pitch-15.png with its 68 projected landmarks (.pts, 1-based as iBUG's); truth/face003.npz
     (vertices, neutral_vertices, triangles, landmarks_3d, mm); pairs.csv, whose groups are |yaw|, for the mesh protocols
-    with --pairs: predictions have the pictures' names. progress: called with the number of pictures after each batch.
+    with --pairs (predictions have the pictures' names); yaws.csv for the landmark protocol with --yaws. progress:
+    called with the number of pictures after each batch.
     """
     pictures, truth = folder / "pictures", folder / "truth"
     for part in (pictures, truth):
         part.mkdir(parents=True, exist_ok=True)
     model, poses = renders.model, renders.poses
-    lines = ["prediction,truth,subject,group"]
+    lines, yaws = ["prediction,truth,subject,group"], ["image,yaw"]
     total = count * len(poses)
     for start in range(0, total, BATCH):
         batch = renders.batch(torch.arange(start, min(start + BATCH, total)))
@@ -43,11 +44,13 @@ def write_sweep(
             content = f"version: 1\nn_points: 68\n{{\n{points}\n}}\n"
             write_atomically(pictures / f"{name}.pts", content.encode())
             lines.append(f"{name},{face},{face},|yaw| {abs(yaw):g}")
+            yaws.append(f"{name}.png,{yaw:g}")
             if number % len(poses) == 0:
                 _write_truth(truth / f"{face}.npz", shapes[row], neutral[row], renders)
         if progress is not None:
             progress(len(shapes))
-    write_atomically(folder / "pairs.csv", ("\n".join(lines) + "\n").encode())
+    for name, table in (("pairs.csv", lines), ("yaws.csv", yaws)):
+        write_atomically(folder / name, ("\n".join(table) + "\n").encode())
     return total
 
 
