@@ -10,6 +10,13 @@ import scipy.sparse
 import torch
 
 
+class Texture(NamedTuple):
+    """A picture on a surface: image [N, C, Hu, Wu], row 0 near v = 1; uv [V, 2], a place for each vertex, v upwards."""
+
+    image: torch.Tensor
+    uv: torch.Tensor
+
+
 class Fragments(NamedTuple):
     """What the rasterizer found at each pixel.
 

@@ -65,8 +65,8 @@ def test_step_counts_both_halves_and_reports_every_term(trainer):
 
 def test_recognition_reaches_the_encoder(trainer):
     """L_recog alone has a gradient in the identity head, the encoder under it and the classifier."""
-    photos = trainer._photos(HYBRID)
-    codes = trainer.system.encode(photos.image)
+    photos = trainer.objective._photos(HYBRID)
+    codes = trainer.system.encode(photos.image).codes
     loss = trainer.identity_loss(codes.identity, photos.identity, 0.003)
     system = trainer.system
     inputs = [system.identity_head.weight, system.encoder.conv1.weight, trainer.identity_loss.classifier.weight]
@@ -77,7 +77,7 @@ def test_centres_follow_the_persons_and_nobody_else(trainer):
     before = trainer.identity_loss.center.centers.clone()
     trainer.step(HYBRID)
     moved = (trainer.identity_loss.center.centers != before).any(1)
-    present = set(trainer._photos(HYBRID).identity.tolist()) - {-1}
+    present = set(trainer.objective._photos(HYBRID).identity.tolist()) - {-1}
     assert set(moved.nonzero()[:, 0].tolist()) == present
 
 

@@ -1,7 +1,7 @@
 """Pictures, landmarks and batches: photographs of people and rendered faces with known parameters."""
 
 from facecore.data.augmentation import Augmentation
-from facecore.data.batches import LabelledBatch, PhotoBatch
+from facecore.data.batches import LabelledBatch, PhotoBatch, PhotoSource
 from facecore.data.crop import FaceCrop, landmark_boxes
 from facecore.data.datasets import open_dataset
 from facecore.data.face_parameters import FaceParameters, read_face_parameters
@@ -12,6 +12,7 @@ from facecore.data.parameter_photos import ParameterPhotos
 from facecore.data.photo_report import PhotoReport
 from facecore.data.photos import PhotoFolder
 from facecore.data.random import sample_generator
+from facecore.data.rendered_photos import PersonRenders, RenderedPhotos
 from facecore.data.renders import LabelledRenders
 
 __all__ = [
@@ -25,11 +26,14 @@ __all__ = [
     "LandmarkSource",
     "Landmarks",
     "ParameterPhotos",
+    "PersonRenders",
     "PhotoBatch",
     "PhotoBatches",
     "PhotoFolder",
     "PhotoReport",
+    "PhotoSource",
     "PhotoStream",
+    "RenderedPhotos",
     "default_workers",
     "five_points",
     "landmark_boxes",

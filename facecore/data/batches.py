@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, SupportsIndex, TypeVar
 
 import torch
 
@@ -71,3 +71,21 @@ class PhotoBatch(_Batch):
     five_points: torch.Tensor
     five_point_weight: torch.Tensor
     identity: torch.Tensor
+
+
+class PhotoSource(Protocol):
+    """Where the unlabelled half comes from: PhotoFolder, RenderedPhotos."""
+
+    num_identities: int
+
+    @property
+    def digest(self) -> str:
+        """What tells these pictures from others, for resuming."""
+
+    def __len__(self) -> int: ...
+
+    def sample(self, generator: torch.Generator, count: int, per_identity: int = 2) -> torch.Tensor:
+        """Samples for a batch, int64 [count], `per_identity` of a person where persons are known."""
+
+    def batch(self, index: torch.Tensor, key: SupportsIndex | None = None) -> PhotoBatch:
+        """The samples `index`, int64 [B]; key: of their random augmentation, None = none."""

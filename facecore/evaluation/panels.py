@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 
 from facecore.data import FaceCrop, Landmarks
 from facecore.render import Camera, PerspectiveCamera, Renderer, WeakPerspectiveCamera, euler_to_matrix
+from facecore.structures import Texture
 
 if TYPE_CHECKING:
     from facecore.systems.reconstruction import Reconstruction
@@ -87,14 +88,14 @@ def rgba(
     face: Reconstruction, camera: Camera, *, albedo: torch.Tensor | None = None, light: torch.Tensor | None = None
 ) -> torch.Tensor:
     """The face on nothing, [4, S, S] in [0, 1] on the CPU, colours multiplied by alpha, edges smoothed."""
-    albedo = face.albedo if albedo is None else albedo
-    return draw(face.vertices, face.triangles, albedo, camera, face.sh_coefficients if light is None else light)
+    surface = face.surface if albedo is None else albedo
+    return draw(face.vertices, face.triangles, surface, camera, face.sh_coefficients if light is None else light)
 
 
 def draw(
-    vertices: torch.Tensor, triangles: torch.Tensor, albedo: torch.Tensor, camera: Camera, light: torch.Tensor
+    vertices: torch.Tensor, triangles: torch.Tensor, albedo: torch.Tensor | Texture, camera: Camera, light: torch.Tensor
 ) -> torch.Tensor:
-    """One surface [1, V, 3] as `rgba` draws a face; albedo [1, V, 3], light [1, 9, 3]."""
+    """One surface [1, V, 3] as `rgba` draws a face; albedo [1, V, 3] or a texture, light [1, 9, 3]."""
     scale = SUPERSAMPLING if camera.height <= SMOOTHED else 1
     fine = wider_camera(camera, 1.0, camera.height * scale)
     renderer = Renderer(triangles, fine.height, fine.width)

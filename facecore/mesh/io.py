@@ -56,7 +56,7 @@ def save_obj(
     uv: torch.Tensor | None = None,
     texture: torch.Tensor | None = None,
 ) -> None:
-    """Writes a Wavefront OBJ in mm, atomically; with a texture also `.mtl` and `.png` of the same stem beside it.
+    """Writes a Wavefront OBJ in mm, atomically; with a texture also STEM.mtl and STEM_texture.png beside it.
 
     Args:
         path: name of the file, ending in .obj; its folder must exist.
@@ -157,7 +157,7 @@ def _trimesh(
     material: trimesh.visual.material.Material
     if path.suffix.lower() == ".obj":
         material = trimesh.visual.material.SimpleMaterial(
-            image=image, diffuse=(255, 255, 255, 255), specular=(0, 0, 0, 255), name=path.stem
+            image=image, diffuse=(255, 255, 255, 255), specular=(0, 0, 0, 255), name=f"{path.stem}_texture"
         )
     else:
         material = trimesh.visual.material.PBRMaterial(

@@ -1,19 +1,24 @@
-"""Networks: Chebyshev graph convolution, mesh decoder and discriminator, ResNet encoder, surface points."""
+"""Networks: Chebyshev graph convolution, mesh and texture decoders, discriminators, ResNet encoder, points."""
 
 from facecore.nn.chebyshev import ChebConv, SparseBuffers
 from facecore.nn.mesh_decoder import MeshDecoder
 from facecore.nn.mesh_discriminator import MeshDiscriminator
+from facecore.nn.patch_discriminator import PatchDiscriminator, PictureHistory
 from facecore.nn.resnet import EncoderFeatures, ResNetEncoder
 from facecore.nn.surface_points import PointMaps, SurfacePoints, surface_point_loss
+from facecore.nn.texture_decoder import TextureDecoder
 
 __all__ = [
     "ChebConv",
     "EncoderFeatures",
     "MeshDecoder",
     "MeshDiscriminator",
+    "PatchDiscriminator",
+    "PictureHistory",
     "PointMaps",
     "ResNetEncoder",
     "SparseBuffers",
     "SurfacePoints",
+    "TextureDecoder",
     "surface_point_loss",
 ]

@@ -10,7 +10,7 @@ from facecore import ops
 from facecore.ops._library import check_tensor
 from facecore.render.cameras import Camera
 from facecore.render.lighting import PhongLights, phong_shading
-from facecore.structures import Fragments
+from facecore.structures import Fragments, Texture
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class Renderer(torch.nn.Module):
     def forward(
         self,
         vertices_mm: torch.Tensor,
-        albedo: torch.Tensor,
+        albedo: torch.Tensor | Texture,
         camera: Camera,
         sh_coefficients: torch.Tensor | None = None,
         background: torch.Tensor | None = None,
@@ -63,31 +63,35 @@ class Renderer(torch.nn.Module):
 
         Args:
             vertices_mm: float32 or float64 [N, V, 3], object frame.
-            albedo: reflectance in [0, 1] per vertex, [N, V, 3].
+            albedo: reflectance in [0, 1] per vertex, [N, V, 3]; or a Texture of three channels, sampled at each pixel.
             camera: N cameras of this picture size.
             sh_coefficients: effective spherical-harmonics light in camera axes, [N, 9, 3].
             background: [N, 3, H, W], shown where nothing is drawn; None = black.
             lights: point lights in camera axes, for Phong shading.
 
-        Differentiable (twice) in vertices, albedo, camera, light and background; coverage itself has no gradient, so
-        silhouettes move nothing. Computes in the inputs' dtype under autocast. Raises ValueError for wrong shapes,
-        dtypes or devices.
+        Differentiable (twice; once with a Texture) in vertices, albedo, camera, light and background; coverage itself
+        has no gradient, so silhouettes move nothing. Computes in the inputs' dtype under autocast. Raises ValueError
+        for wrong shapes, dtypes or devices.
         """
         self._check(vertices_mm, albedo, camera, background)
         if (sh_coefficients is None) == (lights is None):
             raise ValueError("give exactly one of sh_coefficients and lights")
         fragments = self.rasterize(vertices_mm, camera)
         normals = camera.rotate(ops.vertex_normals(vertices_mm, self.triangles))
-        attributes = [albedo, normals] if lights is None else [albedo, normals, camera.to_camera(vertices_mm)]
+        # where a texture is read, or the colour itself
+        place = albedo.uv.expand(len(vertices_mm), -1, -1) if isinstance(albedo, Texture) else albedo
+        attributes = [normals, place] if lights is None else [normals, place, camera.to_camera(vertices_mm)]
         pixels = ops.interpolate(torch.cat(attributes, 2), self.triangles, fragments.triangle_id, fragments.barycentric)
         covered = (fragments.triangle_id >= 0)[..., None]
-        pixel_albedo, normals = pixels[..., :3], _unit_normals(pixels[..., 3:6], covered)
+        normals, pixel_albedo = _unit_normals(pixels[..., :3], covered), pixels[..., 3 : 3 + place.shape[2]]
+        if isinstance(albedo, Texture):
+            pixel_albedo = torch.where(covered, ops.uv_sample(albedo.image, pixel_albedo.contiguous()), 0.0)
         shading = None
         if sh_coefficients is not None:
             shading = torch.where(covered, ops.sh_shading(normals, sh_coefficients), 0.0)
             color = pixel_albedo * shading
         elif lights is not None:
-            color = _phong(pixels[..., 6:], normals, pixel_albedo, covered, camera, lights)
+            color = _phong(pixels[..., 3 + place.shape[2] :], normals, pixel_albedo, covered, camera, lights)
         image = _channels_first(torch.where(covered, color, 0.0))
         if background is not None:
             image = torch.where(covered.squeeze(-1)[:, None], image, background)
@@ -111,10 +115,14 @@ class Renderer(torch.nn.Module):
         return _channels_first(pixels)
 
     def _check(
-        self, vertices_mm: torch.Tensor, albedo: torch.Tensor, camera: Camera, background: torch.Tensor | None
+        self, vertices_mm: torch.Tensor, albedo: torch.Tensor | Texture, camera: Camera, background: torch.Tensor | None
     ) -> None:
         sizes = check_tensor("vertices_mm", vertices_mm, ("N", "V", 3))
-        check_tensor("albedo", albedo, ("N", "V", 3), like=vertices_mm, sizes=sizes)
+        if isinstance(albedo, Texture):
+            check_tensor("albedo.image", albedo.image, ("N", 3, "Hu", "Wu"), like=vertices_mm, sizes=sizes)
+            check_tensor("albedo.uv", albedo.uv, ("V", 2), like=vertices_mm, sizes=sizes)
+        else:
+            check_tensor("albedo", albedo, ("N", "V", 3), like=vertices_mm, sizes=sizes)
         if (camera.height, camera.width) != (self.height, self.width) or len(camera) != sizes["N"]:
             raise ValueError(
                 f"camera must hold {sizes['N']} cameras of {self.height} x {self.width} pixels, "

@@ -27,6 +27,7 @@ class ExportedFace:
     obj: pathlib.Path
     npz: pathlib.Path
     overlay: pathlib.Path
+    texture: pathlib.Path | None
 
 
 def output_names(pictures: Sequence[str | os.PathLike[str]]) -> list[str]:
@@ -92,7 +93,7 @@ def face_arrays(face: Reconstruction, image: torch.Tensor, crop: FaceCrop) -> di
 def export_face(
     folder: str | os.PathLike[str], name: str, face: Reconstruction, image: torch.Tensor, crop: FaceCrop
 ) -> ExportedFace:
-    """Writes NAME.glb, NAME.obj, NAME.npz and NAME_overlay.png: all four, or none when the disk is full.
+    """Writes NAME.glb, NAME.obj, NAME.npz and NAME_overlay.png: all of them, or none when the disk is full.
 
     Args:
         folder: exists.
@@ -101,7 +102,8 @@ def export_face(
         image: the whole picture, float [3, H, W] in [0, 1].
         crop: which part of the picture the system saw.
 
-    The GLB is in metres (as glTF demands), the OBJ in millimetres; both carry the albedo as vertex colours. The NPZ
+    The GLB is in metres (as glTF demands), the OBJ in millimetres; both carry the albedo as vertex colours, or, where
+    the face has one, as a texture: inside of the GLB, for the OBJ as NAME.mtl and NAME_texture.png. The NPZ
     holds, in millimetres of the object frame and without pickled objects: vertices, neutral_vertices [V, 3], triangles
     int32 [T, 3], albedo [V, 3], landmarks_3d [68, 3], landmarks_2d [68, 2] (the same vertices projected, in pixels of
     the picture), camera float64 [3, 4] (see picture_matrix), pose [6], sh_coefficients [9, 3], codes (one vector:
@@ -112,19 +114,25 @@ def export_face(
     if len(face) != 1:
         raise ValueError(f"face must be a reconstruction of one face, got {len(face)}; take one by face[i : i + 1]")
     folder = pathlib.Path(folder)
-    files = ExportedFace(name, *(folder / f"{name}{end}" for end in (".glb", ".obj", ".npz", "_overlay.png")))
+    textured = face.texture is not None
+    ends = (".glb", ".obj", ".npz", "_overlay.png", *(["_texture.png"] if textured else []))
+    glb, obj, npz, overlay, *texture = [folder / f"{name}{end}" for end in ends]
+    files = ExportedFace(name, glb, obj, npz, overlay, texture[0] if texture else None)
     arrays = face_arrays(face, image, crop)
     bad = [key for key, array in arrays.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
     if bad:
         raise ValueError(f"{name}: the reconstruction has NaN or infinity in {', '.join(bad)}; nothing was written")
+    color = {"colors": face.albedo[0]}
+    if face.texture is not None:
+        color = {"uv": face.texture.uv, "texture": face.texture.image[0]}
     try:
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder) as unfinished:
             parts = [pathlib.Path(unfinished) / path.name for path in (files.glb, files.obj, files.npz, files.overlay)]
-            save_glb(parts[0], face.vertices[0], face.triangles, face.albedo[0])
-            save_obj(parts[1], face.vertices[0], face.triangles, face.albedo[0])
+            save_glb(parts[0], face.vertices[0], face.triangles, **color)
+            save_obj(parts[1], face.vertices[0], face.triangles, **color)
             np.savez_compressed(parts[2], **arrays)  # type: ignore[arg-type]  # mypy takes the arrays for allow_pickle
             write_png(parts[3], draw_over_picture(face, image, crop))
-            for part in parts:
+            for part in sorted(pathlib.Path(unfinished).iterdir()):
                 os.replace(part, folder / part.name)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(folder / f"{name}.*")) from error

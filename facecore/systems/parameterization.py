@@ -8,17 +8,20 @@ from typing import Protocol
 import torch
 
 from facecore.morphable import MorphableModel
+from facecore.ops import uv_sample
 from facecore.render import WeakPerspectiveCamera
+from facecore.structures import Texture
 from facecore.systems.reconstruction import Reconstruction
-from facecore.systems.semi_supervised import Codes, SemiSupervised
+from facecore.systems.semi_supervised import SemiSupervised
+from facecore.systems.semi_supervised_codes import Encoding
 
 
 @dataclasses.dataclass
 class Decoded:
-    """vertices [N, V, 3] mm, albedo [N, V, 3]."""
+    """vertices [N, V, 3] mm, albedo [N, V, 3] or a texture."""
 
     vertices: torch.Tensor
-    albedo: torch.Tensor
+    albedo: torch.Tensor | Texture
 
 
 class FaceParameters(Protocol):
@@ -51,10 +54,12 @@ class CodeParameters:
     """The codes that a trained system estimated; the prior holds them near that estimate.
 
     The identity code stands twice, once for the shape and once (`complexion`) for the albedo, which start equal: what
-    the albedo must explain on one photograph, a shadow or a beard, then does not bend the shape.
+    the albedo must explain on one photograph, a shadow or a beard, then does not bend the shape. A texture, which is
+    made from the picture and not from a code alone, stays as it was estimated.
     """
 
-    def __init__(self, system: SemiSupervised, codes: Codes) -> None:
+    def __init__(self, system: SemiSupervised, encoding: Encoding) -> None:
+        codes = encoding.codes
         self.system = system
         self.triangles = system.triangles
         self._estimate = {
@@ -62,6 +67,11 @@ class CodeParameters:
             "complexion": codes.identity.detach(),
             "expression": codes.expression.detach(),
         }
+        self._texture: Texture | None = None
+        if system.textured:
+            del self._estimate["complexion"]
+            with torch.no_grad():
+                self._texture = system.decode(encoding).texture
         self.codes = {name: code.clone().requires_grad_() for name, code in self._estimate.items()}
         self.pose = codes.pose.detach().clone().requires_grad_()
         self.sh_coefficients = codes.sh_coefficients.detach().clone().requires_grad_()
@@ -73,6 +83,8 @@ class CodeParameters:
         ]
 
     def decode(self) -> Decoded:
+        if self._texture is not None:
+            return Decoded(self._vertices(), self._texture)
         return Decoded(self._vertices(), self.system.decode_albedo(self.codes["complexion"]))
 
     def decode_landmarks(self) -> torch.Tensor:
@@ -92,12 +104,13 @@ class CodeParameters:
             vertices=decoded.vertices,
             neutral_vertices=self.system.decode_shape(self.codes["identity"]),
             triangles=self.triangles,
-            albedo=decoded.albedo,
+            albedo=uv_sample(*decoded.albedo) if isinstance(decoded.albedo, Texture) else decoded.albedo,
             camera=WeakPerspectiveCamera.from_pose(self.pose.detach(), height, width),
             pose=self.pose.detach().clone(),
             sh_coefficients=self.sh_coefficients.detach().clone(),
             codes={name: code.detach().clone() for name, code in self.codes.items()},
             landmarks68=self.system.landmarks68,
+            texture=self._texture,
         )
 
 
@@ -130,7 +143,10 @@ class CoefficientParameters:
 
     def decode(self) -> Decoded:
         vertices = self.model.shape(self.coefficients("identity"), self.coefficients("expression"))
-        return Decoded(vertices, self.model.albedo(self.coefficients("albedo")))
+        return Decoded(vertices, self._albedo())
+
+    def _albedo(self) -> torch.Tensor:
+        return self.model.albedo(self.coefficients("albedo"))
 
     def decode_landmarks(self) -> torch.Tensor:
         ids = self.model.landmarks68
@@ -156,7 +172,7 @@ class CoefficientParameters:
             vertices=decoded.vertices,
             neutral_vertices=self.model.shape(self.coefficients("identity")),
             triangles=self.triangles,
-            albedo=decoded.albedo,
+            albedo=self._albedo(),
             camera=WeakPerspectiveCamera.from_pose(self.pose.detach(), height, width),
             pose=self.pose.detach().clone(),
             sh_coefficients=self.sh_coefficients.detach().clone(),

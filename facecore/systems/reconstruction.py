@@ -9,6 +9,7 @@ import torch
 
 from facecore.ops._library import check_tensor
 from facecore.render import Camera
+from facecore.structures import Texture
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -21,6 +22,8 @@ class Reconstruction:
     sh_coefficients: effective light in camera axes, [N, 9, 3].
     codes: the system's own latent codes by name, each [N, size].
     landmarks68: int64 [68], vertices.
+    texture: the albedo over UV space, image [N, 3, Hu, Wu], where the system makes one; albedo is its value at the
+        vertices.
 
     Raises ValueError when the sizes do not agree.
     """
@@ -34,6 +37,7 @@ class Reconstruction:
     sh_coefficients: torch.Tensor
     codes: dict[str, torch.Tensor]
     landmarks68: torch.Tensor
+    texture: Texture | None = None
 
     def __post_init__(self) -> None:
         sizes = check_tensor("vertices", self.vertices, ("N", "V", 3))
@@ -48,6 +52,9 @@ class Reconstruction:
         check_tensor("landmarks68", self.landmarks68, (68,), (torch.int64,), like=self.vertices)
         if len(self.camera) != sizes["N"]:
             raise ValueError(f"camera must hold {sizes['N']} cameras, one per face, got {len(self.camera)}")
+        if self.texture is not None:
+            check_tensor("texture.image", self.texture.image, ("N", 3, "Hu", "Wu"), like=self.vertices, sizes=sizes)
+            check_tensor("texture.uv", self.texture.uv, ("V", 2), like=self.vertices, sizes=sizes)
         for name, code in self.codes.items():
             check_tensor(f"codes['{name}']", code, ("N", f"size of {name}"), like=self.vertices, sizes=sizes)
 
@@ -63,7 +70,9 @@ class Reconstruction:
     def to(self, device: torch.device | str | None = None) -> Reconstruction:
         """The same on another device."""
         moved = self._map(lambda tensor: tensor.to(device), self.camera.to(device))
-        return dataclasses.replace(moved, triangles=self.triangles.to(device), landmarks68=self.landmarks68.to(device))
+        texture = moved.texture and moved.texture._replace(uv=moved.texture.uv.to(device))
+        triangles, landmarks68 = self.triangles.to(device), self.landmarks68.to(device)
+        return dataclasses.replace(moved, triangles=triangles, landmarks68=landmarks68, texture=texture)
 
     def detach(self) -> Reconstruction:
         return self._map(torch.Tensor.detach, self.camera.detach())
@@ -72,7 +81,13 @@ class Reconstruction:
         names = ("vertices", "neutral_vertices", "albedo", "pose", "sh_coefficients")
         codes = {name: function(code) for name, code in self.codes.items()}
         tensors = {name: function(getattr(self, name)) for name in names}
-        return dataclasses.replace(self, **tensors, camera=camera, codes=codes)
+        texture = self.texture and self.texture._replace(image=function(self.texture.image))
+        return dataclasses.replace(self, **tensors, camera=camera, codes=codes, texture=texture)
+
+    @property
+    def surface(self) -> torch.Tensor | Texture:
+        """The albedo in as much detail as there is, as the renderer takes it."""
+        return self.albedo if self.texture is None else self.texture
 
     @property
     def landmarks_3d(self) -> torch.Tensor:

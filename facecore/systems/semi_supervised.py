@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import torch
 from torch import nn
 
-from facecore.mesh import laplacian
-from facecore.nn import MeshDecoder, MeshDiscriminator, PointMaps, ResNetEncoder, SurfacePoints
-from facecore.render import Renderer, Rendering, WeakPerspectiveCamera, sh_from_prediction
-from facecore.structures import SparseMatrix
+from facecore.mesh import build_uv_map, cylindrical_uv, laplacian
+from facecore.nn import EncoderFeatures, MeshDecoder, MeshDiscriminator, ResNetEncoder, SurfacePoints, TextureDecoder
+from facecore.ops import uv_sample
+from facecore.render import Renderer, Rendering, WeakPerspectiveCamera
+from facecore.structures import SparseMatrix, Texture
 from facecore.systems.assets import FaceAssets
 from facecore.systems.reconstruction import Reconstruction
+from facecore.systems.semi_supervised_codes import Codes, Encoding, Estimate
 from facecore.systems.semi_supervised_config import ModelConfig
 
 POSE_SIZE = 6  # pitch, yaw, roll, c_f, t_x, t_y (METHODS 2.1)
@@ -22,44 +22,12 @@ POINT_SCALE = 4.0  # of point positions as features: their spread over pictures 
 ALBEDO_MARGIN = 0.02  # keeps the mean albedo off 0 and 1, where its logit is infinite
 
 
-@dataclasses.dataclass
-class Codes:
-    """What the encoder says of N pictures: c_id [N, 128], c_exp [N, 64], pose code [N, 6], light [N, 27]."""
-
-    identity: torch.Tensor
-    expression: torch.Tensor
-    pose: torch.Tensor
-    light: torch.Tensor
-
-    def __getitem__(self, index: slice | torch.Tensor) -> Codes:
-        return Codes(*(getattr(self, f.name)[index] for f in dataclasses.fields(self)))
-
-    @property
-    def sh_coefficients(self) -> torch.Tensor:
-        """Effective light [N, 9, 3], the ambient offset included (METHODS 1.5)."""
-        return sh_from_prediction(self.light)
-
-
-@dataclasses.dataclass
-class Estimate:
-    """A decoded face: vertices [N, V, 3] mm, albedo [N, V, 3], camera, and the codes it came from."""
-
-    codes: Codes
-    vertices: torch.Tensor
-    albedo: torch.Tensor
-    camera: WeakPerspectiveCamera
-
-    def landmarks_ndc(self, landmarks68: torch.Tensor) -> torch.Tensor:
-        """The 68 vertices projected, [N, 68, 2] in NDC q of METHODS 1.3."""
-        return self.camera.ndc(self.vertices[:, landmarks68])
-
-
 class SemiSupervised(nn.Module):
     """Encoder, four heads, shape and albedo decoders, shape discriminator.
 
     Pictures are [N, 3, S, S] in [0, 1], S = config.image_size. Shapes are decoded as a displacement from the template
-    in units of sigma_s; the albedo as a change of the mean albedo before a sigmoid. The expression code 0 is the
-    expressionless face.
+    in units of sigma_s; the albedo, at the vertices or over UV space, as a change of the mean albedo before a sigmoid.
+    The expression code 0 is the expressionless face.
     """
 
     template: torch.Tensor
@@ -69,6 +37,10 @@ class SemiSupervised(nn.Module):
     albedo_logit: torch.Tensor
     point_vertices: torch.Tensor
     mean_positions: torch.Tensor
+    uv: torch.Tensor
+    texture_logit: torch.Tensor
+    texture_valid: torch.Tensor
+    uses_texture: torch.Tensor
 
     def __init__(self, config: ModelConfig, assets: FaceAssets) -> None:
         super().__init__()
@@ -96,12 +68,19 @@ class SemiSupervised(nn.Module):
         self.light_head = _zero_linear(features, LIGHT_SIZE)
         hierarchy = assets.hierarchy
         terms, kind = config.num_terms, config.laplacian
-        self.shape_decoder = MeshDecoder(
-            hierarchy, config.identity_size + config.expression_size, config.shape_channels, num_terms=terms, kind=kind
-        )
-        self.albedo_decoder = MeshDecoder(
-            hierarchy, config.identity_size, config.albedo_channels, num_terms=terms, kind=kind
-        )
+        code_size = config.identity_size + config.expression_size
+        self.shape_decoder: nn.Module
+        if config.shape_decoder == "linear":
+            shape = tuple(assets.template.shape)
+            self.shape_decoder = nn.Sequential(nn.Linear(code_size, shape[0] * 3), nn.Unflatten(1, shape))
+        else:
+            self.shape_decoder = MeshDecoder(hierarchy, code_size, config.shape_channels, num_terms=terms, kind=kind)
+        if config.albedo_decoder != "texture":
+            self.albedo_decoder = MeshDecoder(
+                hierarchy, config.identity_size, config.albedo_channels, num_terms=terms, kind=kind
+            )
+        if config.albedo_decoder != "graph":
+            self._add_texture_decoder(config)
         self.discriminator = MeshDiscriminator(hierarchy, config.critic_channels, num_terms=terms, kind=kind)
         self.renderer = Renderer(assets.triangles, config.image_size, config.image_size)
         self._random_walk = laplacian(hierarchy.levels[0], "random_walk")
@@ -112,6 +91,27 @@ class SemiSupervised(nn.Module):
         mean = self.camera(torch.zeros(1, POSE_SIZE)).ndc(self.template[points][None])
         self.register_buffer("mean_positions", mean, persistent=False)
         self.point_maps = SurfacePoints(config.surface_points, self.encoder.widths)
+
+    def _add_texture_decoder(self, config: ModelConfig) -> None:
+        mesh, size = self.assets.hierarchy.levels[0], config.image_size
+        self.register_buffer("uv", cylindrical_uv(mesh), persistent=False)
+        table = build_uv_map(mesh, size, size, uv=self.uv)
+        valid = table.triangle_id >= 0
+        corners = self.albedo_logit[table.corners.clamp_min(0).long()]  # [S, S, 3 corners, 3]
+        mean = (table.barycentric[..., None] * corners).sum(2)
+        mean = torch.where(valid[..., None], mean, self.albedo_logit.mean(0))
+        self.register_buffer("texture_valid", valid, persistent=False)
+        self.register_buffer("texture_logit", mean.permute(2, 0, 1).contiguous(), persistent=False)
+        # part of the state: whether stage C has come
+        self.register_buffer("uses_texture", torch.tensor(config.albedo_decoder == "texture"))
+        self.texture_decoder = TextureDecoder(
+            mesh, self.uv, size, self.encoder.widths, config.identity_size, skips=config.texture_skips
+        )
+
+    @property
+    def textured(self) -> bool:
+        """Whether the albedo is a texture now: the texture decoder is there, and it is its turn."""
+        return self.config.albedo_decoder != "graph" and bool(self.uses_texture)
 
     @property
     def random_walk(self) -> SparseMatrix:
@@ -124,24 +124,11 @@ class SemiSupervised(nn.Module):
         """Everything but the discriminator, in a fixed order."""
         return [p for name, p in self.named_parameters() if not name.startswith("discriminator.")]
 
-    def encode(self, images: torch.Tensor) -> Codes:
-        """[N, 3, S, S] in [0, 1] -> codes."""
-        return self.encode_with_points(images)[0]
-
-    def encode_with_points(self, images: torch.Tensor) -> tuple[Codes, PointMaps | None]:
-        """Codes, and the maps of the surface points where the configuration has them; images as for encode."""
+    def encode(self, images: torch.Tensor) -> Encoding:
+        """[N, 3, S, S] in [0, 1] -> codes, feature maps, and the maps of the surface points if there are any."""
         size = self.config.image_size
         if images.ndim != 4 or tuple(images.shape[1:]) != (3, size, size):
             raise ValueError(f"images must have shape [N, 3, {size}, {size}], got {list(images.shape)}")
-        features, points = self._head_features(images)
-        heads = (self.identity_head, self.expression_head, self.pose_head, self.light_head)
-        return Codes(*(head(features) for head in heads)), points
-
-    def head_features(self, images: torch.Tensor) -> torch.Tensor:
-        """What the linear heads see of [N, 3, S, S] pictures: pooled features, then positions of the surface points."""
-        return self._head_features(images)[0]
-
-    def _head_features(self, images: torch.Tensor) -> tuple[torch.Tensor, PointMaps | None]:
         images = images.contiguous(memory_format=torch.channels_last)
         mixed = self.training and self.encoder_precision != torch.float32
         points = None
@@ -153,7 +140,8 @@ class SemiSupervised(nn.Module):
         if points is not None:
             offset = (points.positions - self.mean_positions) * POINT_SCALE
             features = torch.cat([features, offset.flatten(1)], 1)
-        return features, points
+        heads = (self.identity_head, self.expression_head, self.pose_head, self.light_head)
+        return Encoding(Codes(*(head(features) for head in heads)), maps, points, features)
 
     def decode_displacement(self, identity: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
         """(s_hat - s_tmpl) / sigma_s, [N, V, 3]."""
@@ -169,22 +157,32 @@ class SemiSupervised(nn.Module):
         """[N, V, 3] in (0, 1)."""
         return torch.sigmoid(self.albedo_logit + self.albedo_decoder(identity))
 
+    def decode_texture(self, maps: EncoderFeatures, identity: torch.Tensor, vertices_clip: torch.Tensor) -> Texture:
+        """[N, 3, S, S] in (0, 1) over UV space; vertices_clip [N, V, 4]: the shape in the pictures of the maps."""
+        change = self.texture_decoder(maps, identity, vertices_clip)
+        return Texture(torch.sigmoid(self.texture_logit + change), self.uv)
+
     def camera(self, pose: torch.Tensor) -> WeakPerspectiveCamera:
         return WeakPerspectiveCamera.from_pose(pose, self.config.image_size, self.config.image_size)
 
-    def decode(self, codes: Codes) -> Estimate:
-        vertices = self.decode_shape(codes.identity, codes.expression)
-        return Estimate(codes, vertices, self.decode_albedo(codes.identity), self.camera(codes.pose))
+    def decode(self, encoding: Encoding) -> Estimate:
+        codes = encoding.codes
+        vertices, camera = self.decode_shape(codes.identity, codes.expression), self.camera(codes.pose)
+        if not self.textured:
+            return Estimate(codes, vertices, self.decode_albedo(codes.identity), camera)
+        texture = self.decode_texture(encoding.maps, codes.identity, camera.to_clip(vertices))
+        return Estimate(codes, vertices, uv_sample(*texture), camera, texture)
 
     def slice(self, estimate: Estimate, index: slice) -> Estimate:
         """Some of the pictures of an estimate."""
-        codes = estimate.codes[index]
-        return Estimate(codes, estimate.vertices[index], estimate.albedo[index], self.camera(codes.pose))
+        codes, texture = estimate.codes[index], estimate.texture
+        if texture is not None:
+            texture = texture._replace(image=texture.image[index])
+        return Estimate(codes, estimate.vertices[index], estimate.albedo[index], self.camera(codes.pose), texture)
 
     def render(self, estimate: Estimate, background: torch.Tensor | None = None) -> Rendering:
-        return self.renderer(
-            estimate.vertices, estimate.albedo, estimate.camera, estimate.codes.sh_coefficients, background
-        )
+        codes = estimate.codes
+        return self.renderer(estimate.vertices, estimate.surface, estimate.camera, codes.sh_coefficients, background)
 
     def forward(self, images: torch.Tensor) -> Estimate:
         return self.decode(self.encode(images))
@@ -208,6 +206,7 @@ class SemiSupervised(nn.Module):
             sh_coefficients=codes.sh_coefficients,
             codes={"identity": codes.identity, "expression": codes.expression},
             landmarks68=self.landmarks68,
+            texture=estimate.texture,
         )
 
 

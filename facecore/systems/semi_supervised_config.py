@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from facecore.training.config import DataConfig, RunConfig
+from facecore.training.config import DataConfig, RunConfig, WorldConfig
 
-Preset = Literal["quick", "small", "paper"]
+Preset = Literal["quick", "small", "ablation", "paper"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +43,12 @@ class ModelConfig:
     """Widths of the albedo decoder, coarse to fine."""
     critic_channels: tuple[int, ...] = (16, 32, 64, 128, 256)
     """Widths of the discriminator, fine to coarse."""
+    shape_decoder: Literal["graph", "linear"] = "graph"
+    """linear: one layer from the codes to all vertices, for comparison."""
+    albedo_decoder: Literal["graph", "texture", "both"] = "graph"
+    """texture: the CNN over UV space with skips from the encoder, from the start; both: the graph's until stage C."""
+    texture_skips: Literal["warped", "raw"] = "warped"
+    """warped: skips are sampled where each texel is seen; raw: as they lie in the picture."""
     num_terms: int = 6
     """Chebyshev terms K of each graph convolution."""
     laplacian: Literal["combinatorial", "symmetric"] = "combinatorial"
@@ -51,7 +57,7 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class LossWeights:
-    """Weights of METHODS 2.2; 0 switches a term off."""
+    """Weights of METHODS 2.2, where 0 switches a term off, and the two forms that ablations change."""
 
     recognition: float = 0.1
     """L_recog: softmax identification plus center loss on c_id."""
@@ -73,6 +79,12 @@ class LossWeights:
     """L_symm of the albedo."""
     adversarial: float = 0.01
     """L_adv of the shape discriminator."""
+    patch: float = 0.01
+    """L_patch of the picture discriminator, in stage C."""
+    smoothness_of: Literal["displacement", "shape"] = "displacement"
+    """shape: conventional smoothing, of the vertices themselves instead of their displacement from the template."""
+    masked: bool = True
+    """False: L_recon counts all that the face covers, hair and what lies in front of it too."""
     labelled_albedo: float = 0.0
     """Beyond the paper: albedo of the labelled half, mean absolute difference."""
     labelled_light: float = 0.0
@@ -106,12 +118,19 @@ class StageConfig:
     """Stage A: the labelled half with L_shp, L_pair, L_lmk."""
     hybrid_iterations: int = 200_000
     """Stage B: hybrid batches, every term."""
+    texture_iterations: int = 100_000
+    """Stage C: the texture decoder, with model.albedo-decoder 'both' or 'texture'; shape, heads and batch statistics
+    stay as they are."""
     learning_rate: float = 1e-4
-    """Adam, the model, in stages A and B."""
+    """Adam, the model, in stages A, B and C."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """Learning rate over stages A and B; cosine ends at 1 %."""
+    """Learning rate over stages A and B, and over C; cosine ends at 1 %."""
+    texture_trunk: Literal["trained", "frozen"] = "trained"
+    """The encoder's convolutions in stage C: trained, with L_shp, L_lmk and L_recog on; frozen, codes cannot drift."""
+    history_size: int = 64
+    """Drawn pictures that the picture discriminator is shown again."""
     critic_learning_rate: float = 5e-5
-    """RMSprop, the discriminator."""
+    """RMSprop, the discriminators."""
     critic_steps: int = 1
     """Discriminator steps per model step."""
     clip_norm: float = 10.0
@@ -129,6 +148,7 @@ class SemiSupervisedConfig:
     weights: LossWeights = LossWeights()
     stages: StageConfig = StageConfig()
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    world: WorldConfig = dataclasses.field(default_factory=WorldConfig)
     run: RunConfig = dataclasses.field(default_factory=RunConfig)
 
 
@@ -142,7 +162,7 @@ _SMALL_WEIGHTS = LossWeights(
 )
 
 PRESETS: dict[str, SemiSupervisedConfig] = {
-    "paper": SemiSupervisedConfig(),
+    "paper": SemiSupervisedConfig(model=ModelConfig(albedo_decoder="both")),
     "small": SemiSupervisedConfig(
         model=ModelConfig(
             morphable="ict",
@@ -163,12 +183,46 @@ PRESETS: dict[str, SemiSupervisedConfig] = {
             head_renders=8000,
             warmup_iterations=0,
             hybrid_iterations=150,
+            texture_iterations=0,
             learning_rate=5e-5,
             schedule="cosine",
             encoder_precision="auto",
         ),
         data=DataConfig(labelled_batch=16, photo_batch=8),
         run=RunConfig(validate_every=500, checkpoint_every=200),
+    ),
+    "ablation": SemiSupervisedConfig(
+        model=ModelConfig(
+            morphable="procedural",
+            num_vertices=2500,
+            image_size=64,
+            encoder_depth=18,
+            surface_points=132,
+            identity_size=96,
+            expression_size=48,
+            shape_channels=(64, 64, 32, 16),
+            albedo_channels=(32, 32, 16, 16),
+            critic_channels=(16, 16, 32),
+            factors=(4, 4, 4),
+            num_terms=3,
+        ),
+        weights=LossWeights(surface_points=1.0),
+        stages=StageConfig(
+            decoder_iterations=600,
+            encoder_iterations=700,
+            encoder_learning_rate=2e-3,
+            head_renders=1600,
+            warmup_iterations=0,
+            hybrid_iterations=600,
+            texture_iterations=0,
+            learning_rate=2e-4,
+            schedule="cosine",
+            critic_learning_rate=5e-4,
+            encoder_precision="auto",
+        ),
+        data=DataConfig(labelled_batch=8, photo_batch=16),
+        world=WorldConfig(labelled_modes=20, bumps=40, persons=256),
+        run=RunConfig(validate_every=200, checkpoint_every=100),
     ),
     "quick": SemiSupervisedConfig(
         model=ModelConfig(
@@ -193,6 +247,7 @@ PRESETS: dict[str, SemiSupervisedConfig] = {
             head_renders=1600,
             warmup_iterations=0,
             hybrid_iterations=60,
+            texture_iterations=0,
             learning_rate=5e-5,
             schedule="cosine",
             encoder_precision="auto",

@@ -13,8 +13,9 @@ from facecore.data import LabelledBatch, PhotoBatch, five_points
 from facecore.morphable import MorphableModel
 from facecore.nn import PointMaps, surface_point_loss
 from facecore.ops import sh_shading
-from facecore.render import pixel_to_ndc
-from facecore.systems.semi_supervised import Codes, Estimate, SemiSupervised
+from facecore.render import Rendering, pixel_to_ndc
+from facecore.systems.semi_supervised import SemiSupervised
+from facecore.systems.semi_supervised_codes import Codes, Estimate
 from facecore.systems.semi_supervised_config import LossWeights
 
 Terms = dict[str, torch.Tensor]
@@ -125,19 +126,31 @@ def surface_point_term(
 
 
 def picture_terms(
-    system: SemiSupervised, estimate: Estimate, image: torch.Tensor, mask: torch.Tensor, weights: LossWeights
+    system: SemiSupervised,
+    estimate: Estimate,
+    rendering: Rendering,
+    image: torch.Tensor,
+    mask: torch.Tensor,
+    weights: LossWeights,
 ) -> Terms:
-    """L_recon inside mask and rendered coverage, L_smth and L_symm."""
-    rendering = system.render(estimate)
-    region = mask * rendering.alpha.detach()
-    displacement = (estimate.vertices - system.template) / system.shape_scale
-    return {
-        "reconstruction": losses.reconstruction_loss(
-            rendering.image, image, region, gradient_weight=weights.gradient_difference
-        ),
-        "smoothness": losses.smoothness_loss(displacement, system.random_walk),
-        "symmetry": losses.symmetry_loss(estimate.albedo, system.mirror_map),
-    }
+    """L_recon inside mask and rendered coverage (weights.masked: see there), and L_symm."""
+    region = rendering.alpha.detach() * mask if weights.masked else rendering.alpha.detach()
+    if estimate.texture is None:
+        symmetry = losses.symmetry_loss(estimate.albedo, system.mirror_map)
+    else:
+        symmetry = losses.texture_symmetry_loss(estimate.texture.image, system.texture_valid)
+    reconstruction = losses.reconstruction_loss(
+        rendering.image, image, region, gradient_weight=weights.gradient_difference
+    )
+    return {"reconstruction": reconstruction, "symmetry": symmetry}
+
+
+def smoothness_term(system: SemiSupervised, estimate: Estimate, weights: LossWeights) -> torch.Tensor:
+    """L_smth of the displacement from the template (METHODS 2.2), or conventionally of the shape."""
+    smoothed = estimate.vertices
+    if weights.smoothness_of == "displacement":
+        smoothed = smoothed - system.template
+    return losses.smoothness_loss(smoothed / system.shape_scale, system.random_walk)
 
 
 def weighted_total(terms: Terms, weights: LossWeights) -> torch.Tensor:

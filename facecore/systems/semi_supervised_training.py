@@ -1,4 +1,4 @@
-"""Training of the semi-supervised system: hybrid batches, both optimisers, stages A and B (METHODS 2.3)."""
+"""Training of the semi-supervised system: stages, optimisers, checkpoints (METHODS 2.3)."""
 
 from __future__ import annotations
 
@@ -9,49 +9,46 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from facecore import losses
-from facecore.data import LabelledBatch, LabelledRenders, PhotoBatch, PhotoFolder, sample_generator
+from facecore.data import LabelledRenders, PhotoSource, RenderedPhotos, sample_generator
 from facecore.evaluation.held_out import Baseline, evaluate_held_out
 from facecore.morphable import MorphableModel
-from facecore.nn import PointMaps
+from facecore.morphable.variants import truncated, with_bumps
 from facecore.systems.assets import FaceAssets
 from facecore.systems.semi_supervised import SemiSupervised
+from facecore.systems.semi_supervised_adversaries import PatchAdversary, ShapeAdversary
 from facecore.systems.semi_supervised_config import SemiSupervisedConfig
-from facecore.systems.semi_supervised_losses import (
-    IdentityLoss,
-    Terms,
-    Truth,
-    albedo_term,
-    labelled_terms,
-    landmark_term,
-    picture_terms,
-    surface_point_term,
-    weighted_total,
-)
-from facecore.systems.semi_supervised_warmup import CodeEmbedding, decoder_terms, encoder_terms, solve_code_heads
-from facecore.training.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors
-from facecore.training.config import config_hash, to_plain
+from facecore.systems.semi_supervised_losses import IdentityLoss, weighted_total
+from facecore.systems.semi_supervised_objective import Objective
+from facecore.systems.semi_supervised_warmup import solve_code_heads
+from facecore.training.checkpoint import Checkpoint, load_matching, load_optimizer_tensors, optimizer_tensors
+from facecore.training.config import WorldConfig, config_hash, to_plain
 from facecore.training.device import choose_device
 from facecore.training.loop import check_finite
 from facecore.training.resume import check_same_run
 
 NAME = "semi-supervised"
-STAGES = ("decoder", "encoder", "warmup", "hybrid")  # in this order, each StageConfig.<stage>_iterations long
+STAGES = ("decoder", "encoder", "warmup", "hybrid", "texture")  # in this order; StageConfig.<stage>_iterations each
 RAMP = 50  # iterations over which the learning rate of the first two stages rises: Adam's moments are few then
 FINAL_RATE = 0.01  # of the learning rate, where the cosine schedule ends
 HELD_OUT_SEED = 1_000_003  # added to the run's seed: identities that training never draws
+PERSONS_SEED = 2_000_003  # likewise, of the persons on rendered photographs
 
 
 class SemiSupervisedTrainer:
     """Implements training.loop.Trainer. All randomness is keyed by (seed, iteration), so that resuming is exact."""
 
-    def __init__(self, config: SemiSupervisedConfig, morphable: MorphableModel, photos: PhotoFolder | None) -> None:
-        self.config, self.photos = config, photos
+    def __init__(self, config: SemiSupervisedConfig, morphable: MorphableModel, photos: PhotoSource | None) -> None:
+        self.config = config
         self.device = choose_device(config.run.device)
-        self.morphable = morphable.to(self.device)
+        labelled, world = faces_of_world(morphable, config.world)
+        self.morphable, self.world = labelled.to(self.device), world.to(self.device)
         size, seed = config.model.image_size, config.run.seed
+        if photos is None and config.world.persons and config.data.unlabelled:
+            counts = {"persons": config.world.persons, "pictures": config.world.pictures}
+            photos = RenderedPhotos(self.world, size, size, seed + PERSONS_SEED, **counts)
+        self.photos = photos
         torch.manual_seed(seed)
-        assets = FaceAssets.from_morphable(morphable, config.model.factors)
+        assets = FaceAssets.from_morphable(labelled, config.model.factors)
         self.system = SemiSupervised(config.model, assets).to(self.device)
         self.system.config_hash = config_hash(config)
         self.system.encoder_precision = _encoder_precision(config.stages.encoder_precision, self.device)
@@ -64,20 +61,24 @@ class SemiSupervisedTrainer:
             IdentityLoss(config.model.identity_size, num_identities).to(self.device) if num_identities > 1 else None
         )
         self.renders = LabelledRenders(self.morphable, size, size, seed=seed)
-        self.held_out = LabelledRenders(self.morphable, size, size, seed=seed + HELD_OUT_SEED)
-        self.baseline = Baseline.of(self.morphable, self.renders)
+        self.held_out = LabelledRenders(self.world, size, size, seed=seed + HELD_OUT_SEED)
+        self.baseline = Baseline.of(self.world, self.renders)
         self.model_parameters = self.system.model_parameters()
         if self.identity_loss is not None:
             self.model_parameters += list(self.identity_loss.parameters())
-        self.critic_parameters = list(self.system.discriminator.parameters())
-        stages = config.stages
-        self.optimizer = torch.optim.Adam(self.model_parameters, lr=stages.learning_rate, fused=True)
-        self.critic_optimizer = torch.optim.RMSprop(self.critic_parameters, lr=stages.critic_learning_rate)
-        self.embedding = CodeEmbedding(self.morphable, config.model.identity_size, config.model.expression_size, seed)
-        self._critic_loss = torch.zeros((), device=self.device)  # of the last discriminator step, for the log
-        self._stride = max(config.data.labelled_batch, stages.encoder_batch)  # sample numbers of an iteration
+        self.optimizer = torch.optim.Adam(self.model_parameters, lr=config.stages.learning_rate, fused=True)
+        self.shapes = ShapeAdversary(config, self.system, self.morphable)
+        self.patches: PatchAdversary | None = None
+        if config.model.albedo_decoder != "graph" and config.stages.texture_iterations and config.weights.patch:
+            self.patches = PatchAdversary(config).to(self.device)
+        self.objective = Objective(
+            config, self.system, self.morphable, self.renders, photos, self.identity_loss, self.shapes, self.patches
+        )
         self.total_iterations = sum(self._iterations(stage) for stage in STAGES)
         self._paper_iterations = self._iterations("warmup") + self._iterations("hybrid")
+        self._start = ""  # what start_from took over
+        if config.run.start_from is not None and not config.run.resume:
+            self.start_from(Checkpoint.load(config.run.start_from))
 
     def stage(self, iteration: int) -> str:
         """Which of STAGES an iteration belongs to."""
@@ -96,16 +97,35 @@ class SemiSupervisedTrainer:
         count, size = self.config.stages.head_renders, self.config.stages.encoder_batch
         if not count:
             return
-        first = self.total_iterations * self._stride
+        first = self.total_iterations * self.objective.stride
         starts = tqdm(range(0, count, size), desc="heads", leave=False)
         batches = (self.renders.batch(torch.arange(first + i, first + min(i + size, count))) for i in starts)
         self.system.eval()
-        solve_code_heads(self.system, self.embedding, batches)
+        solve_code_heads(self.system, self.objective.embedding, batches)
         for head in (self.system.identity_head, self.system.expression_head):
             for parameter in head.parameters():
                 self.optimizer.state.pop(parameter, None)
 
+    def _prepare(self, stage: str) -> None:
+        """What a stage trains, and in which mode: stage C leaves shape, heads and batch statistics as they are."""
+        system = self.system.train()
+        if self.config.model.albedo_decoder == "both":
+            system.uses_texture.fill_(stage == "texture")
+        if stage != "texture":
+            return
+        system.encoder.eval()
+        if self.patches is not None:
+            self.patches.train()
+        frozen = [system.shape_decoder, system.identity_head, system.expression_head, system.pose_head]
+        frozen += [system.light_head, *([system.point_maps] if system.point_maps is not None else [])]
+        if self.config.stages.texture_trunk == "frozen":
+            frozen.append(system.encoder)
+        for module in frozen:
+            module.requires_grad_(False)
+
     def _iterations(self, stage: str) -> int:
+        if stage == "texture" and self.config.model.albedo_decoder == "graph":
+            return 0
         return int(getattr(self.config.stages, f"{stage}_iterations"))
 
     def images_in(self, iteration: int) -> int:
@@ -115,123 +135,26 @@ class SemiSupervisedTrainer:
         return images.get(self.stage(iteration), data.labelled_batch + photos)
 
     def step(self, iteration: int) -> dict[str, torch.Tensor]:
-        """One model step and, in stage B, the discriminator's steps before it."""
-        self.system.train()
+        """One model step and, in the stages that have a discriminator, that one's before it."""
+        stage = self.stage(iteration)
+        self._prepare(stage)
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(iteration)
         self.optimizer.zero_grad(set_to_none=True)
-        makers = {
-            "decoder": self._decoder_terms,
-            "encoder": self._encoder_terms,
-            "warmup": self._warmup_terms,
-            "hybrid": self._hybrid_terms,
-        }
-        terms = makers[self.stage(iteration)](iteration)
+        terms = self.objective.terms(stage, iteration)
         check_finite(terms, iteration)
         total = weighted_total(terms, self.config.weights)
         total.backward()
         norm = nn.utils.clip_grad_norm_(self.model_parameters, self.config.stages.clip_norm)
         check_finite({"gradient norm": norm}, iteration)
         self.optimizer.step()
-        if self.stage(iteration) == "encoder" and iteration + 1 == self._first("warmup"):
+        if stage == "encoder" and iteration + 1 == self._first("warmup"):
             self._solve_code_heads()
         reported = {name: value.detach() for name, value in terms.items()} | {"total": total.detach()}
-        return reported | ({"critic": self._critic_loss} if "adversarial" in terms else {})
-
-    def _decoder_terms(self, iteration: int) -> Terms:
-        count, seed = self.config.data.labelled_batch, self.config.run.seed
-        return decoder_terms(self.system, self.morphable, self.embedding, count, seed, iteration)
-
-    def _encoder_terms(self, iteration: int) -> Terms:
-        batch = self._labelled(iteration, self.config.stages.encoder_batch)
-        codes, points = self.system.encode_with_points(batch.image)
-        terms = encoder_terms(self.system, self.embedding, codes, batch)
-        return terms | self._point_terms(points, batch)
-
-    def _warmup_terms(self, iteration: int) -> Terms:
-        """Stage A: the labelled half with L_shp, L_pair, L_lmk; nothing is rendered in the loss."""
-        batch = self._labelled(iteration)
-        codes, points = self.system.encode_with_points(batch.image)
-        estimate = self.system.decode(codes)
-        truth = Truth.of(batch, self.morphable, self.system)
-        terms = labelled_terms(self.system, codes, estimate, batch, truth)
-        terms["labelled_albedo"] = albedo_term(estimate, batch, self.morphable)
-        terms["labelled_code"] = self.embedding.code_term(codes, batch)
-        terms["landmark"] = landmark_term(self.system, estimate, batch, self.config.model.image_size)
-        return terms | self._point_terms(points, batch)
-
-    def _hybrid_terms(self, iteration: int) -> Terms:
-        """Stage B: labelled renders and photographs through the encoder together, every term."""
-        config, system = self.config, self.system
-        batch, size = self._labelled(iteration), config.model.image_size
-        photos = self._photos(iteration)
-        n = len(batch.image)
-        images, masks = batch.image, batch.mask
-        if photos is not None:
-            images, masks = torch.cat([images, photos.image]), torch.cat([masks, photos.mask])
-        codes, points = system.encode_with_points(images)
-        estimate = system.decode(codes)
-        labelled = system.slice(estimate, slice(0, n))
-        truth = Truth.of(batch, self.morphable, system)
-        terms = labelled_terms(system, codes[:n], labelled, batch, truth)
-        terms |= picture_terms(system, estimate, images, masks, config.weights)
-        terms["labelled_albedo"] = albedo_term(labelled, batch, self.morphable)
-        terms["labelled_code"] = self.embedding.code_term(codes[:n], batch)
-        terms |= self._point_terms(points, batch, photos)
-        landmark = landmark_term(system, labelled, batch, size) * n
-        if photos is not None:
-            unlabelled = system.slice(estimate, slice(n, None))
-            landmark = landmark + landmark_term(system, unlabelled, photos, size) * len(photos.image)
-            if self.identity_loss is not None:
-                terms["recognition"] = self.identity_loss(codes.identity[n:], photos.identity, config.weights.center)
-        terms["landmark"] = landmark / len(images)
-        if config.weights.adversarial:
-            fake = (estimate.vertices - system.template) / system.shape_scale
-            self._critic_steps(fake.detach(), iteration)
-            system.discriminator.requires_grad_(False)
-            terms["adversarial"] = losses.wgan_div_generator_loss(system.discriminator(fake))
-            system.discriminator.requires_grad_(True)
-        return terms
-
-    def _point_terms(self, points: PointMaps | None, batch: LabelledBatch, photos: PhotoBatch | None = None) -> Terms:
-        """The term of the surface points, if the encoder has them: the renders' first, then the photographs'."""
-        if points is None:
-            return {}
-        if photos is None:
-            return {"surface_points": surface_point_term(self.system, points, batch, self.morphable)}
-        n, m = len(batch.image), len(photos.image)
-        term = surface_point_term(self.system, points.select(slice(0, n)), batch, self.morphable)
-        photo_term = surface_point_term(self.system, points.select(slice(n, None)), photos, self.morphable)
-        return {"surface_points": (term * n + photo_term * m) / (n + m)}
-
-    def _critic_steps(self, fake: torch.Tensor, iteration: int) -> None:
-        """RMSprop steps of the discriminator on shapes of the model's prior against decoded ones (WGAN-div)."""
-        for index in range(self.config.stages.critic_steps):
-            generator = sample_generator(self.config.run.seed, "critic", iteration, index)
-            sample = self.morphable.sample(len(fake), generator)
-            real = self.morphable.shape(sample.identity.to(self.device), sample.expression.to(self.device))
-            real = (real - self.system.template) / self.system.shape_scale
-            self.critic_optimizer.zero_grad(set_to_none=True)
-            loss = losses.wgan_div_critic_loss(self.system.discriminator, real, fake, generator)
-            check_finite({"critic": loss}, iteration)
-            loss.backward()
-            self.critic_optimizer.step()
-            self._critic_loss = loss.detach()
-
-    def _labelled(self, iteration: int, count: int | None = None) -> LabelledBatch:
-        """Renders that no other iteration sees: each iteration owns a stretch of the sample numbers."""
-        first = iteration * self._stride
-        count = self.config.data.labelled_batch if count is None else count
-        return self.renders.batch(torch.arange(first, first + count))
-
-    def _photos(self, iteration: int) -> PhotoBatch | None:
-        if self.photos is None:
-            return None
-        data = self.config.data
-        index = self.photos.sample(
-            sample_generator(self.config.run.seed, "photos", iteration), data.photo_batch, data.photos_per_identity
-        )
-        return self.photos.batch(index, iteration).to(self.device)
+        for name, adversary in (("adversarial", self.shapes), ("patch", self.patches)):
+            if name in terms and adversary is not None:
+                reported[f"{name} critic"] = adversary.loss
+        return reported
 
     def _learning_rate(self, iteration: int) -> float:
         """The stages before the paper's have cosines of their own: each is to be finished when the next starts."""
@@ -241,14 +164,18 @@ class SemiSupervisedTrainer:
             if iteration < count:
                 return rate * min(1.0, (iteration + 1) / RAMP) * _cosine(iteration / count)
             iteration -= count
-        falling = stages.schedule == "cosine"
-        return stages.learning_rate * (_cosine(iteration / self._paper_iterations) if falling else 1.0)
+        if stages.schedule == "constant":
+            return stages.learning_rate
+        if iteration < self._paper_iterations:
+            return stages.learning_rate * _cosine(iteration / self._paper_iterations)
+        iteration -= self._paper_iterations
+        return stages.learning_rate * _cosine(iteration / self._iterations("texture"))
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         self.system.eval()
         return evaluate_held_out(
-            self.system.reconstruct, self.morphable, self.held_out, self.baseline, self.config.run.validation_size
+            self.system.reconstruct, self.world, self.held_out, self.baseline, self.config.run.validation_size
         )
 
     @torch.no_grad()
@@ -271,7 +198,10 @@ class SemiSupervisedTrainer:
             tensors["identity_loss"] = self.identity_loss.state_dict()
         if resumable:
             tensors["optimizer"] = optimizer_tensors(self.optimizer)
-            tensors["critic_optimizer"] = optimizer_tensors(self.critic_optimizer)
+            tensors["critic_optimizer"] = optimizer_tensors(self.shapes.optimizer)
+            if self.patches is not None:
+                tensors["patches"] = self.patches.state_dict()
+                tensors["patch_optimizer"] = optimizer_tensors(self.patches.optimizer)
         return Checkpoint(tensors, self._plain(plain_assets) | {"iteration": iteration})
 
     def _plain(self, assets: dict[str, Any]) -> dict[str, Any]:
@@ -282,11 +212,13 @@ class SemiSupervisedTrainer:
             "config_hash": self.system.config_hash,
             "encoder_precision": str(self.system.encoder_precision).removeprefix("torch."),
             "photos": None if self.photos is None else self.photos.digest,
+            "start": self._start,
             "assets": assets,
         }
 
     def restore(self, checkpoint: Checkpoint) -> int:
         """Raises ValueError when the checkpoint is of another run: one that would not go on to the same weights."""
+        self._start = str(checkpoint.plain.get("start", ""))  # a resumed run began where it began
         check_same_run(checkpoint.plain, self._plain(self.system.assets.to_tensors()[1]))
         if "optimizer" not in checkpoint.tensors:
             raise ValueError("this checkpoint holds no optimiser state; resume from last.safetensors")
@@ -294,8 +226,33 @@ class SemiSupervisedTrainer:
         if self.identity_loss is not None:
             self.identity_loss.load_state_dict(checkpoint.tensors["identity_loss"])
         load_optimizer_tensors(self.optimizer, checkpoint.tensors["optimizer"])
-        load_optimizer_tensors(self.critic_optimizer, checkpoint.tensors.get("critic_optimizer", {}))
+        load_optimizer_tensors(self.shapes.optimizer, checkpoint.tensors.get("critic_optimizer", {}))
+        if self.patches is not None:
+            self.patches.load_state_dict(checkpoint.tensors["patches"])
+            load_optimizer_tensors(self.patches.optimizer, checkpoint.tensors.get("patch_optimizer", {}))
         return int(checkpoint.plain["iteration"])
+
+    def start_from(self, checkpoint: Checkpoint) -> list[str]:
+        """Takes over the weights whose names and shapes agree, persons' centres not; returns the names of the others.
+
+        Raises ValueError for a checkpoint of another system or morphable model, or when nothing agrees.
+        """
+        if checkpoint.plain.get("system") != NAME:
+            raise ValueError(f"start_from must be a checkpoint of '{NAME}', got {checkpoint.plain.get('system')!r}")
+        if checkpoint.plain["assets"]["morphable_hash"] != self.system.assets.morphable_hash:
+            raise ValueError("start_from was trained on another morphable model; give the same --model.morphable")
+        left = load_matching(self.system, checkpoint.tensors["model"])
+        plain = checkpoint.plain
+        self._start = f"{plain['config_hash']}, seed {plain['config']['run']['seed']}, {plain['iteration']} iterations"
+        return left
+
+
+def faces_of_world(model: MorphableModel, world: WorldConfig) -> tuple[MorphableModel, MorphableModel]:
+    """The model of the labelled half, and that of the faces on rendered photographs and held-out renders."""
+    labelled = truncated(model, world.labelled_modes) if world.labelled_modes else model
+    if not world.bumps:
+        return labelled, model
+    return labelled, with_bumps(model, world.bumps, world.bump_mm, sample_generator(0, "bumps"))
 
 
 def _encoder_precision(name: str, device: torch.device) -> torch.dtype:

@@ -16,7 +16,8 @@ from facecore import losses
 from facecore.data import LabelledBatch, sample_generator
 from facecore.morphable import Coefficients, MorphableModel
 from facecore.render import pixel_to_ndc
-from facecore.systems.semi_supervised import Codes, SemiSupervised
+from facecore.systems.semi_supervised import SemiSupervised
+from facecore.systems.semi_supervised_codes import Codes
 from facecore.systems.semi_supervised_losses import Terms, light_term, pose_term
 
 HEAD_RIDGE = 0.01  # of the mean square of a feature: the best of 0.001 and 0.01 on 7,000 renders
@@ -113,7 +114,7 @@ def solve_code_heads(system: SemiSupervised, embedding: CodeEmbedding, batches: 
     heads = (system.identity_head, system.expression_head)
     product = gram.new_zeros(size, sum(head.out_features for head in heads))
     for batch in batches:
-        features = torch.nn.functional.pad(system.head_features(batch.image), (0, 1), value=1.0).double()
+        features = torch.nn.functional.pad(system.encode(batch.image).features, (0, 1), value=1.0).double()
         codes = torch.cat(embedding.codes(batch.identity, batch.expression, batch.albedo), 1).double()
         gram += features.T @ features
         product += features.T @ codes
@@ -133,11 +134,10 @@ def decoder_terms(
     identity, expression, albedo = (t.to(model.device) for t in sample)
     code_identity, code_expression = embedding.codes(identity, expression, albedo)
     truth = (model.shape(identity, expression) - system.template) / system.shape_scale
-    colors = system.decode_albedo(code_identity)
-    return {
-        "shape": losses.shape_loss(system.decode_displacement(code_identity, code_expression), truth),
-        "labelled_albedo": (colors - model.albedo(albedo)).abs().mean(),
-    }
+    terms = {"shape": losses.shape_loss(system.decode_displacement(code_identity, code_expression), truth)}
+    if not system.textured:  # a texture is made from a picture too
+        terms["labelled_albedo"] = (system.decode_albedo(code_identity) - model.albedo(albedo)).abs().mean()
+    return terms
 
 
 def _orthonormal(rows: int, columns: int, seed: int, name: str) -> torch.Tensor:

@@ -70,6 +70,19 @@ class Checkpoint:
         return cls(tensors, plain)
 
 
+def load_matching(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> list[str]:
+    """Loads the tensors whose names and shapes the module has; returns its names that were not among them.
+
+    Raises ValueError when none agrees.
+    """
+    own = module.state_dict()
+    fitting = {name: value for name, value in tensors.items() if name in own and own[name].shape == value.shape}
+    if not fitting:
+        raise ValueError("the checkpoint holds no weight of this network: no name and shape agree")
+    module.load_state_dict(fitting, strict=False)
+    return sorted(own.keys() - fitting.keys())
+
+
 def remove_stale(path: pathlib.Path) -> None:
     """Deletes half-written copies of the checkpoint `path` that runs left which were killed in `save`.
 

@@ -46,6 +46,22 @@ class DataConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class WorldConfig:
+    """Which faces there are beyond the labelled ones, where photographs are rendered too (METHODS 8.3, claim 0a)."""
+
+    labelled_modes: int = 0
+    """Identity modes of the labelled half's model, the first so many; 0 = all."""
+    bumps: int = 0
+    """Local bumps, as more identity modes, of the faces of rendered photographs and held-out renders."""
+    bump_mm: float = 2.0
+    """Standard deviation of a bump's height."""
+    persons: int = 0
+    """Persons on rendered photographs, which then are the unlabelled half if no folder is given; 0 = none."""
+    pictures: int = 8
+    """Rendered photographs of each person."""
+
+
+@dataclasses.dataclass(frozen=True)
 class RunConfig:
     """What a run writes, and when."""
 
@@ -63,6 +79,8 @@ class RunConfig:
     """Held-out renders, of identities that training does not see."""
     checkpoint_every: int = 250
     """Iterations between checkpoints."""
+    start_from: pathlib.Path | None = None
+    """Checkpoint whose weights a new run begins with, where names and shapes agree: fine-tuning."""
     resume: bool = False
     """Go on from the last checkpoint in `out`."""
 

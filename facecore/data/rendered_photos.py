@@ -1,0 +1,76 @@
+"""Renders that stand for photographs: several of each person, landmarks and masks known, no 3-D label (METHODS 8.3)."""
+
+from __future__ import annotations
+
+from typing import SupportsIndex
+
+import torch
+
+from facecore.data.batches import PhotoBatch
+from facecore.data.identities import IdentitySampler
+from facecore.data.renders import LabelledRenders
+from facecore.morphable import Coefficients, MorphableModel
+
+
+class PersonRenders(LabelledRenders):
+    """Labelled renders of which `pictures` in a row show one person: the same identity and albedo, all else differs."""
+
+    def __init__(self, model: MorphableModel, height: int, width: int, seed: int = 0, *, pictures: int) -> None:
+        super().__init__(model, height, width, seed)
+        if pictures < 1:
+            raise ValueError(f"pictures must be at least 1, got {pictures}")
+        self.pictures = pictures
+
+    def coefficients(self, index: torch.Tensor) -> Coefficients:
+        """Identity and albedo by person, expression by picture; see LabelledRenders."""
+        own = super().coefficients(index)
+        of_person = super().coefficients(index - index % self.pictures)
+        return Coefficients(of_person.identity, own.expression, of_person.albedo)
+
+
+class RenderedPhotos:
+    """`persons` x `pictures` rendered photographs (a PhotoSource); picture k of person p is p * pictures + k.
+
+    Batches carry pictures, masks, landmarks and the person's number, and nothing of the 3-D truth. Deterministic given
+    the seed. Raises ValueError for numbers below 1.
+    """
+
+    def __init__(
+        self, model: MorphableModel, height: int, width: int, seed: int = 0, *, persons: int, pictures: int
+    ) -> None:
+        if persons < 1:
+            raise ValueError(f"persons must be at least 1, got {persons}")
+        self.renders = PersonRenders(model, height, width, seed, pictures=pictures)
+        self.identity = torch.arange(persons).repeat_interleave(pictures)
+        self.num_identities = persons
+        self._sampler = IdentitySampler(self.identity)
+
+    def __len__(self) -> int:
+        return len(self.identity)
+
+    @property
+    def digest(self) -> str:
+        """What tells these pictures from others; see PhotoFolder.digest."""
+        renders = self.renders
+        shape = f"{self.num_identities}x{renders.pictures}x{renders.height}x{renders.width}"
+        return f"{shape} renders of {renders.model.content_hash()[:12]}, seed {renders.seed}"
+
+    def sample(self, generator: torch.Generator, count: int, per_identity: int = 2) -> torch.Tensor:
+        """`count` samples with `per_identity` of a person (`IdentitySampler`), int64 [count]."""
+        return self._sampler.sample(generator, -(-count // per_identity), per_identity)[:count]
+
+    def batch(self, index: torch.Tensor, key: SupportsIndex | None = None) -> PhotoBatch:
+        """The samples `index`, int64 [B], on the model's device. key: ignored, as these pictures are not augmented."""
+        if len(index) and not 0 <= int(index.min()) <= int(index.max()) < len(self):
+            raise ValueError(f"index must be in [0, {len(self)}), got {int(index.min())} to {int(index.max())}")
+        labelled = self.renders.batch(index)
+        points = labelled.landmarks
+        return PhotoBatch(
+            image=labelled.image,
+            mask=labelled.mask,
+            landmarks=points,
+            landmark_weight=torch.ones_like(points[..., 0]),
+            five_points=points.new_zeros(len(index), 5, 2),
+            five_point_weight=points.new_zeros(len(index), 5),
+            identity=self.identity[index.cpu()].to(points.device),
+        )
