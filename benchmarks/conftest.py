@@ -20,6 +20,7 @@ from floor import copy_gigabytes_per_second
 from harness import sgemm_milliseconds
 
 import facecore
+from facecore.training.facts import commit
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 KEY = ("op", "case", "mode", "device", "threads", "provider")
@@ -172,24 +173,6 @@ def gpu_driver() -> str:
         return subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()[0].strip()
     except (OSError, subprocess.CalledProcessError, IndexError):
         return "unknown"
-
-
-def commit() -> str:
-    """The checked-out commit, with "+" where the sources have changes.
-
-    Outside a checkout what the environment variable FACECORE_COMMIT says, or "unknown".
-    """
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
-
-    if not (REPOSITORY / ".git").exists():  # an installed package may lie inside another project's checkout
-        return "unknown"
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", "facecore", "csrc", "CMakeLists.txt")
-        return git("rev-parse", "--short=12", "HEAD").strip() + ("+" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return os.environ.get("FACECORE_COMMIT", "unknown")
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

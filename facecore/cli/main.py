@@ -13,6 +13,7 @@ COMMANDS = {
     "train": "train a system",
     "reconstruct": "photographs to faces: GLB, OBJ, NPZ, overlay, index.html",
     "evaluate": "errors by the protocols of the field: meshes, landmarks, verification, held-out renders, poses",
+    "ablate": "train variants that differ in one thing; which claims of the paper hold",
     "model": "list, show and convert morphable models",
     "benchmark": "time every kernel beside other implementations, or compare two such runs; writes index.html",
 }

@@ -113,6 +113,10 @@ class Report:
         head = f"<h2>{html.escape(heading)}</h2>" + (f'<p class="soft">{html.escape(text)}</p>' if text else "")
         self._sections.append(f"<section>{head}{content}</section>")
 
+    def add_html(self, heading: str, content: str) -> None:
+        """Adds HTML under a heading, made by `picture`, `table` and `figure`."""
+        self._sections.append(f"<section><h2>{html.escape(heading)}</h2>{content}</section>")
+
     def html(self) -> str:
         introduction = f"<p>{html.escape(self.introduction)}</p>" if self.introduction else ""
         legend = (
@@ -142,6 +146,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Value]], name: str, *,
     body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
     whole = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return f"<details><summary>{html.escape(folded)}</summary>{whole}</details>" if folded else whole
+
+
+def picture(caption: str, image: torch.Tensor) -> str:
+    """A picture [3, H, W] in [0, 1] as HTML, the pixels inside."""
+    return f'<div class="figure">{_figure(caption, torch.cat([image, torch.ones_like(image[:1])]))}</div>'
 
 
 def figure(caption: str, svg: bytes) -> str:

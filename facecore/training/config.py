@@ -9,6 +9,7 @@ import pathlib
 import re
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 import yaml
@@ -132,6 +133,15 @@ def overlay(config: T, values: Any, path: str = "") -> T:
         else:
             changes[name] = _coerce(value, hints[name], where)
     return dataclasses.replace(config, **changes)  # type: ignore[type-var]
+
+
+def merged(*values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings over one another, the later over the earlier."""
+    result: dict[str, Any] = {}
+    for mapping in values:
+        for name, value in mapping.items():
+            result[name] = merged(result.get(name, {}), value) if isinstance(value, Mapping) else value
+    return result
 
 
 def _coerce(value: Any, hint: Any, where: str) -> Any:

@@ -1,0 +1,140 @@
+"""`facecore ablate`: trains variants of a system that differ in one thing, and says which claims of its paper hold."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from facecore.cli.errors import UsageError
+from facecore.cli.parsing import parse_options
+
+if TYPE_CHECKING:
+    from facecore.systems.semi_supervised_config import SemiSupervisedConfig
+    from facecore.training.ablation import Ablation, Row
+
+DESCRIPTION = """Trains variants of a system that differ in one thing each, on renders of a morphable model, from one \
+warm-up for each seed; measures them on held-out renders; and says which claims of the paper hold.
+
+Writes to --out: rows.jsonl, one folder for each training, and index.html. Called again, it goes on where it stopped.
+
+Example: facecore ablate --out runs/ablation --seeds 0 1 2
+         facecore ablate --out runs/ablation --variants all "no pairs" --seeds 0
+         facecore ablate --rows benchmarks/results/ablation_semi_supervised.jsonl --out report"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Ablate:
+    """Options of `facecore ablate`."""
+
+    out: pathlib.Path = pathlib.Path("facecore_ablation")
+    """Folder of the trainings and of index.html."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Each a warm-up and all the variants; a claim needs three."""
+    variants: tuple[str, ...] = ()
+    """Names of --list; default: all."""
+    config: pathlib.Path | None = None
+    """YAML of settings put over the preset 'ablation'."""
+    rows: pathlib.Path | None = None
+    """Train nothing: make index.html from these rows."""
+    list_variants: Annotated[bool, tyro.conf.arg(name="list")] = False
+    """Only say which variants and claims there are."""
+
+    def run(self) -> int:
+        config = self.configuration()
+        from facecore.systems.semi_supervised_ablation import ablation
+
+        experiment = ablation(config)
+        if self.list_variants:
+            self.print_list(experiment)
+            return 0
+        variants = self.chosen(experiment)
+        self.check()
+        rows = self.given_rows() if self.rows is not None else self.trained_rows(experiment, config, variants)
+        return self.report(experiment, rows)
+
+    def configuration(self) -> SemiSupervisedConfig:
+        from facecore.systems.semi_supervised_config import PRESETS
+        from facecore.training.config import overlay, read_yaml
+
+        if self.config is None:
+            return PRESETS["ablation"]
+        try:
+            return overlay(PRESETS["ablation"], read_yaml(self.config))
+        except ValueError as error:
+            raise UsageError(f"--config: {error}") from error
+
+    def chosen(self, experiment: Ablation) -> list[str]:
+        if unknown := [name for name in self.variants if name not in experiment.variants]:
+            raise UsageError(f"--variants {unknown[0]!r}: choose among {', '.join(map(repr, experiment.variants))}")
+        return [name for name in experiment.variants if not self.variants or name in self.variants]
+
+    def check(self) -> None:
+        if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds):
+            raise UsageError(f"--seeds must be different numbers from 0, got {list(self.seeds)}")
+        if self.out.exists() and not self.out.is_dir():
+            raise UsageError(f"--out {self.out} is a file; give a folder")
+        if self.rows is not None and not self.rows.is_file():
+            raise UsageError(f"--rows {self.rows}: no such file")
+
+    def given_rows(self) -> list[Row]:
+        from facecore.training.ablation import read_rows
+
+        assert self.rows is not None
+        return read_rows(self.rows)
+
+    def trained_rows(self, experiment: Ablation, config: SemiSupervisedConfig, variants: list[str]) -> list[Row]:
+        from facecore.cli.train import check, load_morphable
+        from facecore.systems.semi_supervised_ablation import measure
+        from facecore.systems.semi_supervised_training import SemiSupervisedTrainer
+        from facecore.training.ablation_run import ROWS, run_ablation
+        from facecore.training.facts import facts_of_run
+
+        check(config)
+        morphable = load_morphable(config)
+        from facecore.training.ablation import read_rows
+
+        rows = run_ablation(
+            experiment,
+            config,
+            self.out,
+            seeds=self.seeds,
+            variants=variants,
+            build=lambda resolved: SemiSupervisedTrainer(resolved, morphable, None),
+            measure=measure,
+            facts=facts_of_run(config.run.device) | {"morphable": morphable.name},
+        )
+        total = len(self.seeds) * len(variants)
+        for number, row in enumerate(rows, start=1):
+            print(f"{number} of {total}: seed {row.seed}, {row.variant}", file=sys.stderr)
+        return read_rows(self.out / ROWS)
+
+    def report(self, experiment: Ablation, rows: list[Row]) -> int:
+        from facecore.evaluation.ablation_page import make_page
+        from facecore.training.ablation import judge
+
+        rows = [row for row in rows if row.system == experiment.system]
+        self.out.mkdir(parents=True, exist_ok=True)
+        make_page(experiment, rows, self.out).write(self.out / "index.html")
+        for comparison in experiment.comparisons:
+            verdict = judge(comparison, rows)
+            word = "holds" if verdict.holds else "does not hold" if verdict.enough else "open"
+            print(
+                f"claim {comparison.claim:>2}: {word:<13} {comparison.measure}: {100 * verdict.relative:+.1f} % over "
+                f"{len(verdict.seeds)} seeds: {comparison.sentence}"
+            )
+        print(self.out / "index.html")
+        return 0
+
+    def print_list(self, experiment: Ablation) -> None:
+        print("variants:", *(f"  {name}" for name in experiment.variants), "claims:", sep="\n")
+        for c in experiment.comparisons:
+            print(f"  {c.claim:>2}  {c.sentence}: {c.measure} of '{c.better}' below that of '{c.worse}'")
+
+
+def main(argv: list[str]) -> int:
+    command: Any = parse_options(Ablate, argv, prog="facecore ablate", description=DESCRIPTION)
+    return int(command.run())

@@ -1,0 +1,110 @@
+"""The page of an ablation: claims with their paired differences, every measure of every variant, pictures."""
+
+from __future__ import annotations
+
+import math
+import pathlib
+from collections.abc import Sequence
+
+from facecore.data import read_image
+from facecore.evaluation.report import Report, Value, picture, table
+from facecore.training.ablation import MIN_ERRORS, MIN_RELATIVE, MIN_SEEDS, Ablation, Row, Verdict, judge
+from facecore.training.ablation_run import PICTURES, slug
+
+RULE = (
+    f"A claim holds when the paired difference over at least {MIN_SEEDS} seeds is larger than {MIN_ERRORS:.0f} "
+    f"standard errors and than {100 * MIN_RELATIVE:.0f} % of the worse variant's error. Every measure is an error or a "
+    "spread on held-out renders: lower is better."
+)
+
+
+def make_page(ablation: Ablation, rows: Sequence[Row], folder: pathlib.Path) -> Report:
+    """The page of the rows; pictures are taken from the trainings' folders below `folder` where these are."""
+    report = Report(f"Ablations of the {ablation.system} system", f"{RULE} {_made_of(rows)}")
+    verdicts = [judge(comparison, rows) for comparison in ablation.comparisons]
+    columns = ["claim", "", "measure", "better variant", "worse variant", "difference", "2 standard errors", "holds"]
+    seeds = table(
+        ["claim", "measure", "variant", *_seed_names(verdicts)], _by_seed(verdicts), "seeds", folded="by seed"
+    )
+    report.add_table("Claims", columns, [_claim(verdict) for verdict in verdicts], more=seeds)
+    measures = sorted({name for row in rows for name in row.measures})
+    report.add_table(
+        "Every measure, mean over seeds",
+        ["measure", *ablation.variants],
+        [_measure(m, ablation, rows) for m in measures],
+    )
+    _add_pictures(report, ablation, rows, folder)
+    facts = sorted({name for row in rows for name in row.facts})
+    every: list[list[Value]] = [
+        [row.variant, row.seed, *(str(row.facts.get(name, "")) for name in facts)] for row in rows
+    ]
+    report.add_table("Trainings", ["variant", "seed", *facts], every)
+    return report
+
+
+def _claim(verdict: Verdict) -> list[Value]:
+    comparison = verdict.comparison
+    word = "yes" if verdict.holds else "no" if verdict.enough else f"{len(verdict.seeds)} of {MIN_SEEDS} seeds"
+    error = (
+        100 * MIN_ERRORS * verdict.standard_error * verdict.relative / verdict.difference if verdict.difference else 0
+    )
+    return [
+        comparison.claim,
+        comparison.sentence,
+        comparison.measure,
+        f"{comparison.better}: {_mean(verdict.better)}",
+        f"{comparison.worse}: {_mean(verdict.worse)}",
+        f"{100 * verdict.relative:+.1f} %",
+        f"{error:.1f} %",
+        word,
+    ]
+
+
+def _mean(values: Sequence[float]) -> str:
+    return f"{sum(values) / len(values):.4g}" if values else "-"
+
+
+def _seed_names(verdicts: Sequence[Verdict]) -> list[str]:
+    return [f"seed {seed}" for seed in sorted({seed for verdict in verdicts for seed in verdict.seeds})]
+
+
+def _by_seed(verdicts: Sequence[Verdict]) -> list[list[Value]]:
+    seeds = sorted({seed for verdict in verdicts for seed in verdict.seeds})
+    lines: list[list[Value]] = []
+    for verdict in verdicts:
+        comparison = verdict.comparison
+        for variant, values in ((comparison.better, verdict.better), (comparison.worse, verdict.worse)):
+            of_seed = dict(zip(verdict.seeds, values))
+            cells: list[Value] = [of_seed.get(seed, "-") for seed in seeds]
+            lines.append([comparison.claim, comparison.measure, variant, *cells])
+    return lines
+
+
+def _measure(name: str, ablation: Ablation, rows: Sequence[Row]) -> list[Value]:
+    cells: list[Value] = [name]
+    for variant in ablation.variants:
+        values = [row.measures[name] for row in rows if row.variant == variant and name in row.measures]
+        cells.append(sum(values) / len(values) if values else "-")
+    return cells
+
+
+def _add_pictures(report: Report, ablation: Ablation, rows: Sequence[Row], folder: pathlib.Path) -> None:
+    """The held-out renders of the first seed of each variant: input, drawn, albedo, light."""
+    for variant in ablation.variants:
+        seeds = sorted(row.seed for row in rows if row.variant == variant)
+        paths = [folder / f"seed{seed}" / slug(variant) / PICTURES for seed in seeds]
+        found = [path for path in paths if path.is_file()]
+        if found:
+            shown = picture(f"{variant}: input, drawn, albedo, light", read_image(found[0]))
+            report.add_html(variant, shown)
+
+
+def _made_of(rows: Sequence[Row]) -> str:
+    if not rows:
+        return "There is no row yet."
+    seconds = [float(row.facts.get("seconds", math.nan)) for row in rows]
+    commits = ", ".join(sorted({str(row.facts.get("commit")) for row in rows}))
+    return (
+        f"{len(rows)} trainings of {min(seconds):.0f} to {max(seconds):.0f} s after the warm-up, commit {commits}, on "
+        f"renders of {', '.join(sorted({str(row.facts.get('morphable')) for row in rows}))}."
+    )

@@ -1,0 +1,124 @@
+"""Ablations: trainings that differ in one thing, their rows, and what these say of a paper's claims (METHODS 8.3)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from facecore.files import write_atomically
+
+Measures = dict[str, float]
+Config = TypeVar("Config")
+MIN_RELATIVE = 0.03  # of the difference
+MIN_ERRORS = 2.0  # standard errors that the difference must exceed
+MIN_SEEDS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """`measure` is lower for the variant `better` than for the variant `worse`: one sentence of a claim."""
+
+    claim: str
+    sentence: str
+    measure: str
+    better: str
+    worse: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Ablation:
+    """The variants of one system and what they are compared in. Settings are put over those of the whole ablation.
+
+    warmup: settings of the training from which all variants of a seed branch; variants: of each.
+    """
+
+    system: str
+    warmup: Mapping[str, Any]
+    variants: Mapping[str, Mapping[str, Any]]
+    comparisons: Sequence[Comparison]
+
+    def __post_init__(self) -> None:
+        for comparison in self.comparisons:
+            for name in (comparison.better, comparison.worse):
+                if name not in self.variants:
+                    raise ValueError(f"claim {comparison.claim} compares the variant {name!r}, which there is not")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """The result of one training. facts: commit, configuration hash, device and the like."""
+
+    system: str
+    variant: str
+    seed: int
+    measures: Measures
+    facts: dict[str, Any]
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        return self.system, self.variant, self.seed
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """A comparison over the seeds that both variants have.
+
+    better, worse: the measure of each, by seed; difference: mean of worse - better; standard_error: of that mean;
+    relative: the difference over the mean of `worse`.
+    """
+
+    comparison: Comparison
+    seeds: tuple[int, ...]
+    better: tuple[float, ...]
+    worse: tuple[float, ...]
+    difference: float
+    standard_error: float
+    relative: float
+
+    @property
+    def enough(self) -> bool:
+        """Whether there are as many seeds as a claim needs."""
+        return len(self.seeds) >= MIN_SEEDS
+
+    @property
+    def holds(self) -> bool:
+        """Larger than two standard errors and than 3 %, over at least three seeds."""
+        return self.enough and self.difference > MIN_ERRORS * self.standard_error and self.relative > MIN_RELATIVE
+
+
+def judge(comparison: Comparison, rows: Iterable[Row]) -> Verdict:
+    """The paired difference of a comparison; NaN where fewer than two seeds have both variants."""
+    found = {(row.variant, row.seed): row.measures[comparison.measure] for row in rows}
+    seeds = sorted(seed for variant, seed in found if variant == comparison.better)
+    seeds = [seed for seed in seeds if (comparison.worse, seed) in found]
+    better = [found[comparison.better, seed] for seed in seeds]
+    worse = [found[comparison.worse, seed] for seed in seeds]
+    count = len(seeds)
+    mean = error = relative = float("nan")
+    if count > 1:
+        differences = [b - a for a, b in zip(better, worse)]
+        mean = sum(differences) / count
+        error = (sum((d - mean) ** 2 for d in differences) / (count - 1) / count) ** 0.5
+        relative = mean * count / sum(worse)
+    return Verdict(comparison, tuple(seeds), tuple(better), tuple(worse), mean, error, relative)
+
+
+def read_rows(path: pathlib.Path) -> list[Row]:
+    """The rows of a JSON Lines file, the last of each variant and seed. Raises ValueError naming file and line."""
+    rows: dict[tuple[str, str, int], Row] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            row = Row(**json.loads(line))
+            rows[row.key] = row
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}, line {number} is not a row of an ablation: {error}") from error
+    return list(rows.values())
+
+
+def write_rows(path: pathlib.Path, rows: Iterable[Row]) -> None:
+    """One JSON object a line, sorted by seed and variant; whole or not at all."""
+    ordered = sorted(rows, key=lambda row: (row.system, row.seed, row.variant))
+    write_atomically(path, "".join(json.dumps(dataclasses.asdict(row)) + "\n" for row in ordered).encode())

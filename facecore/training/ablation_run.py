@@ -1,0 +1,80 @@
+"""Runs an ablation: a warm-up for each seed, every variant from there, one row each; goes on where it stopped."""
+
+from __future__ import annotations
+
+import pathlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+
+from facecore.data import write_png
+from facecore.training.ablation import Ablation, Measures, Row, read_rows, write_rows
+from facecore.training.config import config_hash, overlay
+from facecore.training.loop import FINAL, LAST, Trainer, train
+
+ROWS, PICTURES = "rows.jsonl", "pictures.png"
+
+
+class Builder(Protocol):
+    """What an ablation needs of a system."""
+
+    def __call__(self, config: Any) -> Trainer:
+        """The trainer of a configuration."""
+
+
+def run_ablation(
+    ablation: Ablation,
+    config: Any,
+    out: pathlib.Path,
+    *,
+    seeds: Sequence[int],
+    variants: Sequence[str],
+    build: Builder,
+    measure: Callable[[Any], Measures],
+    facts: dict[str, Any],
+) -> Iterator[Row]:
+    """Trains what has no row yet and yields every row asked for, in the order of seeds, then variants.
+
+    Writes to out: rows.jsonl, and seedN/NAME/ with what each training writes and pictures.png. A row counts as done if
+    variant, seed, configuration and warm-up are the same. Raises what training raises; calling it again then goes on.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    rows = {row.key: row for row in read_rows(out / ROWS)} if (out / ROWS).is_file() else {}
+    for seed in seeds:
+        seeded = overlay(config, {"run": {"seed": seed}})
+        warmup = overlay(seeded, dict(ablation.warmup))
+        folder = out / f"seed{seed}"
+        start = folder / "warmup" / FINAL
+        for name in variants:
+            branch = overlay(seeded, dict(ablation.variants[name]))
+            identity = {"config_hash": config_hash(branch), "warmup": config_hash(warmup)}
+            row = rows.get((ablation.system, name, seed))
+            if row is None or any(row.facts.get(key) != value for key, value in identity.items()):
+                if not start.is_file():
+                    _train(warmup, start.parent, build, None)
+                began = time.perf_counter()
+                trainer = _train(branch, folder / slug(name), build, start)
+                seconds = time.perf_counter() - began
+                write_png(folder / slug(name) / PICTURES, trainer.picture_grid())
+                own = {"threads": torch.get_num_threads(), "seconds": round(seconds, 1)}
+                row = Row(ablation.system, name, seed, measure(trainer), facts | identity | own)
+                rows[row.key] = row
+                write_rows(out / ROWS, rows.values())
+            yield row
+
+
+def _train(config: Any, folder: pathlib.Path, build: Builder, start: pathlib.Path | None) -> Trainer:
+    """A finished training in `folder`, from where it stopped if it did."""
+    resume = (folder / LAST).is_file()
+    run = {"out": str(folder), "resume": resume, "start_from": None if start is None else str(start)}
+    config = overlay(config, {"run": run})
+    trainer = build(config)
+    train(trainer, config.run, {"config_hash": config_hash(config), "seed": config.run.seed})
+    return trainer
+
+
+def slug(name: str) -> str:
+    """A variant's folder: its name with dashes."""
+    return "-".join("".join(c if c.isalnum() else " " for c in name).split())

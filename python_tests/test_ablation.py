@@ -1,0 +1,262 @@
+"""Ablations: verdicts by hand, rows, running and going on, the page, and the semi-supervised system's own."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import pathlib
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from test_semi_supervised import TINY
+
+from facecore.cli.main import main
+from facecore.evaluation.ablation_page import make_page
+from facecore.morphable import load as load_model
+from facecore.systems.semi_supervised_ablation import COMPARISONS, VARIANTS, ablation, measure
+from facecore.systems.semi_supervised_config import PRESETS
+from facecore.systems.semi_supervised_training import SemiSupervisedTrainer
+from facecore.training.ablation import Ablation, Comparison, Row, judge, read_rows, write_rows
+from facecore.training.ablation_run import PICTURES, ROWS, run_ablation, slug
+from facecore.training.checkpoint import Checkpoint
+from facecore.training.config import RunConfig, config_hash, merged
+
+COMPARISON = Comparison("1", "with is better", "error", "with", "without")
+
+
+def rows_of(better: dict[int, float], worse: dict[int, float]) -> list[Row]:
+    parts = (("with", better), ("without", worse))
+    return [Row("s", name, seed, {"error": value}, {}) for name, values in parts for seed, value in values.items()]
+
+
+def test_verdict_by_hand():
+    """Differences 2, 3, 4 of 10, 12, 11: mean 3, standard error 1 / sqrt 3, 3 / 11 of the worse."""
+    verdict = judge(COMPARISON, rows_of({0: 8, 1: 9, 2: 7}, {0: 10, 1: 12, 2: 11}))
+    assert verdict.difference == 3 and verdict.seeds == (0, 1, 2)
+    assert verdict.standard_error == pytest.approx(1 / math.sqrt(3))
+    assert verdict.relative == pytest.approx(3 / 11)
+    assert verdict.holds and verdict.enough
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "why"),
+    [
+        ({0: 8, 1: 9}, {0: 10, 1: 12}, "two seeds"),
+        ({0: 9.8, 1: 9.8, 2: 9.8}, {0: 10, 1: 10, 2: 10}, "2 % of it"),
+        ({0: 1, 1: 11, 2: 9}, {0: 10, 1: 12, 2: 10}, "scattered: differences 9, 1, 1"),
+        ({0: 12, 1: 12, 2: 12}, {0: 10, 1: 10, 2: 10}, "the other way"),
+    ],
+)
+def test_what_does_not_hold(better, worse, why):
+    assert not judge(COMPARISON, rows_of(better, worse)).holds, why
+
+
+def test_only_seeds_of_both_count():
+    verdict = judge(COMPARISON, rows_of({0: 1, 1: 2, 5: 9}, {1: 3, 0: 4, 2: 7}))
+    assert verdict.seeds == (0, 1) and verdict.better == (1, 2) and verdict.worse == (4, 3)
+    assert math.isnan(judge(COMPARISON, []).difference)
+
+
+def test_rows_come_back_and_bad_ones_are_named(tmp_path):
+    rows = [Row("s", "b", 1, {"error": 0.5}, {"commit": "x"}), Row("s", "a", 0, {"error": 1.5}, {})]
+    path = tmp_path / "rows.jsonl"
+    write_rows(path, rows)
+    assert read_rows(path) == rows[::-1]
+    with path.open("a") as file:
+        file.write(json.dumps(dataclasses.asdict(dataclasses.replace(rows[0], measures={"error": 9.0}))) + "\n")
+    assert read_rows(path)[1].measures == {"error": 9.0}, "the last row of a variant and seed counts"
+    with path.open("a") as file:
+        file.write('{"system": "s"}\n')
+    with pytest.raises(ValueError, match=r"rows.jsonl, line 4 is not a row of an ablation"):
+        read_rows(path)
+
+
+def test_unknown_variants_are_refused():
+    with pytest.raises(ValueError, match="claim 1 compares the variant 'without', which there is not"):
+        Ablation("s", {}, {"with": {}}, [COMPARISON])
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    run: RunConfig = dataclasses.field(default_factory=lambda: RunConfig(checkpoint_every=1))
+    slope: float = 1.0
+
+
+class Line:
+    """A trainer whose one weight rises by `slope` a step."""
+
+    built: ClassVar[list[Settings]] = []
+    total_iterations = 4
+
+    def __init__(self, config: Settings) -> None:
+        self.config = config
+        Line.built.append(config)
+        self.weight = torch.zeros(1)
+        if config.run.start_from is not None and not config.run.resume:
+            self.weight = Checkpoint.load(config.run.start_from).tensors["model"]["weight"].clone()
+
+    def images_in(self, iteration: int) -> int:
+        return 1
+
+    def step(self, iteration: int) -> dict[str, torch.Tensor]:
+        self.weight = self.weight + self.config.slope
+        return {"total": self.weight.sum()}
+
+    def validate(self) -> dict[str, float]:
+        return {}
+
+    def picture_grid(self) -> torch.Tensor:
+        return torch.zeros(3, 8, 8)
+
+    def checkpoint(self, iteration: int, *, resumable: bool) -> Checkpoint:
+        return Checkpoint({"model": {"weight": self.weight}}, {"iteration": iteration})
+
+    def restore(self, checkpoint: Checkpoint) -> int:
+        self.weight = checkpoint.tensors["model"]["weight"].clone()
+        return int(checkpoint.plain["iteration"])
+
+
+def run_lines(out: pathlib.Path, slopes: dict[str, float], seeds=(0, 1)) -> list[Row]:
+    Line.built = []
+    experiment = Ablation("lines", {"slope": 10.0}, {name: {"slope": slope} for name, slope in slopes.items()}, [])
+    return list(
+        run_ablation(
+            experiment,
+            Settings(),
+            out,
+            seeds=seeds,
+            variants=list(slopes),
+            build=Line,
+            measure=lambda trainer: {"weight": float(trainer.weight)},
+            facts={"commit": "here"},
+        )
+    )
+
+
+def test_variants_start_from_the_warm_up_and_rows_are_kept(tmp_path):
+    rows = run_lines(tmp_path, {"one": 1.0, "two, 2": 2.0})
+    assert [(row.seed, row.variant, row.measures["weight"]) for row in rows] == [
+        (0, "one", 44.0),
+        (0, "two, 2", 48.0),
+        (1, "one", 44.0),
+        (1, "two, 2", 48.0),
+    ]
+    assert len(Line.built) == 6  # one warm-up for each seed
+    assert rows[0].facts["config_hash"] == config_hash(Settings()) and rows[0].facts["commit"] == "here"
+    assert (tmp_path / "seed1" / "two-2" / PICTURES).is_file()
+    assert sorted(read_rows(tmp_path / ROWS), key=lambda row: (row.seed, row.variant)) == rows
+
+
+def test_what_is_done_is_not_done_again(tmp_path):
+    run_lines(tmp_path, {"one": 1.0})
+    assert len(run_lines(tmp_path, {"one": 1.0})) == 2 and Line.built == []
+    run_lines(tmp_path, {"one": 1.0, "two": 2.0}, seeds=(0,))
+    assert [config.slope for config in Line.built] == [2.0]
+
+
+def test_other_settings_are_other_rows(tmp_path):
+    run_lines(tmp_path, {"one": 1.0}, seeds=(0,))
+    (tmp_path / "seed0" / "one" / "last.safetensors").unlink()
+    (row,) = run_lines(tmp_path, {"one": 3.0}, seeds=(0,))
+    assert row.measures["weight"] == 52.0 and len(read_rows(tmp_path / ROWS)) == 1
+
+
+def test_an_interrupted_training_goes_on(tmp_path, monkeypatch):
+    step = Line.step
+
+    def failing(self: Line, iteration: int) -> dict[str, torch.Tensor]:
+        if iteration == 2 and self.config.slope == 1.0:
+            raise RuntimeError("the lights went out")
+        return step(self, iteration)
+
+    monkeypatch.setattr(Line, "step", failing)
+    with pytest.raises(RuntimeError, match="lights"):
+        run_lines(tmp_path, {"one": 1.0}, seeds=(0,))
+    assert not (tmp_path / ROWS).exists()
+    monkeypatch.undo()
+    (row,) = run_lines(tmp_path, {"one": 1.0}, seeds=(0,))
+    assert row.measures["weight"] == 44.0
+    assert [config.slope for config in Line.built] == [1.0], "the warm-up is there"
+
+
+def test_slugs_are_names_of_folders():
+    assert slug("no mask, no symmetry") == "no-mask-no-symmetry" and slug("../x") == "x"
+
+
+def test_merged_settings():
+    assert merged({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}, "d": 4}) == {"a": {"b": 3, "c": 2}, "d": 4}
+
+
+def test_page_shows_verdicts_and_pictures(tmp_path):
+    from facecore.data import write_png
+
+    experiment = Ablation("s", {}, {"with": {}, "without": {}}, [COMPARISON])
+    rows = rows_of({0: 8, 1: 9, 2: 7}, {0: 10, 1: 12, 2: 11})
+    folder = tmp_path / "seed0" / "with"
+    folder.mkdir(parents=True)
+    write_png(folder / PICTURES, torch.rand(3, 8, 8))
+    page = make_page(experiment, rows, tmp_path).html()
+    assert "with is better" in page and "+27.3 %" in page and page.count("data:image") == 1
+    assert ">yes<" in page
+    assert "There is no row yet" in make_page(experiment, [], tmp_path).html()
+    assert ">2 of 3 seeds<" in make_page(experiment, rows[:2] + rows[3:5], tmp_path).html()
+
+
+class TestSemiSupervised:
+    """The system's own table: every variant is a configuration, and the measures are there."""
+
+    def test_claims_of_the_paper(self):
+        assert {c.claim for c in COMPARISONS} == {"0a", "0b", "1", "2", "3", "4", "5", "6"}
+
+    def test_every_variant_trains_and_is_measured(self):
+        """One step of each from the same weights; every comparison finds its measure, finite."""
+        from facecore.training.config import overlay
+
+        model = load_model("procedural", num_vertices=2500)
+        values: dict[str, Any] = merged(TINY, {"stages": {"warmup_iterations": 0, "hybrid_iterations": 1}})
+        config = overlay(PRESETS["ablation"], values | {"world": {"persons": 4, "pictures": 2}})
+        experiment = ablation(config)
+        hashes = set()
+        for name, changes in experiment.variants.items():
+            resolved = overlay(config, dict(changes))
+            hashes.add(config_hash(resolved))
+            trainer = SemiSupervisedTrainer(resolved, model, None)
+            for iteration in range(trainer.total_iterations):
+                trainer.step(iteration)
+            if name in ("all", "texture"):
+                measures = measure(trainer, count=20)
+                assert all(math.isfinite(measures[c.measure]) for c in COMPARISONS)
+        assert len(hashes) == len(VARIANTS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seeds", "0", "0"], "--seeds must be different numbers from 0, got [0, 0]"),
+        (["--variants", "no hope"], "--variants 'no hope': choose among 'all'"),
+        (["--rows", "none.jsonl"], "--rows none.jsonl: no such file"),
+        (["--config", "none.yaml"], "cannot read the configuration none.yaml"),
+    ],
+)
+def test_bad_usage(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["ablate", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_report_from_rows_alone(tmp_path, capsys):
+    rows = []
+    for seed in range(3):
+        for name in VARIANTS:
+            better = name in ("all", "texture, no mask, no symmetry")
+            measures = {c.measure: (1.0 if better else 2.0) + 0.01 * seed for c in COMPARISONS}
+            rows.append(Row("semi-supervised", name, seed, measures, {"commit": "abc"}))
+    write_rows(tmp_path / "rows.jsonl", rows)
+    assert main(["ablate", "--rows", str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / "report")]) == 0
+    out = capsys.readouterr().out
+    assert "claim 0a: holds         shape_mm: +49.8 % over 3 seeds" in out
+    assert "claim  4: does not hold shading_error: +0.0 %" in out  # both of its variants are alike here
+    assert (tmp_path / "report" / "index.html").is_file()
+    assert main(["ablate", "--list"]) == 0 and "no centers" in capsys.readouterr().out
