@@ -270,26 +270,45 @@ def command(folder: pathlib.Path, *more: str) -> list[str]:
             "--run.out", str(folder), *more]  # fmt: skip
 
 
-def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
-    """SIGKILL once a checkpoint is there, wherever the process then is; bit-equal weights on a CPU."""
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    """A run through all five stages that nobody disturbs: the folder with its settings, and its weights."""
     import yaml
 
-    values = overlay_values("unused", {"warmup_iterations": 3, "hybrid_iterations": 5})
-    for name in ("whole", "killed"):
-        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(values))
-    subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True, timeout=300)
+    folder = tmp_path_factory.mktemp("whole")
+    values = overlay_values("unused", {"decoder_iterations": 2, "encoder_iterations": 2, "texture_iterations": 3})
+    values["stages"] |= {"warmup_iterations": 2, "hybrid_iterations": 3, "history_size": 4}
+    values["model"] |= {"albedo_decoder": "both"}
+    values["world"] = {"persons": 3, "pictures": 2}
+    values["run"]["checkpoint_every"] = 1
+    (folder / "run.yaml").write_text(yaml.safe_dump(values))
+    subprocess.run(command(folder / "run"), check=True, capture_output=True, timeout=300)
+    return folder, Checkpoint.load(folder / "run" / "model.safetensors").tensors
+
+
+STARTS = {"decoder": 1, "encoder": 3, "warmup": 5, "hybrid": 7, "texture": 10}  # iterations done when it is killed
+
+
+@pytest.mark.parametrize("stage", [pytest.param(s, marks=[] if s == "texture" else pytest.mark.slow) for s in STARTS])
+def test_a_killed_run_resumes_to_the_same_weights(whole_run, tmp_path, stage):
+    """SIGKILL in each stage, wherever the process then is; bit-equal weights on a CPU."""
+    folder, whole = whole_run
+    (tmp_path / "killed.yaml").write_text((folder / "run.yaml").read_text())
     process = subprocess.Popen(command(tmp_path / "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     last = tmp_path / "killed" / "last.safetensors"
     deadline = time.monotonic() + 240
-    while not last.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    while time.monotonic() < deadline:
+        if last.exists() and Checkpoint.load(last, ()).plain["iteration"] >= STARTS[stage]:
+            break
+        time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert Checkpoint.load(last).plain["iteration"] < 8, "the run ended before it was killed"
+    assert Checkpoint.load(last, ()).plain["iteration"] < 12, "the run ended before it was killed"
     subprocess.run(command(tmp_path / "killed", "--run.resume"), check=True, capture_output=True, timeout=300)
-    whole, resumed = (Checkpoint.load(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
-    for name, tensor in whole.tensors["model"].items():
-        assert tensor.equal(resumed.tensors["model"][name]), name
+    resumed = Checkpoint.load(tmp_path / "killed" / "model.safetensors").tensors
+    for group in ("model", "identity_loss"):
+        for name, tensor in whole[group].items():
+            assert tensor.equal(resumed[group][name]), name
 
 
 @pytest.mark.slow
