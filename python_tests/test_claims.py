@@ -180,17 +180,3 @@ def test_photometric_error_by_hand():
     torch.testing.assert_close(error, torch.tensor([255 * 0.2 / 2, 0.0]))
     with pytest.raises(ValueError, match=r"mask \[N, H, W\]"):
         claims.photometric_error(rendered, image, mask[:1])
-
-
-def test_paired_difference_by_hand():
-    """Differences -1, -2, -3: mean -2, deviation 1, standard error 1 / sqrt 3; -2 < -1.15."""
-    better = claims.paired_difference(torch.tensor([9.0, 18, 27]), torch.tensor([10.0, 20, 30]))
-    assert better.mean == pytest.approx(-2) and better.standard_error == pytest.approx(3**-0.5)
-    assert better.relative == pytest.approx(-0.1) and better.holds
-    assert not claims.paired_difference(torch.tensor([9.0, 18]), torch.tensor([10.0, 20])).holds, "two seeds"
-    small = claims.paired_difference(torch.tensor([9.9, 19.8, 29.7]), torch.tensor([10.0, 20, 30]))
-    assert small.relative == pytest.approx(-0.01) and not small.holds, "1 % is less than 3 %"
-    noisy = claims.paired_difference(torch.tensor([5.0, 21, 29]), torch.tensor([10.0, 20, 30]))
-    assert noisy.relative < -0.03 and not noisy.holds, "within two standard errors"
-    with pytest.raises(ValueError, match="one error per seed"):
-        claims.paired_difference(torch.ones(1), torch.ones(1))

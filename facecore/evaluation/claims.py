@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -250,37 +249,6 @@ def photometric_error(rendered: torch.Tensor, image: torch.Tensor, mask: torch.T
     weight = mask.to(image.dtype)
     difference = torch.where(weight > 0, (rendered - image).abs().mean(1), 0.0)
     return 255 * (difference * weight).sum((1, 2)) / weight.sum((1, 2)).clamp_min(1)
-
-
-@dataclasses.dataclass(frozen=True)
-class PairedDifference:
-    """Whether one variant is better than another over seeds, by the rule of METHODS 8.3 and the ablation report.
-
-    mean: of (with - without) over seeds, negative = the variant "with" has the lower error; relative: mean over the
-    mean of "without"; standard_error: of the mean.
-    """
-
-    mean: float
-    standard_error: float
-    relative: float
-    seeds: int
-
-    @property
-    def holds(self) -> bool:
-        """At least three seeds, lower by more than two standard errors and by more than 3 %."""
-        return self.seeds >= 3 and self.mean < -2 * self.standard_error and self.relative < -0.03
-
-
-def paired_difference(with_it: torch.Tensor, without_it: torch.Tensor) -> PairedDifference:
-    """Errors of two variants by seed, float [S] each, in one order, lower = better. Raises ValueError for S < 2."""
-    if with_it.shape != without_it.shape or with_it.ndim != 1 or len(with_it) < 2:
-        raise ValueError(
-            f"both variants need one error per seed, [S >= 2], got {list(with_it.shape)}, {list(without_it.shape)}"
-        )
-    difference = with_it.double() - without_it.double()
-    mean, base = float(difference.mean()), float(without_it.double().mean())
-    error = float(difference.std(correction=1)) / len(difference) ** 0.5
-    return PairedDifference(mean, error, mean / base if base else 0.0, len(difference))
 
 
 def _check_68(landmarks_3d: torch.Tensor) -> None:

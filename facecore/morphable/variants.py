@@ -1,4 +1,8 @@
-"""Smaller and larger models made of a given one: a labelled model, and a world it does not span (METHODS 8.3, 0a)."""
+"""Morphable models for claims 0a and 0b of METHODS 8.3: fewer identity modes, and shapes that a model has not seen.
+
+The labelled half is rendered from `first_identity_modes(model, 20)`, the unlabelled half and the test faces from
+`with_local_bumps(model, ...)`.
+"""
 
 from __future__ import annotations
 
@@ -6,60 +10,56 @@ import dataclasses
 
 import torch
 
-from facecore import ops
-from facecore.morphable.model import MorphableModel
-
-WIDTH_MM = (10.0, 25.0)  # Gaussian widths of bumps: a cheek's dimple, a chin
+from facecore.morphable import MorphableModel
+from facecore.ops import vertex_normals
 
 
-def truncated(model: MorphableModel, num_identity: int) -> MorphableModel:
-    """The model with its first `num_identity` identity modes alone. Raises ValueError where it has fewer."""
-    if not 1 <= num_identity <= model.num_identity:
-        raise ValueError(f"num_identity must be 1 to {model.num_identity}, got {num_identity}")
-    prior = model.prior
+def first_identity_modes(model: MorphableModel, count: int) -> MorphableModel:
+    """The model with its first `count` identity modes alone. Raises ValueError for a count outside 1 to Ki."""
+    if not 1 <= count <= model.num_identity:
+        raise ValueError(f"count must be 1 to {model.num_identity}, the identity modes of the model, got {count}")
+    prior = dataclasses.replace(
+        model.prior, identity_mean=model.prior.identity_mean[:count], identity_std=model.prior.identity_std[:count]
+    )
     return dataclasses.replace(
         model,
-        name=f"{model.name}-{num_identity}",
-        identity_basis=model.identity_basis[:num_identity],
-        identity_std=model.identity_std[:num_identity],
-        identity_names=model.identity_names[:num_identity],
-        prior=dataclasses.replace(
-            prior,
-            identity_mean=prior.identity_mean[:num_identity],
-            identity_std=prior.identity_std[:num_identity],
-        ),
+        name=f"{model.name}-{count}-modes",
+        identity_basis=model.identity_basis[:count].clone(),
+        identity_std=model.identity_std[:count],
+        identity_names=model.identity_names[:count],
+        prior=prior,
     )
 
 
-def with_bumps(model: MorphableModel, count: int, height_mm: float, generator: torch.Generator) -> MorphableModel:
-    """The model with `count` more identity modes: local bumps along the normals of the mean face, that it lacks.
+def with_local_bumps(
+    model: MorphableModel, count: int = 30, *, radius_mm: float = 12.0, height_mm: float = 1.0, seed: int = 0
+) -> MorphableModel:
+    """The model with `count` more identity modes, each a bump or a dent somewhere on the face.
 
-    Each is a Gaussian of 10 to 25 mm around a random vertex with standard deviation `height_mm` at its top; a bump and
-    its mirror image (by the mirror map, where there is one) are one mode in half of the cases, so that faces stay
-    nearly symmetric. Coefficients are standard normal. The generator is on the CPU.
+    Mode k moves vertices along the template's normals by height_mm * exp(-d^2 / (2 radius_mm^2)), d the distance from
+    a vertex drawn by `seed`; its coefficient is standard normal, as that of the others. Deterministic. Raises
+    ValueError for a count below 1 or sizes that are not positive.
     """
-    if count < 0 or not height_mm > 0:
-        raise ValueError(f"count must be at least 0 and height_mm positive, got {count} and {height_mm}")
-    mean = model.mean_neutral().cpu()
-    normals = ops.vertex_normals(mean[None], model.triangles.cpu())[0]
-    centers = mean[torch.randint(len(mean), (count,), generator=generator)]
-    low, high = WIDTH_MM
-    widths = low + (high - low) * torch.rand(count, 1, generator=generator)
-    mirrored = torch.rand(count, 1, generator=generator) < 0.5
-    profile = torch.exp(-0.5 * (torch.cdist(centers, mean) / widths).square())
-    if model.mirror_map is not None:
-        profile = torch.where(mirrored, torch.maximum(profile, profile[:, model.mirror_map.cpu()]), profile)
-    bumps = (height_mm * profile[..., None] * normals).to(model.identity_basis)
-    ones, prior = torch.ones(count).to(model.identity_std), model.prior
+    if count < 1:
+        raise ValueError(f"count must be at least 1 bump, got {count}")
+    if not (radius_mm > 0 and height_mm > 0):
+        raise ValueError(f"radius_mm and height_mm must be positive, got {radius_mm} and {height_mm}")
+    chosen = torch.randperm(model.num_vertices, generator=torch.Generator().manual_seed(seed))[:count]
+    template = model.template
+    distance = torch.cdist(template[chosen.to(template.device)], template)
+    normals = vertex_normals(template[None], model.triangles)[0]
+    bumps = height_mm * torch.exp(-0.5 * (distance / radius_mm).square())[..., None] * normals
+    ones = template.new_ones(len(chosen))
+    prior = dataclasses.replace(
+        model.prior,
+        identity_mean=torch.cat([model.prior.identity_mean, torch.zeros_like(ones)]),
+        identity_std=torch.cat([model.prior.identity_std, ones]),
+    )
     return dataclasses.replace(
         model,
-        name=f"{model.name}+{count}",
+        name=f"{model.name}-bumps",
         identity_basis=torch.cat([model.identity_basis, bumps]),
         identity_std=torch.cat([model.identity_std, ones]),
-        identity_names=(*model.identity_names, *(f"bump{k:03d}" for k in range(count))),
-        prior=dataclasses.replace(
-            prior,
-            identity_mean=torch.cat([prior.identity_mean, torch.zeros_like(ones)]),
-            identity_std=torch.cat([prior.identity_std, ones]),
-        ),
+        identity_names=(*model.identity_names, *(f"bump{k:03d}" for k in range(len(chosen)))),
+        prior=prior,
     )

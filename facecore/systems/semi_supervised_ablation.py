@@ -20,7 +20,6 @@ BATCH = 20
 NUM_RENDERS = 200  # held-out faces, in renders of one picture each
 NUM_PERSONS, NUM_PICTURES = 40, 5  # held-out persons of claim 6
 PERSONS_SEED = 3_000_003  # added to the run's seed
-FACING_SIDE = 3  # the SH coefficient of light from the subject's left or right (METHODS 1.5: H3 = -a1 c1 n_x)
 
 BASE = "all"
 # What every variant starts from learns the codes of the labelled model; the variants then learn without such labels.
@@ -150,7 +149,7 @@ def _of_pictures(trainer: SemiSupervisedTrainer, encoding: Encoding, batch: Labe
         ),
         "directional_share": claims.directional_share_ratio(light, true_light),
         "albedo_asymmetry": claims.albedo_asymmetry(estimate.albedo, system.mirror_map),
-        "side_light": true_light[:, FACING_SIDE].mean(1).abs() / true_light[:, 0].mean(1),
+        "side_light": claims.side_light_share(true_light),
         "photometric": claims.photometric_error(rendering.image, batch.image, batch.mask * rendering.alpha),
     }
 

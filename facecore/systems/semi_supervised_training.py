@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from facecore.data import LabelledRenders, PhotoSource, RenderedPhotos, sample_generator
+from facecore.data import LabelledRenders, PhotoSource, RenderedPhotos
 from facecore.evaluation.held_out import Baseline, evaluate_held_out
 from facecore.morphable import MorphableModel
-from facecore.morphable.variants import truncated, with_bumps
+from facecore.morphable.variants import first_identity_modes, with_local_bumps
 from facecore.systems.assets import FaceAssets
 from facecore.systems.semi_supervised import SemiSupervised
 from facecore.systems.semi_supervised_adversaries import PatchAdversary, ShapeAdversary
@@ -249,10 +249,10 @@ class SemiSupervisedTrainer:
 
 def faces_of_world(model: MorphableModel, world: WorldConfig) -> tuple[MorphableModel, MorphableModel]:
     """The model of the labelled half, and that of the faces on rendered photographs and held-out renders."""
-    labelled = truncated(model, world.labelled_modes) if world.labelled_modes else model
+    labelled = first_identity_modes(model, world.labelled_modes) if world.labelled_modes else model
     if not world.bumps:
         return labelled, model
-    return labelled, with_bumps(model, world.bumps, world.bump_mm, sample_generator(0, "bumps"))
+    return labelled, with_local_bumps(model, world.bumps, height_mm=world.bump_mm, radius_mm=world.bump_radius_mm)
 
 
 def _encoder_precision(name: str, device: torch.device) -> torch.dtype:

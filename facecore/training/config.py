@@ -54,8 +54,10 @@ class WorldConfig:
     """Identity modes of the labelled half's model, the first so many; 0 = all."""
     bumps: int = 0
     """Local bumps, as more identity modes, of the faces of rendered photographs and held-out renders."""
-    bump_mm: float = 2.0
+    bump_mm: float = 1.0
     """Standard deviation of a bump's height."""
+    bump_radius_mm: float = 15.0
+    """Standard deviation of the Gaussian that is a bump's profile."""
     persons: int = 0
     """Persons on rendered photographs, which then are the unlabelled half if no folder is given; 0 = none."""
     pictures: int = 8

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from facecore.data import LabelledRenders
-from facecore.evaluation.claims_models import first_identity_modes, with_local_bumps
 from facecore.morphable import load
+from facecore.morphable.variants import first_identity_modes, with_local_bumps
 
 
 @pytest.fixture(scope="module")
