@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from facecore.data import MIRROR_68, Augmentation, sample_generator
-from facecore.data.augmentation import NO_AUGMENTATION, padded, warp, warp_points
-from facecore.data.crop import apply_affine, invert_affine
+from facecore.data.augmentation import NO_AUGMENTATION, padded, warp_points
+from facecore.render.affine import apply_affine, invert_affine, warp
 
 
 def draws(settings: Augmentation, count: int = 400, height: int = 112, width: int = 96):

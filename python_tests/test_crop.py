@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from facecore.data import FaceCrop, LandmarkSource, five_points
-from facecore.data.crop import apply_affine, compose_affine, invert_affine, landmark_boxes
+from facecore.data.crop import landmark_boxes
+from facecore.render.affine import compose_affine
 
 
 @pytest.fixture
@@ -41,14 +42,6 @@ def test_maps_are_inverse(face):
     torch.testing.assert_close(crop.to_image(crop.to_crop(face)), face, atol=1e-12, rtol=0)
     eye = compose_affine(crop.inverse(), crop.matrix())
     torch.testing.assert_close(eye, torch.eye(2, 3, dtype=torch.float64), atol=1e-12, rtol=0)
-
-
-def test_affine_helpers_in_batches(generator):
-    first, second = torch.rand(2, 4, 2, 3, generator=generator, dtype=torch.float64) + torch.eye(2, 3)
-    points = torch.rand(4, 7, 2, generator=generator, dtype=torch.float64)
-    both = apply_affine(compose_affine(second, first), points)
-    torch.testing.assert_close(both, apply_affine(second, apply_affine(first, points)))
-    torch.testing.assert_close(apply_affine(invert_affine(first), apply_affine(first, points)), points)
 
 
 @pytest.mark.parametrize("side", [40.0, 97.3, 211.0])

@@ -6,10 +6,9 @@ import dataclasses
 import math
 
 import torch
-from torch.nn import functional
 
-from facecore.data.crop import apply_affine, compose_affine, invert_affine
 from facecore.data.landmarks import MIRROR_5, MIRROR_68
+from facecore.render.affine import apply_affine, compose_affine
 
 REFERENCE_SIZE = 224  # the picture size that `shift` is given for
 
@@ -67,22 +66,6 @@ class Augmentation:
 
 
 NO_AUGMENTATION = Augmentation(shift=0.0, scale=0.0, rotation_degrees=0.0, mirror=0.0)
-
-
-def warp(image: torch.Tensor, matrix: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Resamples pictures through affine maps: [N, C, H, W] -> [N, C, height, width].
-
-    matrix: [N, 2, 3], source to result in continuous pixels; bilinear, edge pixels go on beyond the border. Meant for
-    scales near 1: it does not filter against aliasing (`FaceCrop.crop` does). Differentiable in `image`.
-    """
-    inverse = invert_affine(matrix.double())
-    v, u = torch.meshgrid(
-        torch.arange(height, dtype=torch.float64) + 0.5, torch.arange(width, dtype=torch.float64) + 0.5, indexing="ij"
-    )
-    source = apply_affine(inverse, torch.stack((u, v), dim=-1).reshape(1, -1, 2).to(inverse.device))
-    size = source.new_tensor([image.shape[3], image.shape[2]])
-    grid = (2 * source / size - 1).reshape(-1, height, width, 2).to(image)
-    return functional.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def warp_points(points: torch.Tensor, matrix: torch.Tensor, mirrored: bool) -> torch.Tensor:

@@ -8,8 +8,8 @@ import pathlib
 import torch
 from torch.nn import functional
 
-from facecore.data.augmentation import warp
 from facecore.data.images import is_image_file, read_image
+from facecore.render.affine import warp
 
 GRIDS = (2, 3, 5, 9, 17, 33)  # knots per side of the noise at each scale
 NUM_UNIFORM = 16 + 3 * sum(size * size for size in GRIDS)  # numbers that one background takes

@@ -8,6 +8,7 @@ import math
 import torch
 
 from facecore.data.landmarks import Landmarks
+from facecore.render.affine import apply_affine, invert_affine
 
 BOX_FACTOR = 1.5  # side of the crop over the mean of width and height of the landmarks' box (METHODS 7)
 
@@ -124,24 +125,6 @@ def landmark_boxes(points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     eyes, mouth = points[:, 0:2].mean(1), points[:, 3:5].mean(1)
     spread = (points - points.mean(1, keepdim=True)).square().sum(2).mean(1).sqrt()
     return eyes + mouth - points[:, 2], spread / FIVE_POINT_SPREAD
-
-
-def apply_affine(matrix: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-    """Affine maps [..., 2, 3] of points [..., P, 2] (a single map [2, 3]: of points of any shape [..., 2])."""
-    offset = matrix[..., 2] if matrix.ndim == 2 else matrix[..., None, :, 2]
-    return points @ matrix[..., :2].transpose(-1, -2) + offset
-
-
-def invert_affine(matrix: torch.Tensor) -> torch.Tensor:
-    """The inverse of affine maps [..., 2, 3]."""
-    linear = torch.linalg.inv(matrix[..., :2])
-    return torch.cat((linear, -linear @ matrix[..., 2:]), dim=-1)
-
-
-def compose_affine(second: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
-    """The affine map [..., 2, 3] that applies `first`, then `second`."""
-    linear = second[..., :2] @ first[..., :2]
-    return torch.cat((linear, second[..., :2] @ first[..., 2:] + second[..., 2:]), dim=-1)
 
 
 def _resampling(start: float, step: float, count: int, length: int) -> tuple[int, torch.Tensor]:

@@ -15,7 +15,7 @@ from typing import SupportsIndex
 import torch
 from tqdm import tqdm
 
-from facecore.data.augmentation import NO_AUGMENTATION, Augmentation, padded, warp, warp_points
+from facecore.data.augmentation import NO_AUGMENTATION, Augmentation, padded, warp_points
 from facecore.data.batches import PhotoBatch
 from facecore.data.crop import BOX_FACTOR, FaceCrop
 from facecore.data.identities import IdentitySampler, folder_identities, number, table_identities
@@ -25,6 +25,7 @@ from facecore.data.photo_report import PhotoReport, reason_of
 from facecore.data.random import sample_generator
 from facecore.data.search import find_mask, find_pictures
 from facecore.losses import skin_probability
+from facecore.render.affine import warp
 
 SKIN_THRESHOLD = 0.5  # METHODS 2.3
 MIN_FACE_PIXELS = 24.0  # a smaller face is a blur when enlarged to any network's input

@@ -1,9 +1,10 @@
-"""Networks: Chebyshev graph convolution, mesh and texture decoders, discriminators, ResNet encoder, points."""
+"""Networks: Chebyshev graph convolution, mesh and texture decoders, discriminators, encoders, points, recognition."""
 
 from facecore.nn.chebyshev import ChebConv, SparseBuffers
 from facecore.nn.mesh_decoder import MeshDecoder
 from facecore.nn.mesh_discriminator import MeshDiscriminator
 from facecore.nn.patch_discriminator import PatchDiscriminator, PictureHistory
+from facecore.nn.recognition import RecognitionFeatures, RecognitionNet
 from facecore.nn.resnet import EncoderFeatures, ResNetEncoder
 from facecore.nn.surface_points import PointMaps, SurfacePoints, surface_point_loss
 from facecore.nn.texture_decoder import TextureDecoder
@@ -16,6 +17,8 @@ __all__ = [
     "PatchDiscriminator",
     "PictureHistory",
     "PointMaps",
+    "RecognitionFeatures",
+    "RecognitionNet",
     "ResNetEncoder",
     "SparseBuffers",
     "SurfacePoints",

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import pathlib
-import pickle
 from typing import Literal, NamedTuple
 
-import safetensors.torch
 import torch
 from torch import nn
+
+from facecore.nn.state_dict import read_state_dict, state_dict_problems
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -115,21 +114,13 @@ class ResNetEncoder(nn.Module):
 
     def load_weights(self, path: str | os.PathLike[str]) -> None:
         """Loads a torchvision state_dict or .safetensors file; see the class for what is accepted and raised."""
-        state = {name: tensor for name, tensor in _read(path).items() if not name.startswith("fc.")}
+        state = {name: tensor for name, tensor in read_state_dict(path).items() if not name.startswith("fc.")}
         own = self.state_dict()
-        counters = {name for name in own if name.endswith("num_batches_tracked")}  # absent from old files
-        missing = sorted(own.keys() - state.keys() - counters)
-        unexpected = sorted(state.keys() - own.keys())
-        shapes = [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
-        problems = [
-            f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-            for kind, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", sorted(shapes)))
-            if names
-        ]
+        problems = state_dict_problems(state, own)
         if problems:
             depth = next((d for d in BLOCKS if _fits(d, state)), None)
             hint = f"; the file looks like depth {depth}" if depth is not None else ""
-            raise ValueError(f"{path} does not hold these ResNet weights: {'; '.join(problems)}{hint}")
+            raise ValueError(f"{path} does not hold these ResNet weights: {problems}{hint}")
         self.load_state_dict(state, strict=False)
 
     def _initialise(self) -> None:
@@ -205,26 +196,6 @@ def _downsample(channels: int, out_channels: int, stride: int, norm: Norm) -> nn
 
 def _norm(norm: Norm, channels: int) -> nn.Module:
     return nn.BatchNorm2d(channels) if norm == "batch" else nn.GroupNorm(GROUPS, channels)
-
-
-def _read(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
-    file = pathlib.Path(path)
-    if not file.is_file():
-        raise ValueError(f"weights file {file} does not exist")
-    if file.suffix == ".safetensors":
-        try:
-            return safetensors.torch.load_file(file)
-        except safetensors.SafetensorError as error:
-            raise ValueError(f"{file} is not a safetensors file: {error}") from error
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{file} is not a file of tensors saved by torch.save: {error}") from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ValueError(f"{file} must hold a state_dict (names to tensors), got {type(state).__name__}")
-    return state
 
 
 def _fits(depth: int, state: dict[str, torch.Tensor]) -> bool:
