@@ -6,12 +6,13 @@ import dataclasses
 import pathlib
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from tqdm import tqdm
 
 from facecore.cli.errors import UsageError
+from facecore.cli.finders import BUILT_IN
 from facecore.cli.parsing import parse_options
 
 if TYPE_CHECKING:
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
     from facecore.systems.refinement import Refined
     from facecore.systems.semi_supervised import SemiSupervised
 
-DESCRIPTION = """Reconstructs every face that has landmarks in the given pictures. Writes NAME.glb (metres), NAME.obj \
-(millimetres), NAME.npz, NAME_overlay.png for each, and index.html.
+DESCRIPTION = """Reconstructs the faces of pictures. Writes NAME.glb (metres), NAME.obj (millimetres), NAME.npz, \
+NAME_overlay.png for each, and index.html.
 
 Example: facecore reconstruct portrait.jpg --checkpoint runs/small/model.safetensors --refine 200 --out faces
 
-Landmarks (68 or 5 points) lie beside the picture (portrait.pts, .txt, .mat, .csv) or come by --landmarks. Without \
+Landmarks (68 or 5 points) lie beside the picture (portrait.pts, .txt, .mat, .csv) or come by --landmarks; for a \
+picture without, faces are detected (pip install 'facecore[landmarks]', or networks of your own). Without \
 --checkpoint, refinement starts from the mean face of --model."""
 
 
@@ -51,7 +53,15 @@ class Reconstruct:
     """Folder of PNG masks (white = visible face) with the pictures' paths in their folder, or their stems; default:
     skin probability."""
     assume_cropped: bool = False
-    """Take a picture without landmarks as a face that fills it, instead of refusing it."""
+    """Take a picture without landmarks as a face that fills it, instead of looking for faces."""
+    faces: Literal["largest", "all"] = "largest"
+    """Which faces of a picture that shows several."""
+    detector: str = "mediapipe"
+    """Face detector for pictures without landmarks: 'mediapipe', 'none', or the manifest of a network."""
+    landmark_network: str = "mediapipe"
+    """What finds the 68 points in a detected face: 'mediapipe', or the manifest of a network."""
+    segmentation: pathlib.Path | None = None
+    """Manifest of a face segmentation network, for pictures without a mask."""
     size: int = 160
     """Side of the crop on which pixels are compared, 32 to 1024."""
 
@@ -89,7 +99,8 @@ class Reconstruct:
     def check(self) -> None:
         if not self.images:
             raise UsageError("name at least one picture or folder of pictures")
-        for path in (*self.images, self.checkpoint, self.landmarks, self.masks):
+        networks = [pathlib.Path(name) for name in (self.detector, self.landmark_network) if name not in BUILT_IN]
+        for path in (*self.images, self.checkpoint, self.landmarks, self.masks, self.segmentation, *networks):
             if path is not None and not path.exists():
                 raise UsageError(f"{path}: no such file or folder")
         if self.model is not None and self.checkpoint is not None:
@@ -105,22 +116,30 @@ class Reconstruct:
 
     def find_faces(self) -> tuple[list[FoundFace], list[str]]:
         """Every face of every picture, and why pictures were refused."""
+        from facecore.cli.finders import lazy_finder
         from facecore.data import LandmarkSource
+        from facecore.data.face_finder import load_segmenter
         from facecore.systems.inference import find_faces
 
         faces: list[FoundFace] = []
         refused: list[str] = []
         sources: dict[pathlib.Path, LandmarkSource] = {}
         pictures = self.pictures()
-        for path, root in pictures.items():
+        finder = lazy_finder(self.detector, self.landmark_network)
+        segmenter = None if self.segmentation is None else load_segmenter(self.segmentation)
+        for path, root in tqdm(pictures.items(), desc="finding faces", unit="picture", disable=len(pictures) < 20):
             if root not in sources:
                 sources[root] = LandmarkSource(root, self.landmarks, one_picture=len(pictures) == 1)
+            options = {"masks": self.masks, "assume_cropped": self.assume_cropped, "root": root}
             try:
-                faces += find_faces(
-                    path, sources[root], self.size, masks=self.masks, assume_cropped=self.assume_cropped, root=root
-                )
+                found = find_faces(path, sources[root], self.size, **options, finder=finder, segmenter=segmenter)
             except ValueError as error:
                 refused.append(str(error))
+                continue
+            if self.faces == "largest" and len(found) > 1:
+                print(f"{path}: {len(found)} faces, took the largest; --faces all takes all")
+                found = [max(found, key=lambda face: face.crop.side)]
+            faces += found
         return faces, refused
 
     def pictures(self) -> dict[pathlib.Path, pathlib.Path]:

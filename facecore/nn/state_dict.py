@@ -27,8 +27,9 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
             raise ValueError(f"{file} is not a safetensors file: {error}") from error
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{file} is not a file of tensors saved by torch.save: {error}") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, AttributeError) as error:
+        reason = " ".join(str(error).split()).split(". ")[0]
+        raise ValueError(f"{file} is not a file of tensors saved by torch.save ({reason})") from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
 from facecore.data import FaceCrop, Landmarks, LandmarkSource, five_points, read_image
+from facecore.data.face_finder import FaceFinder, segment_face
 from facecore.data.images import is_grey
 from facecore.data.search import find_mask
 from facecore.losses import skin_probability
 from facecore.morphable import MorphableModel
+from facecore.perception import FaceSegmenter
 from facecore.render import fit_weak_perspective, pixel_to_ndc
 from facecore.systems.parameterization import CodeParameters, CoefficientParameters, FaceParameters
 from facecore.systems.refinement import Observation, Progress, Refined, refine, typical_light
@@ -47,11 +49,15 @@ class FoundFace:
     crop: FaceCrop
     landmarks: Landmarks | None
     mask: pathlib.Path | None = None
+    segmenter: FaceSegmenter | None = None
 
     def read(self) -> FaceInput:
-        """Reads the picture and its mask. Raises ValueError naming the file."""
+        """Reads the picture and its mask, which the segmenter makes where there is none. Raises ValueError naming the
+        file."""
         image = read_image(self.path)
         mask = None if self.mask is None else _read_mask(self.mask, image.shape[1:])
+        if mask is None and self.segmenter is not None and self.landmarks is not None:
+            mask = segment_face(self.segmenter, image, self.landmarks)
         return FaceInput(self.path, image, self.crop, self.landmarks, mask)
 
 
@@ -63,14 +69,20 @@ def find_faces(
     masks: pathlib.Path | None,
     assume_cropped: bool,
     root: pathlib.Path | None = None,
+    finder: Callable[[], FaceFinder | str] | None = None,
+    segmenter: FaceSegmenter | None = None,
 ) -> list[FoundFace]:
-    """The faces of a picture that have landmarks; with assume_cropped, a picture without is one face as a whole.
+    """The faces of a picture: those with given landmarks; without any, one face as a whole with assume_cropped, else
+    those that the finder finds, the largest first.
 
     root: the folder that was searched (default: the picture's own); masks have the paths relative to it (`find_mask`).
+    finder: called when it is needed; gives a text where there is none: what to do, for the error message. segmenter:
+    for faces without a mask.
     The picture is decoded once here, so that a damaged one shows now, and let go. Raises ValueError naming the file:
-    unreadable, not a picture, no landmarks, landmarks that make no crop, no mask of its name.
+    unreadable, not a picture, no landmarks or no face, landmarks that make no crop, no mask of its name.
     """
-    image_size = read_image(path).shape[1:]
+    image = read_image(path)
+    image_size = image.shape[1:]
     height, width = image_size
     found = source.find(path, (height, width))
     mask = None
@@ -82,14 +94,23 @@ def find_faces(
                 "skin-probability mask"
             )
         _read_mask(mask, image_size)
-    if found:
-        return [FoundFace(path, crop_around(path, landmarks, size), landmarks, mask) for landmarks in found]
-    if not assume_cropped:
+    if not found and assume_cropped:
+        return [FoundFace(path, FaceCrop.whole(height, width, size, size), None, mask)]
+    if not found:
+        found = _detected(path, image, "" if finder is None else finder())
+    return [FoundFace(path, crop_around(path, points, size), points, mask, segmenter) for points in found]
+
+
+def _detected(path: pathlib.Path, image: torch.Tensor, finder: FaceFinder | str) -> list[Landmarks]:
+    if isinstance(finder, str):
         raise ValueError(
             f"{path}: no landmarks; put {path.stem}.pts (68 or 5 points) beside it, give --landmarks, or "
-            "--assume-cropped if the picture shows the face alone"
+            "--assume-cropped if the picture shows the face alone" + (f"; {finder}" if finder else "")
         )
-    return [FoundFace(path, FaceCrop.whole(height, width, size, size), None, mask)]
+    faces = finder.find(image, path)
+    if not faces:
+        raise ValueError(f"{path}: no face found; give --landmarks, or --assume-cropped if it shows a face alone")
+    return [face.landmarks for face in faces]
 
 
 def crop_around(path: pathlib.Path, landmarks: Landmarks, size: int) -> FaceCrop:

@@ -1,0 +1,105 @@
+"""The recognition network as losses and encoders use it: aligned by landmarks, frozen, differentiable (METHODS 7)."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import nn
+
+from facecore.nn.recognition import RecognitionFeatures
+from facecore.perception.checks import check_network
+from facecore.perception.manifest import Manifest, read_manifest
+from facecore.perception.networks import Network, load_network
+from facecore.render.affine import warp
+
+ALIGNED_SIZE = 112
+# Left and right eye (in the picture), nose tip, left and right mouth corner in an aligned face of 112 x 112 pixels
+# (METHODS 1.10: the positions for 96 x 112, x moved by 8).
+ALIGNED_POINTS = (
+    (38.2946, 51.6963),
+    (73.5318, 51.5014),
+    (56.0252, 71.7366),
+    (41.5493, 92.3655),
+    (70.7299, 92.2041),
+)
+
+
+def alignment(five_points: torch.Tensor) -> torch.Tensor:
+    """The similarity [N, 2, 3] that brings five points [N, 5, 2] of pictures closest to those of an aligned face.
+
+    Continuous pixels to continuous pixels; least squares over scale, turn and shift, without mirroring. float32 or
+    float64; differentiable. Raises ValueError for another shape or for points that fall together.
+    """
+    if five_points.ndim != 3 or five_points.shape[1:] != (5, 2):
+        raise ValueError(f"five_points must have shape [N, 5, 2], got {list(five_points.shape)}")
+    goal = five_points.new_tensor(ALIGNED_POINTS)
+    goal_mean, mean = goal.mean(0), five_points.mean(1, keepdim=True)
+    source, goal = five_points - mean, goal - goal_mean
+    size = source.square().sum((1, 2))
+    if bool((size <= 0).any()) or not bool(torch.isfinite(size).all()):
+        raise ValueError("five_points must be finite and not all at one place")
+    # as complex numbers, goal = factor * source; factor = sum(conj(source) goal) / sum |source|^2
+    real = (source * goal).sum((1, 2)) / size
+    imaginary = (source[..., 0] * goal[:, 1] - source[..., 1] * goal[:, 0]).sum(1) / size
+    linear = torch.stack((torch.stack((real, -imaginary), 1), torch.stack((imaginary, real), 1)), 1)
+    return torch.cat((linear, (goal_mean - mean @ linear.transpose(1, 2)).transpose(1, 2)), 2)
+
+
+def align_faces(
+    images: torch.Tensor, align: torch.Tensor, height: int = ALIGNED_SIZE, width: int = ALIGNED_SIZE
+) -> torch.Tensor:
+    """Pictures [N, 3, H, W] as aligned faces [N, 3, height, width] by maps [N, 2, 3] (`alignment`), black outside.
+
+    For another size than 112 x 112 the aligned face is scaled. Bilinear; pictures much finer than the result should be
+    made coarser before (`FaceCrop.crop`). Differentiable in `images`; `align` is taken as a constant.
+    """
+    if images.ndim != 4 or align.shape != (len(images), 2, 3):
+        got = f"{list(images.shape)} and {list(align.shape)}"
+        raise ValueError(f"images and align must have shapes [N, 3, H, W] and [N, 2, 3], got {got}")
+    scale = align.new_tensor([[width / ALIGNED_SIZE], [height / ALIGNED_SIZE]])
+    return warp(images, align.detach() * scale, height, width, padding_mode="zeros")
+
+
+class IdentityNetwork(nn.Module):
+    """A recognition network from a manifest.
+
+    `embed(images, align)` and `pooled(images, align)` take RGB in [0, 1]; with align [N, 2, 3] pictures of any size
+    [N, 3, H, W], without it aligned faces of `input_size`. Frozen: always in evaluation mode, no gradient to its
+    weights. Differentiable in the images. identity: changes when results may.
+
+    Raises ValueError where the manifest is refused: see `check_network`; ONNX gives no gradient.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        super().__init__()
+        if manifest.role != "recognition":
+            raise ValueError(f"{manifest.path} describes a network for {manifest.role}; one for recognition is needed")
+        self._network: Network = load_network(manifest, needs_gradient=True)
+        check_network(self._network)
+        self.network = self._network.module  # registered, so that .to(device) reaches it
+        self.input_size, self.identity = manifest.input_size, f"recognition-{manifest.digest}"
+
+    def forward(self, images: torch.Tensor, align: torch.Tensor | None = None) -> RecognitionFeatures:
+        """embed [N, d] and pooled [N, d_f] (the embedding itself where the network has no layer before it)."""
+        if align is not None:
+            images = align_faces(images, align, *self.input_size)
+        outputs = self._network(images)
+        return RecognitionFeatures(outputs["embed"], outputs.get("pooled", outputs["embed"]))
+
+    def embed(self, images: torch.Tensor, align: torch.Tensor | None = None) -> torch.Tensor:
+        """Embeddings [N, d], compared by their cosine."""
+        return self(images, align).embed
+
+    def pooled(self, images: torch.Tensor, align: torch.Tensor | None = None) -> torch.Tensor:
+        """The features before the embedding, [N, d_f]."""
+        return self(images, align).pooled
+
+    def train(self, mode: bool = True) -> IdentityNetwork:
+        """Stays in evaluation mode: the network is frozen."""
+        return super().train(False)
+
+
+def load_identity_network(path: str | os.PathLike[str]) -> IdentityNetwork:
+    """`IdentityNetwork` of the manifest at `path`; raises ValueError in one line that names it."""
+    return IdentityNetwork(read_manifest(path))
