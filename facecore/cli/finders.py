@@ -36,3 +36,13 @@ def lazy_finder(
     if not {detector, landmark_network} <= set(BUILT_IN):
         load()
     return load
+
+
+def finder_identity(detector: str, landmark_network: str) -> str:
+    """What the finder's results depend on, without loading it: the manifests' digests, MediaPipe's name."""
+    if detector == "none":
+        return "none"
+    from facecore.perception import read_manifest
+
+    names = [name if name in BUILT_IN else read_manifest(name).digest for name in (detector, landmark_network)]
+    return " ".join(names)

@@ -14,6 +14,7 @@ COMMANDS = {
     "reconstruct": "photographs to faces: GLB, OBJ, NPZ, overlay, index.html",
     "evaluate": "errors by the protocols of the field: meshes, landmarks, verification, held-out renders, poses",
     "ablate": "train variants that differ in one thing; which claims of the paper hold",
+    "data": "prepare photographs for training; check what training would read",
     "model": "list, show and convert morphable models",
     "benchmark": "time every kernel beside other implementations, or compare two such runs; writes index.html",
 }

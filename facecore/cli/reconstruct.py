@@ -56,6 +56,8 @@ class Reconstruct:
     """Take a picture without landmarks as a face that fills it, instead of looking for faces."""
     faces: Literal["largest", "all"] = "largest"
     """Which faces of a picture that shows several."""
+    redetect: bool = False
+    """Find faces even where landmarks are given."""
     detector: str = "mediapipe"
     """Face detector for pictures without landmarks: 'mediapipe', 'none', or the manifest of a network."""
     landmark_network: str = "mediapipe"
@@ -132,7 +134,8 @@ class Reconstruct:
                 sources[root] = LandmarkSource(root, self.landmarks, one_picture=len(pictures) == 1)
             options = {"masks": self.masks, "assume_cropped": self.assume_cropped, "root": root}
             try:
-                found = find_faces(path, sources[root], self.size, **options, finder=finder, segmenter=segmenter)
+                source = None if self.redetect else sources[root]
+                found = find_faces(path, source, self.size, **options, finder=finder, segmenter=segmenter)
             except ValueError as error:
                 refused.append(str(error))
                 continue

@@ -63,7 +63,7 @@ class FoundFace:
 
 def find_faces(
     path: pathlib.Path,
-    source: LandmarkSource,
+    source: LandmarkSource | None,
     size: int,
     *,
     masks: pathlib.Path | None,
@@ -75,16 +75,16 @@ def find_faces(
     """The faces of a picture: those with given landmarks; without any, one face as a whole with assume_cropped, else
     those that the finder finds, the largest first.
 
-    root: the folder that was searched (default: the picture's own); masks have the paths relative to it (`find_mask`).
-    finder: called when it is needed; gives a text where there is none: what to do, for the error message. segmenter:
-    for faces without a mask.
+    source: of the given landmarks; None = they are not looked for. root: the folder that was searched (default: the
+    picture's own); masks have the paths relative to it (`find_mask`). finder: called when it is needed; gives a text
+    where there is none: what to do, for the error message. segmenter: for faces without a mask.
     The picture is decoded once here, so that a damaged one shows now, and let go. Raises ValueError naming the file:
     unreadable, not a picture, no landmarks or no face, landmarks that make no crop, no mask of its name.
     """
     image = read_image(path)
     image_size = image.shape[1:]
     height, width = image_size
-    found = source.find(path, (height, width))
+    found = [] if source is None else source.find(path, (height, width))
     mask = None
     if masks is not None:
         mask = find_mask(masks, path, path.parent if root is None else root)
