@@ -25,6 +25,7 @@ from facecore.data.prepared_set import (
     RECORDS,
     PreparedSet,
     Record,
+    is_unfinished,
     read_record,
     remove_orphans,
     write_tables,
@@ -154,7 +155,7 @@ class Preparation:
                 raise ValueError(
                     f"{self.out} was prepared with another {', '.join(different) or 'version'}; choose a new folder"
                 )
-        elif self.out.is_dir() and any(self.out.iterdir()):
+        elif self.out.is_dir() and any(not is_unfinished(path) for path in self.out.iterdir()):
             raise ValueError(f"{self.out} holds other files; choose a new or an empty folder")
         else:
             self.out.mkdir(parents=True, exist_ok=True)

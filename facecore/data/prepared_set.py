@@ -56,15 +56,19 @@ def read_record(path: pathlib.Path) -> Record | None:
     return record if complete else None
 
 
+def is_unfinished(path: pathlib.Path) -> bool:
+    """Whether the name is one under which a file is written before it is moved to its place."""
+    return _UNFINISHED.fullmatch(path.name) is not None
+
+
 def remove_orphans(prepared: PreparedSet) -> None:
     """Removes what a run that was killed left of a picture that has no record now, and its unfinished files."""
     wanted = {face[key] for face in prepared.faces for key in FILES}
-    for folder in (PHOTOS, MASKS, RECORDS):
-        for file in sorted((prepared.root / folder).rglob("*")):
-            name = file.relative_to(prepared.root).as_posix()
-            ours = folder != RECORDS and file.suffix in (".png", ".pts") and name not in wanted
-            if file.is_file() and (ours or _UNFINISHED.fullmatch(file.name)):
-                file.unlink()
+    for file in sorted(prepared.root.rglob("*")):
+        name = file.relative_to(prepared.root)
+        ours = name.parts[0] in (PHOTOS, MASKS) and file.suffix in (".png", ".pts") and name.as_posix() not in wanted
+        if file.is_file() and (ours or is_unfinished(file)):
+            file.unlink()
 
 
 def write_tables(prepared: PreparedSet, settings: dict[str, Any]) -> None:

@@ -93,7 +93,10 @@ def _mask_fits(shape: torch.Size, count: int, manifest: Manifest) -> bool:
     channels = shape[1] if len(shape) == 4 else 1
     classes = max(manifest.face_classes, default=0)
     right = classes < channels if manifest.face_classes else channels == 1
-    return len(shape) in (3, 4) and shape[0] == count and right
+    if len(shape) not in (3, 4) or shape[0] != count or not right or 0 in shape:
+        return False
+    vertical, horizontal = shape[-2] / manifest.input_size[0], shape[-1] / manifest.input_size[1]
+    return abs(vertical / horizontal - 1) < 0.1  # a coarser picture, and not something of another shape
 
 
 _SHAPES: dict[tuple[str, str], tuple[str, Callable[[torch.Size, int, Manifest], bool]]] = {
@@ -103,7 +106,7 @@ _SHAPES: dict[tuple[str, str], tuple[str, Callable[[torch.Size, int, Manifest], 
     ),
     ("landmarks", "score"): ("[N] or [N, 1]", lambda s, n, _: tuple(s) in ((n,), (n, 1))),
     ("segmentation", "mask"): (
-        "[N, H, W] or [N, 1, H, W], or [N, C, H, W] with C above every one of face_classes",
+        "[N, H, W] or [N, 1, H, W], or [N, C, H, W] with C above every one of face_classes, H : W as input_size",
         _mask_fits,
     ),
     ("detector", "boxes"): ("[F, 4] or [1, F, 4]", lambda s, n, _: s[-1:] == (4,) and tuple(s[:-2]) in ((), (1,))),

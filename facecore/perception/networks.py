@@ -161,7 +161,9 @@ _LOADERS = {
 
 
 def _of_module(manifest: Manifest, module: nn.Module) -> Network:
-    module.eval().requires_grad_(False)
+    module.eval()
+    for parameter in module.parameters():  # a ScriptModule has no requires_grad_ of its own
+        parameter.requires_grad_(False)
     return Network(manifest, module, differentiable=True, module=module)
 
 
