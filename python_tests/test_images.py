@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import torch
@@ -115,3 +118,75 @@ def test_every_real_picture_is_read(data_dir):
         image = read_image(path)
         assert image.shape[0] == 3 and image.dtype == torch.float32
         assert 0 <= image.min() and image.max() <= 1 and image.std() > 0.05
+
+
+def test_cmyk(tmp_path):
+    """Inks, as JPEG and TIFF hold them (Adobe's JPEGs inverted, which Pillow undoes): the colours of the picture."""
+    solid = np.zeros((16, 16, 3), np.uint8)
+    solid[:, :8], solid[:, 8:] = (200, 30, 60), (20, 90, 220)
+    for name in ("a.jpg", "a.tif"):
+        Image.fromarray(solid).convert("CMYK").save(tmp_path / name)
+        with Image.open(tmp_path / name) as written:
+            assert written.mode == "CMYK"
+        # Pillow's conversion of inks is not that of a printer; JPEG at its usual quality
+        assert float((read_image(tmp_path / name) - as_float(solid)).abs().mean()) < 0.03
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif", ".gif"])
+def test_of_an_animation_the_first_frame(tmp_path, colours, suffix):
+    frames = [Image.fromarray(np.full((6, 9, 3), value, np.uint8)) for value in (40, 200, 90)]
+    options = {} if suffix == ".tif" else {"duration": 100}
+    if suffix == ".webp":
+        options["lossless"] = True
+    frames[0].save(tmp_path / f"a{suffix}", save_all=True, append_images=frames[1:], **options)
+    with Image.open(tmp_path / f"a{suffix}") as written:
+        assert written.n_frames == 3
+    torch.testing.assert_close(read_image(tmp_path / f"a{suffix}"), torch.full((3, 6, 9), 40 / 255))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation(tmp_path, colours, orientation):
+    """What a camera held askew writes: a viewer shows the same picture for each of the eight."""
+    undo = {1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud}
+    undo |= {5: lambda a: a.transpose(1, 0, 2), 6: np.rot90, 8: lambda a: np.rot90(a, -1)}
+    undo[7] = lambda a: np.rot90(a, 2).transpose(1, 0, 2)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.ascontiguousarray(undo[orientation](colours))).save(tmp_path / "a.png", exif=exif)
+    assert torch.equal(read_image(tmp_path / "a.png"), as_float(colours))
+
+
+def test_alpha_in_every_form(tmp_path, colours):
+    """Over black; with grey, a palette, and a colour that stands for nothing."""
+    grey = np.dstack((colours[:, :, 0], np.full((6, 9), 102, np.uint8)))
+    Image.fromarray(grey).save(tmp_path / "la.png")
+    expected = as_float(colours[:, :, :1].repeat(3, axis=2)) * 0.4
+    torch.testing.assert_close(read_image(tmp_path / "la.png"), expected)
+    keyed = colours.copy()
+    keyed[2, 3] = (1, 2, 3)
+    Image.fromarray(keyed).save(tmp_path / "key.png", transparency=(1, 2, 3))
+    image = read_image(tmp_path / "key.png")
+    assert image[:, 2, 3].tolist() == [0, 0, 0] and torch.equal(image[:, 0, 0], as_float(keyed)[:, 0, 0])
+    palette = Image.fromarray(colours).quantize(5)
+    palette.save(tmp_path / "p.png", transparency=2)
+    hidden = torch.from_numpy(np.asarray(palette) == 2)
+    image = read_image(tmp_path / "p.png")
+    assert hidden.any() and float(image[:, hidden].max()) == 0 and float(image[:, ~hidden].max()) > 0
+
+
+def test_one_pixel(tmp_path):
+    for mode, value in (("RGB", (10, 20, 30)), ("L", 7), ("1", 1)):
+        Image.new(mode, (1, 1), value).save(tmp_path / "a.png")
+        assert read_image(tmp_path / "a.png").shape == (3, 1, 1)
+
+
+def test_a_bomb_is_refused_before_it_goes_off(tmp_path):
+    """A PNG of a few kilobytes that says it has four thousand million pixels."""
+    header = struct.pack(">IIBBBBB", 65535, 65535, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b"")]
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+    (tmp_path / "bomb.png").write_bytes(content)
+    with pytest.raises(ValueError, match=r"bomb\.png is too large, more than 80,000,000 pixels; scale it down"):
+        read_image(tmp_path / "bomb.png")

@@ -31,6 +31,8 @@ OLDEST_TORCH = (2, 9)
 SIMD_LEVELS = ("base", "AVX2", "AVX-512")
 EXTRAS = {
     "scikit-image": ("the demo's portrait", "pip install 'facecore[demo]'"),
+    "mediapipe": ("faces and landmarks of photographs", "pip install 'facecore[landmarks]' (docs/perception.md)"),
+    "onnxruntime": ("perception networks in ONNX", "pip install 'facecore[onnx]'"),
     "pytest-benchmark": ("facecore benchmark", "pip install 'facecore[benchmark]'"),
     "matplotlib": ("the curves of facecore benchmark", "pip install 'facecore[benchmark]'"),
 }
