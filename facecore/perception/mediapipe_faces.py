@@ -18,8 +18,8 @@ from facecore.perception.face_mesh_points import landmarks_from_mesh
 from facecore.perception.offline import FaceBoxes, LandmarkEstimate, drop_overlaps
 
 INSTALL = (
-    "pip install 'facecore[landmarks]' (MediaPipe 0.10.21: Python 3.12 or older, numpy below 2), or beside numpy 2: "
-    "pip install --no-deps mediapipe==0.10.21 'opencv-contrib-python<5' flatbuffers sounddevice 'protobuf<5'"
+    "pip install 'facecore[landmarks]' (MediaPipe 0.10.21, for Python 3.12 or older, without constraints.txt; beside "
+    "numpy 2: see docs/perception.md)"
 )
 DETECTION_SCORE = 0.5  # of MediaPipe's face detectors
 MESH_SCORE = 0.3  # of the face mesh's own detection inside a crop that is known to hold a face
@@ -130,7 +130,7 @@ def _version() -> str:
 
 
 def _bytes(image: torch.Tensor) -> np.ndarray:
-    pixels = (image.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
+    pixels = image.detach().cpu().clamp(0, 1).mul_(255).round_().to(torch.uint8)
     return np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
 
 
