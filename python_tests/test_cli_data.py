@@ -109,8 +109,8 @@ BAD = {
     "no folder": (["prepare"], 2, "FOLDER"),
     "no such folder": (["prepare", "{tmp}/none"], 2, "{tmp}/none: no such file or folder"),
     "a file": (["prepare", "{photographs}/anna/one.png"], 2, "is a file; give a folder of photographs"),
-    "size": (["prepare", "{photographs}", "--size", "4"], 2, "--size must lie in [32, 4096], got 4"),
-    "min face": (["prepare", "{photographs}", "--min-face", "nan"], 2, "--min-face must be at least 8, got nan"),
+    "size": (["prepare", "{photographs}", "--size", "4"], 2, "--size must lie in [64, 4096], got 4"),
+    "min face": (["prepare", "{photographs}", "--min-face", "nan"], 2, "--min-face must be at least 24, got nan"),
     "no such manifest": (["prepare", "{photographs}", "--detector", "x.json"], 2, "x.json: no such file or folder"),
     "manifest of another role": (
         ["prepare", "{photographs}", "--detector", "{landmarks}", "--landmark-network", "{landmarks}"],

@@ -218,6 +218,8 @@ def test_changes_are_followed(folder, finder, tmp_path):
     write_png(folder / "anna/two.png", picture(120, 220, (20, 30, 80)))  # one face less
     (folder / "anna/one.png").unlink()
     write_png(folder / "bert/new.png", picture(100, 100, (20, 20, 50)))
+    points = landmarks_of((25, 25, 40))  # given for a picture that had none
+    (folder / "bert/empty.txt").write_text("\n".join(f"{u} {v}" for u, v in points.tolist()))
     (out / "records/bert/three.png.json").write_text("{")
     (out / "masks/bert/three_png.png").unlink()
     preparation(folder, out, finder, faces="all").run()
@@ -258,8 +260,8 @@ def test_bad_arguments(folder, finder, tmp_path):
     for bad, message in (
         ({"folder": tmp_path / "nothing"}, "holds no pictures"),
         ({"folder": tmp_path / "nowhere"}, "is not a folder"),
-        ({"size": 8}, r"size must be in \[32, 4096\]"),
-        ({"min_face": float("nan")}, "min_face must be at least 8"),
+        ({"size": 8}, r"size must be in \[64, 4096\]"),
+        ({"min_face": float("nan")}, "min_face must be at least 24"),
     ):
         options = {"folder": folder, "out": out, "finder": lambda: finder, **bad}
         with pytest.raises(ValueError, match=message):

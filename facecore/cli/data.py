@@ -48,7 +48,7 @@ class DataPrepare:
     segmentation: pathlib.Path | None = None
     """Manifest of a face segmentation network; default: skin probability."""
     size: int = 224
-    """Side in pixels of the square that training will see, 32 to 4096; crops are larger, for augmentation."""
+    """Side in pixels of the square that training will see, 64 to 4096; crops are larger, for augmentation."""
     min_face: float = 24.0
     """Faces smaller than this many pixels are left out."""
     cache: pathlib.Path | None = None
@@ -102,10 +102,10 @@ class DataPrepare:
             raise UsageError(f"{self.folder} is a file; give a folder of photographs")
         if self.out.exists() and not self.out.is_dir():
             raise UsageError(f"--out {self.out} is a file; give a folder")
-        if not 32 <= self.size <= 4096:
-            raise UsageError(f"--size must lie in [32, 4096], got {self.size}")
-        if not self.min_face >= 8:
-            raise UsageError(f"--min-face must be at least 8, got {self.min_face:g}")
+        if not 64 <= self.size <= 4096:
+            raise UsageError(f"--size must lie in [64, 4096], got {self.size}")
+        if not self.min_face >= 24:
+            raise UsageError(f"--min-face must be at least 24, got {self.min_face:g}: training leaves out smaller ones")
 
     def advice(self) -> str:
         """How to train on the result."""

@@ -140,7 +140,7 @@ class Reconstruct:
                 refused.append(str(error))
                 continue
             if self.faces == "largest" and len(found) > 1:
-                print(f"{path}: {len(found)} faces, took the largest; --faces all takes all")
+                tqdm.write(f"{path}: {len(found)} faces, took the largest; --faces all takes all")
                 found = [max(found, key=lambda face: face.crop.side)]
             faces += found
         return faces, refused

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import os
 import pathlib
 from collections.abc import Callable
@@ -36,6 +38,7 @@ from facecore.losses import skin_probability
 from facecore.perception import FaceSegmenter, PerceptionCache
 from facecore.perception.manifest import file_hash
 
+MIN_SIZE, MAX_SIZE = 64, 4096
 # A crop holds what augmentation by METHODS 2.3 may reach for around the square that training sees.
 MARGIN = 1 + 2 * Augmentation().padding(REFERENCE_SIZE, REFERENCE_SIZE) / REFERENCE_SIZE
 
@@ -52,7 +55,8 @@ class Preparation:
         out: made if it is not there. Holds photos/ (crops as PNG with their landmarks as .pts of the same stem, in the
             sub-folders of `folder`), masks/ (PNG, white = visible face skin), records/ (one JSON per picture: source,
             SHA-256, faces, what was skipped), identities.csv, manifest.json.
-        finder: for pictures without landmarks; called when first needed, gives a text where there is none.
+        finder: for pictures without landmarks; called when first needed, gives a text where there is none: what to do.
+        finder_identity: changes when what is found may.
         segmenter: of the masks; None = skin probability above 0.5 (METHODS 7), a grey picture counts whole.
         landmarks: as `LandmarkSource` takes them.
         identities: a file as `PhotoFolder` takes it; None = the sub-folder is the person; "none" = unknown.
@@ -60,7 +64,8 @@ class Preparation:
         redetect: find faces even where landmarks are given.
         size: side in pixels of the square that training will see; the crops are `MARGIN` times as large, and smaller
             where the picture has fewer pixels: nothing is enlarged.
-        min_face: faces whose box is smaller (pixels of the picture) are skipped.
+        min_face: faces whose box is smaller (pixels of the picture) are skipped; training takes none below 24.
+        cache: of the segmentation.
 
     `run()` goes on where an earlier run stopped: a picture whose record is there, was made from the same content and
     whose files are there is not touched. Everything is written whole or not at all, the record last; the result does
@@ -86,10 +91,10 @@ class Preparation:
         self.folder, self.out = pathlib.Path(folder), pathlib.Path(out)
         if not self.folder.is_dir():
             raise ValueError(f"{self.folder} is not a folder; check the name")
-        if not 32 <= size <= 4096:
-            raise ValueError(f"size must be in [32, 4096] pixels, got {size}")
-        if not min_face >= 8:
-            raise ValueError(f"min_face must be at least 8 pixels, got {min_face}")
+        if not MIN_SIZE <= size <= MAX_SIZE:
+            raise ValueError(f"size must be in [{MIN_SIZE}, {MAX_SIZE}] pixels, got {size}")
+        if not min_face >= MIN_FACE_PIXELS:
+            raise ValueError(f"min_face must be at least {MIN_FACE_PIXELS:.0f} pixels, got {min_face}")
         self.pictures = find_pictures(self.folder, [self.out])
         if not self.pictures:
             raise ValueError(f"{self.folder} holds no pictures")
@@ -116,10 +121,10 @@ class Preparation:
         reused = 0
         for path in self.pictures:
             name = path.relative_to(self.folder).as_posix()
-            digest = file_hash(path)
-            record = self._finished(name, digest)
+            content = {"sha256": file_hash(path), "landmarks": self._given(path)}
+            record = self._finished(name, content)
             reused += record is not None
-            records[name] = record or self._prepare(path, name, digest)
+            records[name] = record or self._prepare(path, name, content)
             records[name]["identity"] = self._names[path]
             progress()
         self._remove_stale(records)
@@ -164,16 +169,25 @@ class Preparation:
     def _record_path(self, name: str) -> pathlib.Path:
         return self.out / RECORDS / f"{name}.json"
 
-    def _finished(self, name: str, digest: str) -> Record | None:
+    def _given(self, path: pathlib.Path) -> str:
+        """Twelve hexadecimal digits over the landmarks that were given for a picture; empty if there are none."""
+        try:
+            faces = [] if self._source is None else self._source.find(path)
+        except ValueError as error:
+            return str(error)
+        digest = hashlib.sha256(b"".join(face.points.numpy().tobytes() for face in faces))
+        return digest.hexdigest()[:12] if faces else ""
+
+    def _finished(self, name: str, content: dict[str, str]) -> Record | None:
         record = read_record(self._record_path(name))
-        if record is None or record["sha256"] != digest:
+        if record is None or any(record.get(key) != value for key, value in content.items()):
             return None
         files = [self.out / face[key] for face in record["faces"] for key in FILES]
         return record if all(file.is_file() for file in files) else None
 
-    def _prepare(self, path: pathlib.Path, name: str, digest: str) -> Record:
+    def _prepare(self, path: pathlib.Path, name: str, content: dict[str, str]) -> Record:
         self._forget(name)
-        record: Record = {"picture": name, "sha256": digest, "found": 0, "faces": [], "skipped": []}
+        record: Record = {"picture": name, **content, "found": 0, "faces": [], "skipped": []}
         try:
             image = read_image(path)
             found = self._find(path, image)
@@ -216,13 +230,13 @@ class Preparation:
         """Crop, mask and landmarks of one face; what the record says of it."""
         source = FaceCrop.from_landmarks(landmarks, self._size, self._size)
         side = source.side * MARGIN
-        pixels = min(round(self._size * MARGIN), round(side))
+        pixels = min(round(self._size * MARGIN), math.ceil(side))
         crop = FaceCrop(source.centre, side, pixels, pixels)
         seen = crop.crop(image).clamp(0, 1)
         mask, decided_by = self._mask(path, image, landmarks, crop, seen)
         stem = pathlib.PurePosixPath(name)
         number_suffix = "" if number == 1 else f"-{number}"
-        target = stem.parent / f"{stem.stem}_{stem.suffix[1:].lower()}{number_suffix}"
+        target = stem.parent / f"{stem.stem}_{stem.suffix[1:]}{number_suffix}"
         files = {
             "crop": f"{PHOTOS}/{target}.png",
             "points": f"{PHOTOS}/{target}.pts",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 import torch
@@ -29,15 +30,16 @@ def alignment(five_points: torch.Tensor) -> torch.Tensor:
     """The similarity [N, 2, 3] that brings five points [N, 5, 2] of pictures closest to those of an aligned face.
 
     Continuous pixels to continuous pixels; least squares over scale, turn and shift, without mirroring. float32 or
-    float64; differentiable. Raises ValueError for another shape or for points that fall together.
+    float64; differentiable. Raises ValueError for another shape and, on the CPU, for points that fall together (on a
+    GPU the host would have to wait for the answer: there the map is not finite).
     """
     if five_points.ndim != 3 or five_points.shape[1:] != (5, 2):
         raise ValueError(f"five_points must have shape [N, 5, 2], got {list(five_points.shape)}")
-    goal = five_points.new_tensor(ALIGNED_POINTS)
+    goal = _aligned_points(five_points.device, five_points.dtype)
     goal_mean, mean = goal.mean(0), five_points.mean(1, keepdim=True)
     source, goal = five_points - mean, goal - goal_mean
     size = source.square().sum((1, 2))
-    if bool((size <= 0).any()) or not bool(torch.isfinite(size).all()):
+    if not size.is_cuda and (bool((size <= 0).any()) or not bool(torch.isfinite(size).all())):
         raise ValueError("five_points must be finite and not all at one place")
     # as complex numbers, goal = factor * source; factor = sum(conj(source) goal) / sum |source|^2
     real = (source * goal).sum((1, 2)) / size
@@ -57,8 +59,15 @@ def align_faces(
     if images.ndim != 4 or align.shape != (len(images), 2, 3):
         got = f"{list(images.shape)} and {list(align.shape)}"
         raise ValueError(f"images and align must have shapes [N, 3, H, W] and [N, 2, 3], got {got}")
-    scale = align.new_tensor([[width / ALIGNED_SIZE], [height / ALIGNED_SIZE]])
-    return warp(images, align.detach() * scale, height, width, padding_mode="zeros")
+    align = align.detach()
+    scaled = torch.cat((align[:, :1] * (width / ALIGNED_SIZE), align[:, 1:] * (height / ALIGNED_SIZE)), 1)
+    return warp(images, scaled, height, width, padding_mode="zeros")
+
+
+@functools.lru_cache(maxsize=8)
+@torch.inference_mode(False)  # kept for later calls, so it must not become an inference tensor
+def _aligned_points(device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    return torch.tensor(ALIGNED_POINTS, device=device, dtype=dtype)
 
 
 class IdentityNetwork(nn.Module):

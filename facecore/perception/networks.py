@@ -46,8 +46,7 @@ class Network:
     ) -> None:
         self.manifest, self.differentiable, self.module = manifest, differentiable, module
         self._call = call
-        self._mean = torch.tensor(manifest.mean, dtype=torch.float32).view(3, 1, 1)
-        self._std = torch.tensor(manifest.std, dtype=torch.float32).view(3, 1, 1)
+        self._constants: dict[torch.device, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def __call__(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """The outputs of images float32 [N, 3, *input_size]. Raises ValueError for another shape or a lacking output.
@@ -58,8 +57,17 @@ class Network:
         if images.ndim != 4 or list(images.shape[1:]) != expected or images.dtype != torch.float32:
             raise ValueError(f"images must be float32 [N, {expected}], got {images.dtype} {list(images.shape)}")
         ordered = images.flip(1) if self.manifest.channel_order == "BGR" else images
-        result = self._call((ordered - self._mean.to(images.device)) / self._std.to(images.device))
+        mean, std = self._normalisation(images.device)
+        result = self._call((ordered - mean) / std)
         return {name: _pick(self.manifest, result, key) for name, key in self.manifest.outputs.items()}
+
+    @torch.inference_mode(False)  # kept for later calls, so they must not become inference tensors
+    def _normalisation(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and deviation [3, 1, 1], copied to a device once."""
+        if device not in self._constants:
+            mean, std = (torch.tensor(numbers).view(3, 1, 1) for numbers in (self.manifest.mean, self.manifest.std))
+            self._constants[device] = mean.to(device, torch.float32), std.to(device, torch.float32)
+        return self._constants[device]
 
 
 def load_network(manifest: Manifest, *, needs_gradient: bool = False) -> Network:

@@ -34,10 +34,9 @@ def warp(
     Differentiable in `image`.
     """
     inverse = invert_affine(matrix.double())
-    v, u = torch.meshgrid(
-        torch.arange(height, dtype=torch.float64) + 0.5, torch.arange(width, dtype=torch.float64) + 0.5, indexing="ij"
-    )
-    source = apply_affine(inverse, torch.stack((u, v), dim=-1).reshape(1, -1, 2).to(inverse.device))
-    size = source.new_tensor([image.shape[3], image.shape[2]])
-    grid = (2 * source / size - 1).reshape(-1, height, width, 2).to(image)
+    rows, columns = (torch.arange(n, dtype=torch.float64, device=inverse.device) + 0.5 for n in (height, width))
+    v, u = torch.meshgrid(rows, columns, indexing="ij")
+    source = apply_affine(inverse, torch.stack((u, v), dim=-1).reshape(1, -1, 2))
+    relative = torch.stack((source[..., 0] / image.shape[3], source[..., 1] / image.shape[2]), dim=-1)
+    grid = (2 * relative - 1).reshape(-1, height, width, 2).to(image)
     return functional.grid_sample(image, grid, mode="bilinear", padding_mode=padding_mode, align_corners=False)
