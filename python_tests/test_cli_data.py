@@ -80,7 +80,7 @@ def test_prepare_and_check(run, photographs, networks, tmp_path):
     assert (manifest["pictures"], manifest["faces"], manifest["identities"]) == (2, 2, 1)
     assert "(2 were done before)" in run(*arguments)[1]
     code, text, errors = run("data", "check", out / "photos", "--masks", out / "masks", "--size", 64)
-    assert (code, errors) == (0, "") and "2 faces in 2 pictures, of 1 persons" in text
+    assert (code, errors) == (0, "") and text == f"{out / 'photos'}: 2 faces in 2 pictures, of 1 persons\n"
 
 
 def test_a_picture_without_a_face_is_one_line(run, photographs, networks, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -266,6 +267,36 @@ def test_bad_arguments(folder, finder, tmp_path):
         options = {"folder": folder, "out": out, "finder": lambda: finder, **bad}
         with pytest.raises(ValueError, match=message):
             Preparation(**options)
+
+
+def test_pictures_in_every_form(folder, finder, tmp_path):
+    """The same face, stored in every way that a picture can be: found in the same place, or refused with a reason."""
+    shutil.rmtree(folder)
+    folder.mkdir()
+    pixels = (picture(120, 160, (40, 30, 60)).permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    plain = Image.fromarray(pixels)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a viewer turns it clockwise
+    Image.fromarray(np.rot90(pixels).copy()).save(folder / "turned.png", exif=exif)
+    Image.fromarray(np.dstack((pixels, np.full((120, 160), 255, np.uint8)))).save(folder / "alpha.png")
+    plain.convert("CMYK").save(folder / "inks.tif")
+    plain.quantize(200).save(folder / "palette.png")
+    plain.save(folder / "moving.png", save_all=True, append_images=[Image.new("RGB", plain.size)])
+    plain.resize((1600, 1200), Image.Resampling.NEAREST).save(folder / "large.jpg")
+    Image.new("RGB", (3, 2)).save(folder / "tiny.png")
+    Image.fromarray(np.full((20, 30), 40000, np.uint16)).save(folder / "deep.png")
+    content = (folder / "large.jpg").read_bytes()
+    (folder / "truncated.jpg").write_bytes(content[: len(content) // 2])
+    prepared = preparation(folder, tmp_path / "out", finder).run()
+    reasons = dict(prepared.skipped)
+    assert reasons.keys() == {"tiny.png", "deep.png", "truncated.jpg"}
+    assert reasons["tiny.png"] == reasons["deep.png"] == "no face found" and "truncated" in reasons["truncated.jpg"]
+    for name, record in prepared.records.items():
+        for face in record["faces"]:
+            matrix = torch.tensor(face["picture_to_crop"], dtype=torch.float64)
+            (points,) = read_landmarks(tmp_path / "out" / face["points"])
+            back = (points.points - matrix[:, 2]) / matrix[0, 0] / (10 if name == "large.jpg" else 1)
+            torch.testing.assert_close(back, landmarks_of((40, 30, 60)), atol=5.0, rtol=0)  # pixels of a 64 x 64 look
 
 
 def test_names_that_differ_in_the_extension_only(folder, finder, tmp_path):

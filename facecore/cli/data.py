@@ -142,7 +142,7 @@ class DataCheck:
         if not 32 <= self.size <= 4096:
             raise UsageError(f"--size must lie in [32, 4096], got {self.size}")
         photos = PhotoFolder(
-            self.folder, self.landmarks, self.identities, self.masks, height=self.size, width=self.size, cache_bytes=0
+            self.folder, self.landmarks, self.identities, self.masks, height=self.size, width=self.size
         )
         print(photos.report)
         return 1 if photos.report.skipped else 0
