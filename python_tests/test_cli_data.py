@@ -140,8 +140,9 @@ def test_bad_usage(run, photographs, networks, tmp_path, case):
 
 
 def test_reconstruct_finds_the_largest_face_or_all(run, photographs, networks, model, tmp_path):
-    options = ["--model", model, "--size", 48, *networks]
+    options = ["--model", model, "--size", 48, "--cache", tmp_path / "cache", *networks]
     code, text, errors = run("reconstruct", photographs, *options, "--out", tmp_path / "a")
+    assert len(list((tmp_path / "cache").rglob("*.npz"))) == 2
     assert (code, errors) == (0, "")
     assert f"{photographs / 'anna/two.png'}: 2 faces, took the largest; --faces all takes all" in text
     assert {path.stem for path in (tmp_path / "a").glob("*.glb")} == {"one", "two"}

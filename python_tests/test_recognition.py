@@ -45,7 +45,7 @@ def test_it_learns_two_persons(generator):
         loss.backward()
         assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
         optimiser.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     assert losses[-1] < 0.5 * losses[0]
 
 

@@ -37,7 +37,7 @@ def test_refuses_everything_else(tmp_path, content):
     if content == "text":
         path.write_text("hello")
     elif content == "payload":
-        path.write_bytes(pickle.dumps({"a": _Payload(trace)}))
+        path.write_bytes(pickle.dumps({"a": _Payload(trace)}, protocol=2))
     elif content == "list":
         torch.save([torch.zeros(1)], path)
     with pytest.raises(ValueError, match=r"w\.pth"):

@@ -64,6 +64,8 @@ class Reconstruct:
     """What finds the 68 points in a detected face: 'mediapipe', or the manifest of a network."""
     segmentation: pathlib.Path | None = None
     """Manifest of a face segmentation network, for pictures without a mask."""
+    cache: pathlib.Path | None = None
+    """Folder in which the faces that were found are kept for other runs on the same pictures."""
     size: int = 160
     """Side of the crop on which pixels are compared, 32 to 1024."""
 
@@ -127,7 +129,7 @@ class Reconstruct:
         refused: list[str] = []
         sources: dict[pathlib.Path, LandmarkSource] = {}
         pictures = self.pictures()
-        finder = lazy_finder(self.detector, self.landmark_network)
+        finder = lazy_finder(self.detector, self.landmark_network, self.cache)
         segmenter = None if self.segmentation is None else load_segmenter(self.segmentation)
         for path, root in tqdm(pictures.items(), desc="finding faces", unit="picture", disable=len(pictures) < 20):
             if root not in sources:
