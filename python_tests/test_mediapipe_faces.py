@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import types
 
 import pytest
 import torch
@@ -34,6 +35,22 @@ def test_without_it_the_remedy_is_named(no_mediapipe):
 def test_a_version_without_models_is_refused(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.2.2")
     assert missing().startswith("MediaPipe 1.2.2 carries no models: pip install")
+
+
+def test_a_package_that_does_not_start_is_no_traceback(monkeypatch):
+    """Protobuf 7 has taken away what MediaPipe 0.10.21 calls."""
+
+    def broken(**options):
+        raise AttributeError("'FieldDescriptor' object has no attribute 'label'")
+
+    solutions = types.SimpleNamespace(
+        face_mesh=types.SimpleNamespace(FaceMesh=broken), face_detection=types.SimpleNamespace(FaceDetection=broken)
+    )
+    monkeypatch.setattr(mediapipe_faces, "_solutions", lambda: solutions)
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.10.21")
+    for plug_in in (MediapipeDetector, MediapipeLandmarks):
+        with pytest.raises(ImportError, match=r"does not start here \('FieldDescriptor'.*docs/perception\.md"):
+            plug_in()
 
 
 @pytest.fixture(scope="module")

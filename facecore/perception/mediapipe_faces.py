@@ -8,7 +8,7 @@ import importlib
 import importlib.metadata
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -51,12 +51,10 @@ class MediapipeDetector:
     def __init__(self) -> None:
         detection = _solutions().face_detection.FaceDetection
         self.identity = f"mediapipe-detector-{_version()}-{DETECTION_SCORE}"
-        with _silence():
-            self._detectors = [
-                detection(model_selection=number, min_detection_confidence=DETECTION_SCORE) for number in (0, 1)
-            ]
-            for detector in self._detectors:
-                detector.process(_BLANK)  # its threads print when they first run
+        self._detectors = [
+            _started(functools.partial(detection, model_selection=number, min_detection_confidence=DETECTION_SCORE))
+            for number in (0, 1)
+        ]
 
     def detect(self, image: torch.Tensor) -> FaceBoxes:
         """The faces of a picture float32 [3, H, W] in [0, 1]. Deterministic on one machine."""
@@ -97,11 +95,8 @@ class MediapipeLandmarks:
     def __init__(self) -> None:
         mesh = _solutions().face_mesh.FaceMesh
         self.identity = f"mediapipe-landmarks-{_version()}-{MESH_SCORE}"
-        with _silence():
-            self._mesh = mesh(
-                static_image_mode=True, max_num_faces=1, refine_landmarks=True, min_detection_confidence=MESH_SCORE
-            )
-            self._mesh.process(_BLANK)
+        options = {"static_image_mode": True, "max_num_faces": 1, "refine_landmarks": True}
+        self._mesh = _started(functools.partial(mesh, **options, min_detection_confidence=MESH_SCORE))
 
     def locate(self, image: torch.Tensor) -> LandmarkEstimate | None:
         """See `LandmarkDetector`. MediaPipe gives no score for its mesh: it is 1. Deterministic on one machine."""
@@ -123,6 +118,17 @@ def _solutions() -> Any:
             return importlib.import_module("mediapipe").solutions
         except (ImportError, AttributeError, TypeError) as error:
             raise ImportError(f"MediaPipe does not load ({error}): {INSTALL}") from error
+
+
+def _started(build: Callable[[], Any]) -> Any:
+    """One of MediaPipe's solutions, which has run once: its threads print when they first do."""
+    with _silence():
+        try:
+            solution = build()
+            solution.process(_BLANK)
+        except (AttributeError, TypeError, RuntimeError, OSError) as error:  # what versions that do not fit give
+            raise ImportError(f"MediaPipe does not start here ({error}): {INSTALL}") from error
+    return solution
 
 
 def _version() -> str:

@@ -53,9 +53,10 @@ class Network:
 
         Differentiable in `images` where `differentiable` says so.
         """
-        expected = [3, *self.manifest.input_size]
-        if images.ndim != 4 or list(images.shape[1:]) != expected or images.dtype != torch.float32:
-            raise ValueError(f"images must be float32 [N, {expected}], got {images.dtype} {list(images.shape)}")
+        height, width = self.manifest.input_size
+        if images.ndim != 4 or images.shape[1:] != (3, height, width) or images.dtype != torch.float32:
+            got = f"{images.dtype} {list(images.shape)}"
+            raise ValueError(f"images must be float32 [N, 3, {height}, {width}], got {got}")
         ordered = images.flip(1) if self.manifest.channel_order == "BGR" else images
         mean, std = self._normalisation(images.device)
         result = self._call((ordered - mean) / std)
