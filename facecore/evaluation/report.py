@@ -88,9 +88,26 @@ class Report:
         if len(face) != 1:
             raise ValueError(f"face must be a reconstruction of one face, got {len(face)}; take one by face[i : i + 1]")
         self._has_faces = True
-        figures = pictures(panels(face, image, crop, landmarks, PANEL))
+        drawn = panels(face, image, crop, landmarks, PANEL)
         values = describe_face(face, image, crop, landmarks) | dict(numbers or {})
-        parts = [f"<h2>{html.escape(name)}</h2>", figures, _list(values)]
+        self.add_pictures(name, drawn, numbers=values, links=links, credit=credit)
+
+    def add_pictures(
+        self,
+        heading: str,
+        drawn: Mapping[str, torch.Tensor],
+        *,
+        numbers: Mapping[str, Value] | None = None,
+        links: Mapping[str, str] | None = None,
+        credit: str = "",
+    ) -> None:
+        """Adds a row of pictures by caption under a heading: RGBA [4, H, W] in [0, 1], colours multiplied by alpha.
+
+        numbers: below them. links: text to the path of a file, relative to the page. credit: of the photograph.
+        """
+        parts = [f"<h2>{html.escape(heading)}</h2>", pictures(drawn)]
+        if numbers:
+            parts.append(_list(numbers))
         if links:
             joined = " · ".join(
                 f'<a href="{html.escape(urllib.parse.quote(address))}">{html.escape(text)}</a>'
@@ -113,9 +130,10 @@ class Report:
         head = f"<h2>{html.escape(heading)}</h2>" + (f'<p class="soft">{html.escape(text)}</p>' if text else "")
         self._sections.append(f"<section>{head}{content}</section>")
 
-    def add_html(self, heading: str, content: str) -> None:
-        """Adds HTML under a heading, made by `picture`, `table` and `figure`."""
-        self._sections.append(f"<section><h2>{html.escape(heading)}</h2>{content}</section>")
+    def add_html(self, heading: str, content: str, *, first: bool = False) -> None:
+        """Adds HTML under a heading, made by `picture`, `table` and `figure`. first: before what is there already."""
+        section = f"<section><h2>{html.escape(heading)}</h2>{content}</section>"
+        self._sections.insert(0 if first else len(self._sections), section)
 
     def html(self) -> str:
         introduction = f"<p>{html.escape(self.introduction)}</p>" if self.introduction else ""
@@ -151,6 +169,12 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Value]], name: str, *,
 def picture(caption: str, image: torch.Tensor) -> str:
     """A picture [3, H, W] in [0, 1] as HTML, the pixels inside."""
     return f'<div class="figure">{_figure(caption, torch.cat([image, torch.ones_like(image[:1])]))}</div>'
+
+
+def linked_picture(caption: str, address: str) -> str:
+    """A picture that stays a file of its own, as HTML; address: relative to the page."""
+    name, source = html.escape(caption), html.escape(urllib.parse.quote(address))
+    return f'<figure class="figure"><img alt="{name}" src="{source}"><figcaption>{name}</figcaption></figure>'
 
 
 def figure(caption: str, svg: bytes) -> str:

@@ -91,7 +91,13 @@ def face_arrays(face: Reconstruction, image: torch.Tensor, crop: FaceCrop) -> di
 
 
 def export_face(
-    folder: str | os.PathLike[str], name: str, face: Reconstruction, image: torch.Tensor, crop: FaceCrop
+    folder: str | os.PathLike[str],
+    name: str,
+    face: Reconstruction,
+    image: torch.Tensor,
+    crop: FaceCrop,
+    *,
+    overlay: tuple[str, torch.Tensor] | None = None,
 ) -> ExportedFace:
     """Writes NAME.glb, NAME.obj, NAME.npz and NAME_overlay.png: all of them, or none when the disk is full.
 
@@ -101,6 +107,7 @@ def export_face(
         face: a reconstruction of one face; its camera is that of the crop, at any resolution.
         image: the whole picture, float [3, H, W] in [0, 1].
         crop: which part of the picture the system saw.
+        overlay: the picture with the face drawn over it, where it is made already, and what follows NAME in its name.
 
     The GLB is in metres (as glTF demands), the OBJ in millimetres; both carry the albedo as vertex colours, or, where
     the face has one, as a texture: inside of the GLB, for the OBJ as NAME.mtl and NAME_texture.png. The NPZ
@@ -115,9 +122,10 @@ def export_face(
         raise ValueError(f"face must be a reconstruction of one face, got {len(face)}; take one by face[i : i + 1]")
     folder = pathlib.Path(folder)
     textured = face.texture is not None
-    ends = (".glb", ".obj", ".npz", "_overlay.png", *(["_texture.png"] if textured else []))
-    glb, obj, npz, overlay, *texture = [folder / f"{name}{end}" for end in ends]
-    files = ExportedFace(name, glb, obj, npz, overlay, texture[0] if texture else None)
+    overlay_end, drawn = overlay or ("_overlay.png", None)
+    ends = (".glb", ".obj", ".npz", overlay_end, *(["_texture.png"] if textured else []))
+    glb, obj, npz, overlay_file, *texture = [folder / f"{name}{end}" for end in ends]
+    files = ExportedFace(name, glb, obj, npz, overlay_file, texture[0] if texture else None)
     arrays = face_arrays(face, image, crop)
     bad = [key for key, array in arrays.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
     if bad:
@@ -131,7 +139,7 @@ def export_face(
             save_glb(parts[0], face.vertices[0], face.triangles, **color)
             save_obj(parts[1], face.vertices[0], face.triangles, **color)
             np.savez_compressed(parts[2], **arrays)  # type: ignore[arg-type]  # mypy takes the arrays for allow_pickle
-            write_png(parts[3], draw_over_picture(face, image, crop))
+            write_png(parts[3], draw_over_picture(face, image, crop) if drawn is None else drawn)
             for part in sorted(pathlib.Path(unfinished).iterdir()):
                 os.replace(part, folder / part.name)
     except OSError as error:

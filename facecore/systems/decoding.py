@@ -1,0 +1,50 @@
+"""Codes to shape and albedo, by a trained system or by a morphable model: what a Reconstruction's codes mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from facecore.morphable import MorphableModel
+from facecore.systems.semi_supervised import SemiSupervised
+
+FaceSource = SemiSupervised | MorphableModel
+Codes = Mapping[str, torch.Tensor]
+
+
+def decode_shape(source: FaceSource, codes: Codes) -> torch.Tensor:
+    """Vertices [N, V, 3] in mm of `Reconstruction.codes` ("identity", "expression"), each [N, size].
+
+    Differentiable in the codes. Raises ValueError for codes that are missing or not of this source.
+    """
+    identity, expression = _code(source, codes, "identity"), _code(source, codes, "expression")
+    if isinstance(source, MorphableModel):
+        return source.shape(identity, expression)
+    return source.decode_shape(identity, expression)
+
+
+def decode_albedo(source: FaceSource, codes: Codes) -> torch.Tensor:
+    """Albedo at the vertices, [N, V, 3]: of the identity code, or where refinement has given the albedo a code of its
+    own ("complexion" of a system, "albedo" of a morphable model), of that.
+
+    Differentiable in the codes. Raises ValueError as decode_shape does, and for a system whose albedo is a texture.
+    """
+    if isinstance(source, MorphableModel):
+        return source.albedo(_code(source, codes, "albedo"))
+    if source.textured:
+        raise ValueError("this system makes a texture from the picture; a code alone has no albedo")
+    return source.decode_albedo(_code(source, codes, "complexion" if "complexion" in codes else "identity"))
+
+
+def _code(source: FaceSource, codes: Codes, name: str) -> torch.Tensor:
+    if isinstance(source, MorphableModel):
+        size = int(getattr(source, f"num_{name}"))
+    else:
+        size = source.config.expression_size if name == "expression" else source.config.identity_size
+    code = codes.get(name)
+    if code is None:
+        raise ValueError(f"codes must hold '{name}', got {', '.join(codes) or 'none'}")
+    if code.ndim != 2 or code.shape[1] != size:
+        raise ValueError(f"codes['{name}'] must have shape [N, {size}] for this source, got {list(code.shape)}")
+    return code
