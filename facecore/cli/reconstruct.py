@@ -68,6 +68,8 @@ class Reconstruct:
     """Folder in which the faces that were found are kept for other runs on the same pictures."""
     size: int = 160
     """Side of the crop on which pixels are compared, 32 to 1024."""
+    average: bool = False
+    """Take the pictures as photographs of one person: one result, average.*, from the largest face of each."""
 
     def run(self) -> int:
         """0 when every face was written; 1 when a picture was refused (the others are written)."""
@@ -78,6 +80,10 @@ class Reconstruct:
 
         source = self.load_source()
         faces, refused = self.find_faces()
+        if self.average:
+            from facecore.cli.one_person import reconstruct_average
+
+            return reconstruct_average(self, source, faces, refused)
         report = Report("facecore reconstruct", self.summary(source))
         written = 0
         for name, found in zip(output_names([face.path for face in faces]), faces):

@@ -144,14 +144,10 @@ class Transfer:
 
     def find_faces(self) -> tuple[dict[pathlib.Path, FoundFace], list[str]]:
         """The largest face of every picture, and why pictures were refused."""
+        from facecore.cli.one_person import largest_of_each
+
         faces, refused = self.reconstruct.find_faces()
-        of_picture: dict[pathlib.Path, list[FoundFace]] = {}
-        for face in faces:
-            of_picture.setdefault(face.path, []).append(face)
-        for path, several in of_picture.items():
-            if len(several) > 1:
-                print(f"{path}: {len(several)} faces, took the largest")
-        return {path: max(several, key=lambda face: face.crop.side) for path, several in of_picture.items()}, refused
+        return largest_of_each(faces), refused
 
     def lights(
         self, estimator: Estimator, found: dict[pathlib.Path, FoundFace], drivers: int
