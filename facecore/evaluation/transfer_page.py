@@ -84,7 +84,7 @@ class TransferPage:
         """Adds frame `index`: the result of each person, in its picture; links: of each result."""
         self.count += len(results)
         self._first = self._first or [seen.tile(TILE) for seen in identities]
-        self._neutral = torch.cat([seen.face.neutral_vertices for seen in identities])
+        self._neutral = torch.cat([seen.face.neutral_vertices for seen in results])
         apart = float(pairwise_rms(torch.cat([seen.face.vertices for seen in results])).mean())
         self._apart.append(apart)
         if index in self._on_page:
