@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import html.parser
 import io
 import re
@@ -13,7 +14,7 @@ from faces import SIZE, make_face
 from PIL import Image
 
 from facecore.data import FaceCrop, Landmarks
-from facecore.evaluation.panels import panels, shape_view, wider_camera
+from facecore.evaluation.panels import draw_over_picture, panels, shape_view, wider_camera
 from facecore.evaluation.report import PANEL, Report, describe_face
 
 CROP = FaceCrop((130.3, 88.7), 90.5, SIZE, SIZE)
@@ -151,3 +152,15 @@ def test_pictures_keep_their_shape_in_a_narrow_column():
     """The img tags carry width and height, so a style that sets the width alone would stretch them."""
     style = Report("title", "introduction").html().split(".panels", 1)[1].split("figure img {", 1)[1].split("}", 1)[0]
     assert "width: 100%" in style and "height: auto" in style
+
+
+def test_the_picture_is_seen_through_a_hole(picture):
+    """As through an open mouth: not the inside of the other side of the head."""
+    face = dataclasses.replace(make_face(), albedo=torch.ones_like(make_face().albedo))
+    near = face.vertices[0, face.triangles.long()].mean(1)
+    hole = (near[:, 2] > 0) & (near[:, :2].norm(dim=1) < 30.0)
+    pierced = dataclasses.replace(face, triangles=face.triangles[~hole].contiguous())
+    centre = CROP.to_image(face.camera.project(torch.tensor([[[0.0, 0.0, 80.0]]]))[0].double())[0].long()
+    window = (slice(None), slice(int(centre[1]) - 3, int(centre[1]) + 3), slice(int(centre[0]) - 3, int(centre[0]) + 3))
+    assert not torch.equal(draw_over_picture(face, picture, CROP)[window], picture[window])
+    assert torch.equal(draw_over_picture(pierced, picture, CROP)[window], picture[window])

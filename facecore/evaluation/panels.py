@@ -33,11 +33,14 @@ MARGIN = 0.94  # share of the picture that a shape fills
 
 
 def draw_over_picture(face: Reconstruction, image: torch.Tensor, crop: FaceCrop) -> torch.Tensor:
-    """The picture [3, H, W] in [0, 1] with the lit, coloured face drawn where the reconstruction says it is."""
+    """The picture [3, H, W] in [0, 1] with the lit, coloured face drawn where the reconstruction says it is.
+
+    Through the mouth and between the lids the picture is seen, not the inside of the face's other side.
+    """
     height, width = image.shape[1:]
     size = min(LARGEST, max(64, math.ceil(crop.side * WIDER)))
     wide = crop.resized(size, size, WIDER)
-    drawn = rgba(face, wider_camera(face.camera, WIDER, size))
+    drawn = rgba(face, wider_camera(face.camera, WIDER, size), cull_backfaces=True)
     (left, top), (right, bottom) = wide.to_image(torch.tensor([[0.0, 0.0], [size, size]], dtype=torch.float64)).tolist()
     rows, columns = _pixels_between(top, bottom, height), _pixels_between(left, right, width)
     result = image.detach().cpu().float().clone()
@@ -62,7 +65,7 @@ def panels(
     wide = crop.resized(size, size, VIEW)
     small = wide.crop(image.detach().cpu().float()).clamp(0, 1)
     camera = wider_camera(face.camera, VIEW, size)
-    own = rgba(face, camera)
+    own = rgba(face, camera, cull_backfaces=True)
     return {
         "input": opaque(small),
         "overlay": opaque((own[:3] + (1 - own[3]) * small).clamp(0, 1)),
@@ -85,20 +88,32 @@ def wider_camera(camera: Camera, factor: float, size: int) -> Camera:
 
 
 def rgba(
-    face: Reconstruction, camera: Camera, *, albedo: torch.Tensor | None = None, light: torch.Tensor | None = None
+    face: Reconstruction,
+    camera: Camera,
+    *,
+    albedo: torch.Tensor | None = None,
+    light: torch.Tensor | None = None,
+    cull_backfaces: bool = False,
 ) -> torch.Tensor:
     """The face on nothing, [4, S, S] in [0, 1] on the CPU, colours multiplied by alpha, edges smoothed."""
     surface = face.surface if albedo is None else albedo
-    return draw(face.vertices, face.triangles, surface, camera, face.sh_coefficients if light is None else light)
+    lit = face.sh_coefficients if light is None else light
+    return draw(face.vertices, face.triangles, surface, camera, lit, cull_backfaces=cull_backfaces)
 
 
 def draw(
-    vertices: torch.Tensor, triangles: torch.Tensor, albedo: torch.Tensor | Texture, camera: Camera, light: torch.Tensor
+    vertices: torch.Tensor,
+    triangles: torch.Tensor,
+    albedo: torch.Tensor | Texture,
+    camera: Camera,
+    light: torch.Tensor,
+    *,
+    cull_backfaces: bool = False,
 ) -> torch.Tensor:
     """One surface [1, V, 3] as `rgba` draws a face; albedo [1, V, 3] or a texture, light [1, 9, 3]."""
     scale = SUPERSAMPLING if camera.height <= SMOOTHED else 1
     fine = wider_camera(camera, 1.0, camera.height * scale)
-    renderer = Renderer(triangles, fine.height, fine.width)
+    renderer = Renderer(triangles, fine.height, fine.width, cull_backfaces=cull_backfaces)
     with torch.no_grad():
         drawn = renderer(vertices, albedo, fine, light)
         layer = torch.cat([drawn.image[0].clamp(0, 1) * drawn.alpha, drawn.alpha])

@@ -16,6 +16,7 @@ from facecore.systems.aggregation import Aggregated, average_faces, concatenate
 from facecore.systems.decoding import FaceSource
 from facecore.systems.export import export_face, output_names
 from facecore.systems.inference import FaceInput, FoundFace, reconstruct_faces
+from facecore.systems.mouth import paste_mouth
 from facecore.systems.reconstruction import Reconstruction
 from facecore.systems.transfer import Giver, Parts, relight, transfer, transfer_to_person
 
@@ -118,7 +119,10 @@ class Estimator:
         return Person(name, pictures, together, average_faces(self.source, together) if len(faces) > 1 else None)
 
     def transferred(self, person: Person, driver: Seen, expression: Giver, pose: Giver, light: Light) -> Seen:
-        """The person's face driven, in the picture over which it belongs."""
+        """The person's face driven, in the picture over which it belongs.
+
+        Where the person's own picture is below another's expression, the driver's mouth is put into it.
+        """
         parts = Parts(expression, pose, light if isinstance(light, str) else "driver")
         if person.aggregated is None:
             face = transfer(self.source, person.faces, driver.face, parts)
@@ -126,8 +130,11 @@ class Estimator:
             face = transfer_to_person(self.source, person.faces, person.aggregated, driver.face, parts)
         if isinstance(light, torch.Tensor):
             face = relight(face, light.to(face.vertices))
-        below = driver if pose == "driver" else person.seen
-        return Seen(below.image, below.crop, face)
+        if pose == "driver":
+            return Seen(driver.image, driver.crop, face)
+        below = person.seen
+        opened = expression == "driver" and driver.image is not below.image
+        return Seen(paste_mouth(below, face, driver) if opened else below.image, below.crop, face)
 
 
 def read_light(path: pathlib.Path) -> torch.Tensor:
