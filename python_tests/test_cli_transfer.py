@@ -14,8 +14,10 @@ from test_texture_stage import config
 from tiny_faces import write_portraits
 
 from facecore.cli import main
+from facecore.cli.reconstruct import reconstruct_with_progress
 from facecore.data import FaceCrop, read_image, read_landmarks, write_png
 from facecore.morphable import load as load_model
+from facecore.systems.refinement import Diverged
 from facecore.systems.semi_supervised_training import SemiSupervisedTrainer
 
 MESHES = {"glb", "obj", "npz"}
@@ -119,6 +121,19 @@ def test_the_average_as_identity(run, shared):
     code, out, errors, files = run(*arguments)
     assert (code, errors) == (0, "") and files == ended("y2", "png", *MESHES) | {"index.html"}
     assert "the 2 single faces lie" in out and "1 results" in out
+
+
+def test_the_average_goes_on_without_a_picture_that_diverges(run, shared, monkeypatch):
+    def diverge_on_y1(face, *rest):
+        if face.path.stem == "y1":
+            raise Diverged("the refinement diverged")
+        return reconstruct_with_progress(face, *rest)
+
+    monkeypatch.setattr("facecore.cli.transfer.reconstruct_with_progress", diverge_on_y1)
+    pictures = [shared["x"], shared["y1"], shared["y2"]]
+    code, out, errors, _ = run("--identity", *pictures, "--average", "--light", "front", "--no-meshes")
+    assert code == 1 and "the 2 single faces lie" in out
+    assert errors == f"facecore transfer: refused {shared['y1']}: the refinement diverged"
 
 
 def test_relighting(run, shared, tmp_path):
@@ -228,6 +243,31 @@ def test_no_input_is_overwritten(run, shared, tmp_path):
     code, _, errors, files = run("--identity", shared["x"], "--driver", picture)
     assert code == 2 and f"a result would replace the input {picture}; give another folder" in errors
     assert files == {"y1.png", "y1.pts"} and picture.read_bytes() == before
+
+
+@pytest.mark.parametrize("case", ["a driver called sheet", "a light twice"])
+def test_no_result_overwrites_another(run, shared, case, tmp_path):
+    for suffix in (".png", ".pts"):
+        shutil.copy(shared["y1"].with_suffix(suffix), tmp_path / f"sheet{suffix}")
+    more = ["--driver", tmp_path / "sheet.png"] if case == "a driver called sheet" else ["--light", "left", "left"]
+    code, _, errors, files = run("--identity", shared["x"], *more)
+    assert (code, files) == (2, set()) and "two files would be called " in errors
+
+
+def test_when_every_frame_fails_nothing_is_written(run, shared, monkeypatch):
+    def diverge(*_):
+        raise Diverged("the refinement diverged")
+
+    monkeypatch.setattr("facecore.cli.transfer.reconstruct_with_progress", diverge)
+    code, out, errors, files = run("--identity", shared["x"], "--driver", shared["y1"])
+    assert (code, out, files) == (1, "", set())
+    assert errors == f"facecore transfer: {shared['x']}: the refinement diverged"
+
+
+def test_a_model_without_refinement_says_what_it_shows(shared, capsys, tmp_path):
+    arguments = ["--identity", shared["x"], "--light", "left", "--out", tmp_path / "out"]
+    assert main.main(["transfer", *map(str, arguments)]) == 0
+    assert "every shape is the mean face" in capsys.readouterr().out
 
 
 def test_light_of_a_picture_without_a_face(run, shared):

@@ -13,8 +13,9 @@ from tiny_faces import make_system, write_portraits
 from facecore.data import FaceCrop, LandmarkSource, read_image
 from facecore.evaluation.transfer_page import Seen
 from facecore.morphable import load as load_model
+from facecore.systems.decoding import FaceSource
 from facecore.systems.export import export_face
-from facecore.systems.inference import FoundFace, find_faces
+from facecore.systems.inference import FoundFace, find_faces, reconstruct_faces
 from facecore.systems.transfer_series import Estimator, Frame, Person, make_frames, read_light, write_result
 
 CROP = FaceCrop((130.3, 88.7), 90.5, SIZE, SIZE)
@@ -120,8 +121,12 @@ def faces(morphable, tmp_path_factory) -> list[FoundFace]:
     return [find_faces(path, source, 64, masks=None, assume_cropped=False)[0] for path in paths]
 
 
+def make_estimator(source: FaceSource) -> Estimator:
+    return Estimator(source, lambda face: reconstruct_faces([face], source, size=64).reconstruction)
+
+
 def test_people_and_what_is_below(morphable, faces):
-    estimator = Estimator(make_system(morphable), size=64, refine=0)
+    estimator = make_estimator(make_system(morphable))
     x = estimator.person("x", faces[:1])
     assert x.aggregated is None and x.face is x.faces
     picture, face = estimator.estimate(faces[2])
@@ -137,7 +142,7 @@ def test_people_and_what_is_below(morphable, faces):
 
 
 def test_a_person_of_several_pictures_stands_in_the_least_turned(morphable, faces):
-    estimator = Estimator(morphable, size=64, refine=0)
+    estimator = make_estimator(morphable)
     several = estimator.person("x", faces)
     assert several.aggregated is not None and len(several.faces) == 3 and len(several.face) == 1
     turned = several.faces.pose[:, 0].cos() * several.faces.pose[:, 1].cos()
@@ -149,7 +154,7 @@ def test_a_person_of_several_pictures_stands_in_the_least_turned(morphable, face
 
 
 def test_a_picture_is_estimated_once_for_its_lights(morphable, faces, monkeypatch):
-    estimator = Estimator(morphable, size=64, refine=0)
+    estimator = make_estimator(morphable)
     first = estimator.estimate(faces[0])
     monkeypatch.setattr(FoundFace, "read", lambda self: pytest.fail("read again"))
     assert estimator.estimate(faces[0]) is first

@@ -37,16 +37,16 @@ def reconstruct_average(command: Reconstruct, source: FaceSource, faces: list[Fo
 
     0 when every picture took part; 1 when one was refused. Raises ValueError with fewer than two faces.
     """
+    from facecore.cli.reconstruct import reconstruct_with_progress
     from facecore.evaluation.report import Report
     from facecore.systems.aggregation import average_faces, concatenate
-    from facecore.systems.inference import reconstruct_faces
     from facecore.systems.refinement import Diverged
 
     singles: list[tuple[FaceInput, Reconstruction]] = []
     for found in tqdm(largest_of_each(faces).values(), unit="picture", leave=False):
         try:
             face = found.read()
-            refined = reconstruct_faces([face], source, size=command.size, iterations=command.refine)
+            refined, _ = reconstruct_with_progress(face, source, command.size, command.refine)
             singles.append((face, refined.reconstruction))
         except (Diverged, ValueError) as error:
             refused.append(f"{found.path}: {error}")

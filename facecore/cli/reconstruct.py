@@ -31,6 +31,8 @@ Landmarks (68 or 5 points) lie beside the picture (portrait.pts, .txt, .mat, .cs
 picture without, faces are detected (pip install 'facecore[landmarks]', or networks of your own). Without \
 --checkpoint, refinement starts from the mean face of --model."""
 
+MEAN_FACE_ONLY = "every shape is the mean face, posed by the landmarks; add --refine 200 or --checkpoint to fit it"
+
 
 @dataclasses.dataclass(frozen=True)
 class Reconstruct:
@@ -98,7 +100,7 @@ class Reconstruct:
                 continue
             written += 1
         if written and self.checkpoint is None and self.refine == 0:
-            print("every shape is the mean face, posed by the landmarks; add --refine 200 or --checkpoint to fit it")
+            print(MEAN_FACE_ONLY)
         if written:
             report.write(self.out / "index.html")
             print(f"{written} faces: {self.out / 'index.html'}")

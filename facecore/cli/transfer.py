@@ -6,17 +6,19 @@ import dataclasses
 import pathlib
 import re
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING, Literal
 
 from tqdm import tqdm
 
 from facecore.cli.errors import UsageError
 from facecore.cli.parsing import parse_options
-from facecore.cli.reconstruct import Reconstruct
+from facecore.cli.reconstruct import MEAN_FACE_ONLY, Reconstruct, reconstruct_with_progress
 
 if TYPE_CHECKING:
     from facecore.evaluation.transfer_page import TransferPage
-    from facecore.systems.inference import FoundFace
+    from facecore.systems.inference import FaceInput, FoundFace
+    from facecore.systems.reconstruction import Reconstruction
     from facecore.systems.transfer_series import Estimator, Frame, Light, Person
 
 DESCRIPTION = """Shows the face of one person (--identity, X) with the expression, the pose and the light of another \
@@ -81,7 +83,11 @@ class Transfer:
         from facecore.systems.transfer_series import Estimator, make_frames
 
         source = self.reconstruct.load_source()
-        estimator = Estimator(source, size=self.size, refine=self.refine)
+
+        def reconstruct(face: FaceInput) -> Reconstruction:
+            return reconstruct_with_progress(face, source, self.size, self.refine)[0].reconstruction
+
+        estimator = Estimator(source, reconstruct)
         found, refused = self.find_faces()
         people = self.people(estimator, found, refused)
         drivers = [found[path] for path in listed(self.driver, self.out) if path in found]
@@ -95,6 +101,8 @@ class Transfer:
                 self.write_frame(index, frame, people, estimator, page)
             except (Diverged, ValueError) as error:
                 refused.append(f"{frame.name}: {error}")
+        if page.count == 0:
+            raise ValueError("; ".join(refused))
         self.finish(people, page)
         for reason in refused:
             print(f"facecore transfer: refused {reason}", file=sys.stderr)
@@ -180,34 +188,34 @@ class Transfer:
         from facecore.systems.refinement import Diverged
 
         paths = [path for path in listed(self.identity, self.out) if path in found]
-        if not paths:
-            return []
-        if self.average:
-            return [estimator.person("average", [found[path] for path in paths])]
         people: list[Person] = []
+        good: list[FoundFace] = []
         for name, path in zip(output_names(paths), tqdm(paths, unit="identity", disable=len(paths) < 2, leave=False)):
             try:
                 people.append(estimator.person(name, [found[path]]))
+                good.append(found[path])
             except (Diverged, ValueError) as error:
                 refused.append(f"{path}: {error}")
-        return people
+        return [estimator.person("average", good)] if self.average and good else people
 
     def refuse_to_overwrite(self, people: list[Person], frames: list[Frame]) -> None:
         from facecore.evaluation.transfer_page import SHEET
 
         inputs = {path.resolve() for path in (*listed(self.identity, self.out), *listed(self.driver, self.out))}
         inputs |= {pathlib.Path(name).resolve() for name in self.light if is_file_name(name)}
-        names = {f"{f.result_name(p, len(people) > 1)}{end}" for f in frames for p in people for end in WRITTEN}
-        names |= {SHEET, f"animation.{self.animation}"}
+        results = [frame.result_name(person, len(people) > 1) for frame in frames for person in people]
+        own = {SHEET, f"animation.{self.animation}"}
+        if twice := [name for name, count in Counter(results).items() if count > 1 or f"{name}.png" in own]:
+            raise UsageError(f"two files would be called {twice[0]}.png; rename a picture, or leave out a light")
+        names = {f"{name}{end}" for name in results for end in WRITTEN} | own
         if taken := inputs & {(self.out / name).resolve() for name in names}:
             raise UsageError(f"--out {self.out}: a result would replace the input {min(taken)}; give another folder")
 
     def page(self, people: list[Person], frames: list[Frame], summary: str) -> TransferPage:
         from facecore.evaluation.transfer_page import TransferPage
 
-        text = (
-            f"Expression of the {self.expression}, pose of the {self.pose}, light: {', '.join(self.light)}. {summary}"
-        )
+        givers = f"Expression of the {self.expression}, pose of the {self.pose}, light" if self.driver else "Light"
+        text = f"{givers}: {', '.join(self.light)}. {summary}"
         return TransferPage(
             "facecore transfer", text, [person.name for person in people], len(frames), driven=bool(self.driver)
         )
@@ -242,6 +250,8 @@ class Transfer:
         for person in people:
             if person.aggregated is not None:
                 print(person.aggregated.describe())
+        if self.checkpoint is None and self.refine == 0:
+            print(MEAN_FACE_ONLY)
         print(f"{page.count} results: {written[-1]}")
 
 

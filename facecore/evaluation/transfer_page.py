@@ -85,8 +85,8 @@ class TransferPage:
         self.count += len(results)
         self._first = self._first or [seen.tile(TILE) for seen in identities]
         self._neutral = torch.cat([seen.face.neutral_vertices for seen in results])
-        apart = float(pairwise_rms(torch.cat([seen.face.vertices for seen in results])).mean())
-        self._apart.append(apart)
+        if len(results) > 1:
+            self._apart.append(float(pairwise_rms(torch.cat([seen.face.vertices for seen in results])).mean()))
         if index in self._on_page:
             for person, identity, result, addresses in zip(self.people, identities, results, links):
                 heading = name if len(self.people) == 1 else f"{person}, {name}"
@@ -106,7 +106,7 @@ class TransferPage:
 
         Between pictures of one person this should be near 0 (METHODS 2.4).
         """
-        if len(self.people) < 2 or not self._apart:
+        if not self._apart:
             return {}
         return {
             "mean vertex RMS between the results of the identities": sum(self._apart) / len(self._apart),

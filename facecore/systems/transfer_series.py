@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from facecore.evaluation.transfer_page import Seen
 from facecore.systems.aggregation import Aggregated, average_faces, concatenate
 from facecore.systems.decoding import FaceSource
 from facecore.systems.export import export_face, output_names
-from facecore.systems.inference import FaceInput, FoundFace, reconstruct_faces
+from facecore.systems.inference import FaceInput, FoundFace
 from facecore.systems.mouth import paste_mouth
 from facecore.systems.reconstruction import Reconstruction
 from facecore.systems.transfer import Giver, Parts, relight, transfer, transfer_to_person
@@ -90,24 +90,27 @@ Estimate = tuple[FaceInput, Reconstruction]
 
 
 class Estimator:
-    """Reconstructs faces of pictures by one system or model, each picture by itself.
+    """Reconstructs faces of pictures, each picture by itself, and transfers between them.
+
+    Args:
+        source: the system or model that decodes codes.
+        reconstruct: the face of a picture, by the same source; raises Diverged or ValueError.
 
     The pictures of people are remembered, and the last one: a sequence of lights shows one driver again and again.
     """
 
-    def __init__(self, source: FaceSource, *, size: int, refine: int) -> None:
-        self.source, self.size, self.refine = source, size, refine
+    def __init__(self, source: FaceSource, reconstruct: Callable[[FaceInput], Reconstruction]) -> None:
+        self.source, self.reconstruct = source, reconstruct
         self._people: dict[pathlib.Path, Estimate] = {}
         self._last: tuple[FoundFace, Estimate] | None = None
 
     def estimate(self, found: FoundFace) -> Estimate:
-        """The picture and its face. Raises ValueError naming the file, Diverged from refinement."""
+        """The picture and its face. Raises ValueError naming the file, and what `reconstruct` raises."""
         if found.path in self._people:
             return self._people[found.path]
         if self._last is None or self._last[0] is not found:
             picture = found.read()
-            refined = reconstruct_faces([picture], self.source, size=self.size, iterations=self.refine)
-            self._last = (found, (picture, refined.reconstruction))
+            self._last = (found, (picture, self.reconstruct(picture)))
         return self._last[1]
 
     def person(self, name: str, found: Sequence[FoundFace]) -> Person:
