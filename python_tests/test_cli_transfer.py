@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 import shutil
 
@@ -13,6 +14,7 @@ from PIL import Image
 from test_texture_stage import config
 from tiny_faces import write_portraits
 
+from facecore import systems
 from facecore.cli import main
 from facecore.cli.reconstruct import reconstruct_with_progress
 from facecore.data import FaceCrop, read_image, read_landmarks, write_png
@@ -47,6 +49,17 @@ def shared(tmp_path_factory) -> Shared:
         torch.nn.init.normal_(head.weight, std=0.02)  # heads that start at 0 would give every picture one pose
     trainer.checkpoint(0, resumable=False).save(files.checkpoint)
     return files
+
+
+load_once = functools.cache(systems.load)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """The checkpoint is loaded once, and pictures of pages are drawn small: most of the time would go there."""
+    monkeypatch.setattr("facecore.systems.load", load_once)
+    for name in ("report.PANEL", "transfer_page.PANEL", "transfer_page.TILE"):
+        monkeypatch.setattr(f"facecore.evaluation.{name}", 40)
 
 
 @pytest.fixture
