@@ -66,7 +66,13 @@ class Transfer:
     landmarks: pathlib.Path | None = None
     """Landmarks: a folder, a table of several pictures, or a CSV manifest `image,landmark_file`."""
     assume_cropped: bool = False
-    """Take a picture without landmarks as a face that fills it, instead of refusing it."""
+    """Take a picture without landmarks as a face that fills it, instead of looking for faces."""
+    detector: str = "mediapipe"
+    """Face detector for pictures without landmarks: 'mediapipe', 'none', or the manifest of a network."""
+    landmark_network: str = "mediapipe"
+    """What finds the 68 points in a detected face: 'mediapipe', or the manifest of a network."""
+    cache: pathlib.Path | None = None
+    """Folder in which the faces that were found are kept for other runs on the same pictures."""
     size: int = 160
     """Side of the crop on which pixels are compared in refinement, 32 to 1024."""
     meshes: bool = True
@@ -120,6 +126,10 @@ class Transfer:
             refine=self.refine,
             landmarks=self.landmarks,
             assume_cropped=self.assume_cropped,
+            faces="all",  # the largest is taken here, of each picture
+            detector=self.detector,
+            landmark_network=self.landmark_network,
+            cache=self.cache,
             size=self.size,
         )
 
