@@ -29,7 +29,8 @@ Example: facecore reconstruct portrait.jpg --checkpoint runs/small/model.safeten
 
 Landmarks (68 or 5 points) lie beside the picture (portrait.pts, .txt, .mat, .csv) or come by --landmarks; for a \
 picture without, faces are detected (pip install 'facecore[landmarks]', or networks of your own). Without \
---checkpoint, refinement starts from the mean face of --model."""
+--checkpoint, refinement starts from the mean face of --model. --average makes one face of several photographs of a \
+person."""
 
 MEAN_FACE_ONLY = "every shape is the mean face, posed by the landmarks; add --refine 200 or --checkpoint to fit it"
 
