@@ -59,7 +59,7 @@ def test_sheet_and_animation_of_several_people(tmp_path):
         assert animation.size == (3 * TILE, TILE), "driver, and the result of each"
     text = (tmp_path / "index.html").read_text()
     assert text.count("<section>") == 6 + 3 and 'src="animation.gif"' in text
-    assert "anna, frame 2" in text and 'href="1/2.png"' in text
+    assert "anna driven by frame 2" in text and 'href="1/2.png"' in text
     distances = page.distances()
     assert list(distances.values()) == pytest.approx([3.0, 6.0], abs=1e-4)
     assert "near 0" in text

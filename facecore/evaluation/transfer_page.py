@@ -89,7 +89,9 @@ class TransferPage:
             self._apart.append(float(pairwise_rms(torch.cat([seen.face.vertices for seen in results])).mean()))
         if index in self._on_page:
             for person, identity, result, addresses in zip(self.people, identities, results, links):
-                heading = name if len(self.people) == 1 else f"{person}, {name}"
+                heading = name
+                if len(self.people) > 1:
+                    heading = f"{person}, {name}" if driver is None else f"{person} driven by {name}"
                 self.report.add_pictures(heading, row_of_panels(identity, driver, result), links=addresses)
         if index not in self._on_sheet | self._moving:
             return
