@@ -69,7 +69,7 @@ def run(capsys, shared, tmp_path):
     def run(*arguments: object, command: str = "transfer") -> tuple[int, str, str, set[str]]:
         capsys.readouterr()
         out = tmp_path / "out"
-        options = ["--checkpoint", shared.checkpoint, "--out", out]
+        options = ["--checkpoint", shared.checkpoint, "--out", out, "--detector", "none"]
         code = main.main([str(argument) for argument in (command, *arguments, *options)])
         captured = capsys.readouterr()
         errors = [line.split("\r")[-1].strip() for line in captured.err.split("\n")]
