@@ -13,7 +13,8 @@ import torch
 
 from facecore.training.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors
 from facecore.training.config import RunConfig
-from facecore.training.loop import FINAL, LAST, METRICS, Interrupted, NotFinite, check_finite, train
+from facecore.training.loop import FINAL, LAST, METRICS, Interrupted, NotFinite, train
+from facecore.training.watch import FiniteWatch
 
 
 class Line:
@@ -32,7 +33,7 @@ class Line:
         self.hook(iteration)
         x = torch.randn(4, 3, generator=torch.Generator().manual_seed(iteration))
         loss = (x @ self.weight - x.sum(1)).square().mean()
-        check_finite({"line": loss}, iteration)
+        FiniteWatch().see({"line": loss}, iteration)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()

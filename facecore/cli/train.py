@@ -6,7 +6,7 @@ import argparse
 import math
 import pathlib
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from facecore.cli.errors import UsageError
 from facecore.cli.parsing import parse_options
@@ -16,11 +16,15 @@ from facecore.training.config import config_hash, overlay, read_yaml, write_yaml
 if TYPE_CHECKING:
     from facecore.data import PhotoFolder
     from facecore.morphable import MorphableModel
+    from facecore.systems.semi_supervised_training import SemiSupervisedTrainer
 
 DESCRIPTION = f"""Trains a system. Settings come from --preset ({", ".join(PRESETS)}), over it a YAML file (--config), \
 over both the options below.
 
 Example: facecore train --preset small --model.morphable ict_facekit.npz --data.photos photos/ --run.out runs/small
+
+Several GPUs or processes: torchrun --nproc-per-node 4 -m facecore.cli.main train ...; batches stay as they are set \
+and are split over the processes.
 
 Writes to --run.out: config.yaml (the resolved settings, which --config takes), last.safetensors (resumable with \
 --run.resume), model.safetensors, metrics.jsonl, TensorBoard events."""
@@ -39,12 +43,21 @@ LEAST = {
     "stages.encoder_batch": 2,
     "stages.head_renders": 0,
     "stages.critic_steps": 1,
+    "stages.rise_steps": 0,
+    "stages.accumulate": 1,
 }
 POSITIVE = ("learning_rate", "decoder_learning_rate", "encoder_learning_rate", "critic_learning_rate", "clip_norm")
 
 
 def main(argv: list[str]) -> int:
-    return run(parse(argv))
+    try:
+        return run(parse(argv))
+    except UsageError:
+        from facecore.training.distributed import is_first
+
+        if is_first():
+            raise
+        return 2  # every process finds the same, and the first one says it
 
 
 def parse(argv: list[str]) -> SemiSupervisedConfig:
@@ -73,48 +86,89 @@ class _Parser(argparse.ArgumentParser):
 
 def run(config: SemiSupervisedConfig) -> int:
     check(config)
-    import torch
-
-    from facecore.systems.semi_supervised_training import SemiSupervisedTrainer
-    from facecore.training.device import choose_device, unused_gpu
-    from facecore.training.loop import LAST, train
+    from facecore.training import distributed
+    from facecore.training.device import choose_device
 
     try:
-        choose_device(config.run.device)
+        device = choose_device(config.run.device)
     except ValueError as error:
         raise UsageError(f"--run.device: {error}") from error
+    distributed.start(device)
+    try:
+        return run_together(config)
+    finally:
+        distributed.finish()
+
+
+def run_together(config: SemiSupervisedConfig) -> int:
+    """The training in this process, one of several under torchrun."""
+    import torch
+
+    from facecore.systems.semi_supervised_training import SemiSupervisedTrainer, check_shares
+    from facecore.training import distributed
+    from facecore.training.device import unused_gpu
+    from facecore.training.loop import LAST, train
+
     out = config.run.out
     check_folder(out, config.run.resume, (out / LAST).is_file())
+    pictured = config.data.unlabelled and (config.data.photos is not None or config.world.persons > 0)
+    try:
+        check_shares(config, pictured, distributed.world_size())
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     morphable = load_morphable(config)
     photos = load_photos(config)
     trainer = SemiSupervisedTrainer(config, morphable, photos)
     if config.run.device == "auto" and unused_gpu():
         print(unused_gpu())
-    out.mkdir(parents=True, exist_ok=True)
-    if not config.run.resume:  # a refused resumption must not overwrite the settings of the run
-        write_yaml(out / "config.yaml", config)
+    distributed.any_process(False)  # all have looked at the folder before one writes into it
+    if distributed.is_first():
+        out.mkdir(parents=True, exist_ok=True)
+        if not config.run.resume:  # a refused resumption must not overwrite the settings of the run
+            write_yaml(out / "config.yaml", config)
     facts = {
         "config_hash": config_hash(config),
         "seed": config.run.seed,
         "morphable": morphable.name,
         "threads": torch.get_num_threads(),
         "encoder_precision": str(trainer.system.encoder_precision).removeprefix("torch."),
+        "processes": distributed.world_size(),
     }
-    print(
-        f"configuration {facts['config_hash']}, seed {config.run.seed}, {morphable.name} "
-        f"({morphable.num_vertices} vertices), {len(photos) if photos else 0} photographs, {trainer.device}, "
-        f"encoder in {facts['encoder_precision']}"
-    )
+    if distributed.is_first():
+        _introduce(config, trainer, facts)
     try:
         validation = train(trainer, config.run, facts)
     except OSError as error:
         if error.errno is None or error.filename is not None:
             raise
         raise OSError(error.errno, f"{error.strerror}; make room, then add --run.resume", str(out)) from error
-    for name, value in validation.items():
-        print(f"{name:>28} {value:9.4f}")
-    print(f"{out / 'model.safetensors'}")
+    if distributed.is_first():
+        for name, value in validation.items():
+            print(f"{name:>28} {value:9.4f}")
+        print(f"{out / 'model.safetensors'}")
     return 0
+
+
+def _introduce(config: SemiSupervisedConfig, trainer: SemiSupervisedTrainer, facts: dict[str, Any]) -> None:
+    """Says what is about to be trained, from what, and on what."""
+    from facecore.training import distributed
+
+    device = str(trainer.device) + (f" x {facts['processes']} processes" if facts["processes"] > 1 else "")
+    photos, morphable = trainer.photos, trainer.morphable
+    print(
+        f"configuration {facts['config_hash']}, seed {config.run.seed}, {morphable.name} "
+        f"({morphable.num_vertices} vertices), {len(photos) if photos else 0} photographs, {device}, "
+        f"encoder in {facts['encoder_precision']}"
+    )
+    if distributed.normalises_apart(trainer.system):
+        print(
+            "batch normalisation of each process is over its own pictures: torch synchronises it on GPUs alone; "
+            "--model.encoder-norm group does not depend on the batch"
+        )
+    if config.run.start_from is not None and not config.run.resume:
+        left = trainer.not_taken_over
+        names = f"all but {len(left)}: {', '.join(left[:5])}{', ...' if len(left) > 5 else ''}" if left else "all"
+        print(f"weights from {config.run.start_from}: {names}")
 
 
 def check(config: SemiSupervisedConfig) -> None:
@@ -145,6 +199,8 @@ def check(config: SemiSupervisedConfig) -> None:
             "--model.critic-channels must have as many widths as --model.factors has factors, got "
             f"{len(config.model.critic_channels)} and {len(config.model.factors)}"
         )
+    if config.run.start_from is not None and not config.run.start_from.is_file():
+        raise UsageError(f"--run.start-from {config.run.start_from}: no such file")
     for name in ("photos", "landmarks", "identities", "masks"):
         value = getattr(config.data, name)
         if value not in (None, "none") and not pathlib.Path(value).exists():
@@ -184,6 +240,7 @@ def load_morphable(config: SemiSupervisedConfig) -> MorphableModel:
 def load_photos(config: SemiSupervisedConfig) -> PhotoFolder | None:
     """The unlabelled half, or None when it is switched off or not given."""
     from facecore.data import PhotoFolder
+    from facecore.training.distributed import is_first
 
     data = config.data
     if data.photos is None or not data.unlabelled:
@@ -198,5 +255,6 @@ def load_photos(config: SemiSupervisedConfig) -> PhotoFolder | None:
         seed=config.run.seed,
         assume_cropped=data.assume_cropped,
     )
-    print(photos.report, file=sys.stderr)
+    if is_first():
+        print(photos.report, file=sys.stderr)
     return photos

@@ -77,6 +77,7 @@ class PhotoSource(Protocol):
     """Where the unlabelled half comes from: PhotoFolder, RenderedPhotos."""
 
     num_identities: int
+    identity: torch.Tensor  # int64 [number of samples] on the CPU: the person, -1 = unknown
 
     @property
     def digest(self) -> str:

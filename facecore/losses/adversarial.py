@@ -41,7 +41,14 @@ def wgan_div_loss(
 
 
 def wgan_div_critic_loss(
-    critic: Critic, real: torch.Tensor, fake: torch.Tensor, generator: torch.Generator, k: float = 2.0, p: float = 6.0
+    critic: Critic,
+    real: torch.Tensor,
+    fake: torch.Tensor,
+    generator: torch.Generator | None = None,
+    k: float = 2.0,
+    p: float = 6.0,
+    *,
+    mix: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Returns what the critic minimises: mean D(real) - mean D(fake) + k mean |grad_x D(x)|^p, a scalar.
 
@@ -53,9 +60,11 @@ def wgan_div_critic_loss(
         real, fake: float32 or float64, same shape [N, ...]; taken as constants.
         generator: random source of e.
         k, p: weight and power of the penalty, p >= 2.
+        mix: e itself, N numbers of the samples' dtype and device, instead of a generator: so that the parts of a
+            batch have what the whole batch has.
 
     Differentiable in the critic's parameters. Runs without autocast: the penalty needs full precision. Raises
-    ValueError for shapes that differ, a wrong dtype, or p < 2. METHODS 1.11.
+    ValueError for shapes that differ, a wrong dtype, p < 2, or neither or both of generator and mix. METHODS 1.11.
     """
     if real.shape != fake.shape:
         raise ValueError(f"real and fake must have the same shape, got {list(real.shape)} and {list(fake.shape)}")
@@ -66,8 +75,7 @@ def wgan_div_critic_loss(
     if p < 2:
         raise ValueError(f"p must be at least 2, got {p}: the penalty must be smooth where the gradient is 0")
     real, fake = real.detach(), fake.detach()
-    shape = (real.shape[0],) + (1,) * (real.dim() - 1)
-    mix = torch.rand(shape, generator=generator, device=generator.device, dtype=real.dtype).to(real.device)
+    mix = _mix(real, generator, mix)
     with torch.autocast(real.device.type, enabled=False), torch.enable_grad():
         between = (mix * real + (1 - mix) * fake).requires_grad_()
         (gradient,) = torch.autograd.grad(_scores(critic, between).sum(), between, create_graph=True)
@@ -96,6 +104,22 @@ def patch_adversarial_loss(logits: torch.Tensor, real: bool) -> torch.Tensor:
         raise ValueError(f"logits must have shape [N, 2, H, W], got {list(logits.shape)}")
     answer = REAL_CLASS if real else 1 - REAL_CLASS
     return -torch.log_softmax(logits, 1)[:, answer].mean()
+
+
+def _mix(real: torch.Tensor, generator: torch.Generator | None, mix: torch.Tensor | None) -> torch.Tensor:
+    """e per sample, shaped to multiply samples."""
+    if (generator is None) == (mix is None):
+        raise ValueError("give either generator or mix")
+    shape = (real.shape[0],) + (1,) * (real.dim() - 1)
+    if generator is not None:
+        return torch.rand(shape, generator=generator, device=generator.device, dtype=real.dtype).to(real.device)
+    assert mix is not None
+    if mix.numel() != len(real) or mix.dtype != real.dtype or mix.device != real.device:
+        raise ValueError(
+            f"mix must be {len(real)} numbers, {real.dtype} on {real.device} like real, got {list(mix.shape)} "
+            f"{mix.dtype} on {mix.device}"
+        )
+    return mix.reshape(shape)
 
 
 def _scores(critic: Critic, samples: torch.Tensor) -> torch.Tensor:

@@ -53,7 +53,7 @@ class SemiSupervised(nn.Module):
         mean = assets.albedo_mean.clamp(ALBEDO_MARGIN, 1 - ALBEDO_MARGIN)
         self.register_buffer("albedo_logit", torch.logit(mean), persistent=False)
         self.shape_scale = assets.shape_scale
-        self.encoder = ResNetEncoder(depth=config.encoder_depth, weights=config.encoder_weights)
+        self.encoder = ResNetEncoder(config.encoder_depth, config.encoder_weights, norm=config.encoder_norm)
         # Channels-last is what CPUs and tensor cores convolve fastest.
         self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.encoder_precision = torch.float32  # of convolutions in training; see StageConfig.encoder_precision
@@ -104,6 +104,8 @@ class SemiSupervised(nn.Module):
         self.register_buffer("texture_logit", mean.permute(2, 0, 1).contiguous(), persistent=False)
         # part of the state: whether stage C has come
         self.register_buffer("uses_texture", torch.tensor(config.albedo_decoder == "texture"))
+        self.use_texture(config.albedo_decoder == "texture")
+        self.register_load_state_dict_post_hook(_read_use_of_texture)
         self.texture_decoder = TextureDecoder(
             mesh, self.uv, size, self.encoder.widths, config.identity_size, skips=config.texture_skips
         )
@@ -111,7 +113,12 @@ class SemiSupervised(nn.Module):
     @property
     def textured(self) -> bool:
         """Whether the albedo is a texture now: the texture decoder is there, and it is its turn."""
-        return self.config.albedo_decoder != "graph" and bool(self.uses_texture)
+        return self.config.albedo_decoder != "graph" and self._textured
+
+    def use_texture(self, wanted: bool) -> None:
+        """Whether the texture decoder makes the albedo from now on; in the state_dict."""
+        self.uses_texture.fill_(wanted)
+        self._textured = wanted  # beside the buffer: reading that one would wait for a GPU
 
     @property
     def random_walk(self) -> SparseMatrix:
@@ -208,6 +215,11 @@ class SemiSupervised(nn.Module):
             landmarks68=self.landmarks68,
             texture=estimate.texture,
         )
+
+
+def _read_use_of_texture(module: nn.Module, _: object) -> None:
+    assert isinstance(module, SemiSupervised)
+    module.use_texture(bool(module.uses_texture))
 
 
 def spread_points(vertices: torch.Tensor, first: torch.Tensor, count: int) -> torch.Tensor:

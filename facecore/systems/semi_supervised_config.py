@@ -28,6 +28,9 @@ class ModelConfig:
     """ResNet depth."""
     encoder_weights: str | None = None
     """File of pre-trained weights with torchvision's names; random otherwise."""
+    encoder_norm: Literal["batch", "group"] = "batch"
+    """group: nothing crosses the batch, so parts of it and several processes give what the whole gives; torchvision has
+    no weights for it."""
     surface_points: int = 0
     """Beyond the paper: points of the face that the encoder finds by maps and gives to its heads; the 68 landmarks are
     the first of them. 0 = the heads see pooled features alone, as in the paper."""
@@ -125,6 +128,10 @@ class StageConfig:
     """Adam, the model, in stages A, B and C."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Learning rate over stages A and B, and over C; cosine ends at 1 %."""
+    rise_steps: int = 0
+    """Iterations over which the learning rate rises to its full value at the start of stages A (or B) and C."""
+    accumulate: int = 1
+    """Parts of a batch that go through the model one after the other before its weights move: less memory."""
     texture_trunk: Literal["trained", "frozen"] = "trained"
     """The encoder's convolutions in stage C: trained, with L_shp, L_lmk and L_recog on; frozen, codes cannot drift."""
     history_size: int = 64

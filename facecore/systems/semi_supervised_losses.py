@@ -23,7 +23,10 @@ NUM_LIGHT_DIRECTIONS = 64
 
 
 class IdentityLoss(nn.Module):
-    """L_recog: softmax over the persons of the photographs plus the center loss, on c_id (METHODS 1.11, 2.2)."""
+    """L_recog: softmax over the persons of the photographs plus the center loss, on c_id (METHODS 1.11, 2.2).
+
+    The centres are moved by `center.update`, once after each step.
+    """
 
     def __init__(self, identity_size: int, num_identities: int) -> None:
         super().__init__()
@@ -31,12 +34,9 @@ class IdentityLoss(nn.Module):
         self.center = losses.CenterLoss(num_identities, identity_size)
 
     def forward(self, identity_code: torch.Tensor, identity: torch.Tensor, center_weight: float) -> torch.Tensor:
-        """identity_code [N, 128], identity int64 [N], -1 = unknown. In training mode the centres follow."""
+        """identity_code [N, 128], identity int64 [N], -1 = unknown. The means are over the known ones."""
         softmax = losses.identification_loss(self.classifier(identity_code), identity)
-        center = self.center(identity_code, identity)
-        if self.training:
-            self.center.update(identity_code, identity)
-        return softmax + center_weight * center
+        return softmax + center_weight * self.center(identity_code, identity)
 
 
 @dataclasses.dataclass

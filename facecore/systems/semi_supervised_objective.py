@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+from torch import nn
 
 from facecore.data import LabelledBatch, LabelledRenders, PhotoBatch, PhotoSource, sample_generator
 from facecore.morphable import MorphableModel
 from facecore.nn import PointMaps
 from facecore.systems.semi_supervised import SemiSupervised
-from facecore.systems.semi_supervised_adversaries import PatchAdversary, ShapeAdversary
+from facecore.systems.semi_supervised_adversaries import Fakes
 from facecore.systems.semi_supervised_codes import Estimate
 from facecore.systems.semi_supervised_config import SemiSupervisedConfig
 from facecore.systems.semi_supervised_losses import (
@@ -21,12 +24,21 @@ from facecore.systems.semi_supervised_losses import (
     picture_terms,
     smoothness_term,
     surface_point_term,
+    weighted_total,
 )
 from facecore.systems.semi_supervised_warmup import CodeEmbedding, decoder_terms, encoder_terms
+from facecore.training.distributed import WHOLE, Share
+
+Score = Callable[[torch.Tensor], torch.Tensor]
 
 
-class Objective:
-    """The terms of each stage, by name; batches are keyed by the iteration, so that resuming is exact."""
+class Objective(nn.Module):
+    """What each stage minimises; batches are keyed by the iteration, so that resuming is exact.
+
+    A module, so that torch's DistributedDataParallel can wrap it: its parameters are the system's and the classifier's.
+    A share is a part of the iteration's batch; all shares have equally many samples, so that the mean of their losses
+    is the loss of the whole. score_shapes, score_pictures: what the discriminators make of fakes (L_adv, L_patch).
+    """
 
     def __init__(
         self,
@@ -36,18 +48,33 @@ class Objective:
         renders: LabelledRenders,
         photos: PhotoSource | None,
         identity_loss: IdentityLoss | None,
-        shapes: ShapeAdversary,
-        patches: PatchAdversary | None,
+        score_shapes: Score,
+        score_pictures: Score | None,
     ) -> None:
+        super().__init__()
         self.config, self.system, self.morphable = config, system, morphable
         self.renders, self.photos, self.identity_loss = renders, photos, identity_loss
-        self.shapes, self.patches = shapes, patches
+        self._score_shapes, self._score_pictures = score_shapes, score_pictures
         model, seed = config.model, config.run.seed
         self.embedding = CodeEmbedding(morphable, model.identity_size, model.expression_size, seed)
         self.stride = max(config.data.labelled_batch, config.stages.encoder_batch)  # sample numbers of an iteration
 
-    def terms(self, stage: str, iteration: int) -> Terms:
-        """The losses of one iteration; in the stages with a discriminator, that one's step comes before."""
+        self.fakes: list[Fakes] = []  # of the forward passes since `forget`, as are the persons
+        self.persons: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._drawn = (-1, torch.empty(0, dtype=torch.int64))  # iteration, photographs of its whole batch
+
+    def forward(self, stage: str, iteration: int, share: Share) -> tuple[torch.Tensor, Terms]:
+        """The weighted sum for one share of the batch, and the terms by name, without gradient."""
+        terms = self.terms(stage, iteration, share)
+        total = weighted_total(terms, self.config.weights)
+        return total, {name: value.detach() for name, value in terms.items()} | {"total": total.detach()}
+
+    def forget(self) -> None:
+        """Before the first forward pass of an iteration."""
+        self.fakes, self.persons = [], []
+
+    def terms(self, stage: str, iteration: int, share: Share = WHOLE) -> Terms:
+        """The losses of one share of an iteration's batch, with gradient."""
         makers = {
             "decoder": self._decoder,
             "encoder": self._encoder,
@@ -55,64 +82,67 @@ class Objective:
             "hybrid": self._hybrid,
             "texture": self._texture,
         }
-        return makers[stage](iteration)
+        return makers[stage](iteration, share)
 
-    def _decoder(self, iteration: int) -> Terms:
-        count, seed = self.config.data.labelled_batch, self.config.run.seed
-        return decoder_terms(self.system, self.morphable, self.embedding, count, seed, iteration)
+    def _decoder(self, iteration: int, share: Share) -> Terms:
+        generator = sample_generator(self.config.run.seed, "decoder", iteration)
+        count = self.config.data.labelled_batch
+        return decoder_terms(self.system, self.morphable, self.embedding, count, generator, share)
 
-    def _encoder(self, iteration: int) -> Terms:
-        batch = self._labelled(iteration, self.config.stages.encoder_batch)
+    def _encoder(self, iteration: int, share: Share) -> Terms:
+        batch = self._labelled(iteration, share, self.config.stages.encoder_batch)
         encoding = self.system.encode(batch.image)
         terms = encoder_terms(self.system, self.embedding, encoding.codes, batch)
         return terms | self._point_terms(encoding.points, batch)
 
-    def _warmup(self, iteration: int) -> Terms:
+    def _warmup(self, iteration: int, share: Share) -> Terms:
         """Stage A: the labelled half with L_shp, L_pair, L_lmk; nothing is rendered in the loss."""
-        batch = self._labelled(iteration)
+        batch = self._labelled(iteration, share)
         encoding = self.system.encode(batch.image)
         estimate = self.system.decode(encoding)
         terms = self._labelled_terms(estimate, batch)
         terms["landmark"] = landmark_term(self.system, estimate, batch, self.config.model.image_size)
         return terms | self._point_terms(encoding.points, batch)
 
-    def _hybrid(self, iteration: int) -> Terms:
+    def _hybrid(self, iteration: int, share: Share) -> Terms:
         """Stage B: labelled renders and photographs through the encoder together, every term."""
         weights, system = self.config.weights, self.system
-        batch, photos = self._labelled(iteration), self._photos(iteration)
+        batch, photos = self._labelled(iteration, share), self._photos(iteration, share)
         images, masks = _together(batch, photos)
+        known = self._known_share(iteration, share)
         encoding = system.encode(images)
         estimate = system.decode(encoding)
         rendering = system.render(estimate)
         terms = self._labelled_terms(system.slice(estimate, slice(0, len(batch))), batch)
         terms |= picture_terms(system, estimate, rendering, images, masks, weights)
         terms["smoothness"] = smoothness_term(system, estimate, weights)
-        terms |= self._point_terms(encoding.points, batch, photos) | self._photo_terms(estimate, batch, photos)
+        terms |= self._point_terms(encoding.points, batch, photos) | self._photo_terms(estimate, batch, photos, known)
         if weights.adversarial:
             fake = (estimate.vertices - system.template) / system.shape_scale
-            self.shapes.train(fake, iteration)
-            terms["adversarial"] = self.shapes.term(fake)
+            terms["adversarial"] = self._score_shapes(fake)
+            self._keep(fake, None, share, photos)
         return terms
 
-    def _texture(self, iteration: int) -> Terms:
+    def _texture(self, iteration: int, share: Share) -> Terms:
         """Stage C: pictures through the texture decoder; with a trained trunk, what holds the codes in place, too."""
         weights, system = self.config.weights, self.system
-        batch, photos = self._labelled(iteration), self._photos(iteration)
+        batch, photos = self._labelled(iteration, share), self._photos(iteration, share)
         images, masks = _together(batch, photos)
+        known = self._known_share(iteration, share)
         estimate = system.decode(system.encode(images))
         rendering = system.render(estimate)
         labelled = system.slice(estimate, slice(0, len(batch)))
         terms = picture_terms(system, estimate, rendering, images, masks, weights)
         if self.config.stages.texture_trunk == "trained":
-            terms |= self._labelled_terms(labelled, batch) | self._photo_terms(estimate, batch, photos)
+            terms |= self._labelled_terms(labelled, batch) | self._photo_terms(estimate, batch, photos, known)
         else:
             terms["labelled_albedo"] = albedo_term(labelled, batch, self.morphable)
         if weights.patch:
-            assert self.patches is not None
+            assert self._score_pictures is not None
             region = (rendering.alpha * masks)[:, None]
             fake = rendering.image * region
-            self.patches.learn(images * region, fake, iteration)
-            terms["patch"] = self.patches.term(fake)
+            terms["patch"] = self._score_pictures(fake)
+            self._keep(fake, images * region, share, photos)
         return terms
 
     def _labelled_terms(self, labelled: Estimate, batch: LabelledBatch) -> Terms:
@@ -122,8 +152,16 @@ class Objective:
         terms["labelled_code"] = self.embedding.code_term(labelled.codes, batch)
         return terms
 
-    def _photo_terms(self, estimate: Estimate, batch: LabelledBatch, photos: PhotoBatch | None) -> Terms:
-        """L_lmk over the whole batch; L_recog of the photographs where persons are known."""
+    def _keep(self, made: torch.Tensor, real: torch.Tensor | None, share: Share, photos: PhotoBatch | None) -> None:
+        """Remembers fakes for the discriminators; in a whole batch all renders stand before all photographs."""
+        labelled, unlabelled = self.config.data.labelled_batch, 0 if photos is None else self.config.data.photo_batch
+        places = torch.arange(labelled + unlabelled)
+        places = torch.cat([places[share.rows(labelled)], places[labelled:][share.rows(unlabelled)]])
+        real = None if real is None else real.detach()
+        self.fakes.append(Fakes(made.detach(), real, places, labelled + unlabelled))
+
+    def _photo_terms(self, estimate: Estimate, batch: LabelledBatch, photos: PhotoBatch | None, known: float) -> Terms:
+        """L_lmk over both halves; L_recog of the photographs where persons are known (known: see _known_share)."""
         system, size, n = self.system, self.config.model.image_size, len(batch)
         landmark = landmark_term(system, system.slice(estimate, slice(0, n)), batch, size) * n
         if photos is None:
@@ -132,8 +170,9 @@ class Objective:
         landmark = landmark + landmark_term(system, unlabelled, photos, size) * len(photos)
         terms = {"landmark": landmark / (n + len(photos))}
         if self.identity_loss is not None:
-            center = self.config.weights.center
-            terms["recognition"] = self.identity_loss(unlabelled.codes.identity, photos.identity, center)
+            codes, persons = unlabelled.codes.identity, photos.identity
+            terms["recognition"] = known * self.identity_loss(codes, persons, self.config.weights.center)
+            self.persons.append((codes.detach(), persons))
         return terms
 
     def _point_terms(self, points: PointMaps | None, batch: LabelledBatch, photos: PhotoBatch | None = None) -> Terms:
@@ -147,20 +186,43 @@ class Objective:
         photo_term = surface_point_term(self.system, points.select(slice(n, None)), photos, self.morphable)
         return {"surface_points": (term * n + photo_term * m) / (n + m)}
 
-    def _labelled(self, iteration: int, count: int | None = None) -> LabelledBatch:
+    def _labelled(self, iteration: int, share: Share, count: int | None = None) -> LabelledBatch:
         """Renders that no other iteration sees: each iteration owns a stretch of the sample numbers."""
-        first = iteration * self.stride
         count = self.config.data.labelled_batch if count is None else count
-        return self.renders.batch(torch.arange(first, first + count))
+        return self.renders.batch(iteration * self.stride + torch.arange(count)[share.rows(count)])
 
-    def _photos(self, iteration: int) -> PhotoBatch | None:
+    def _photos(self, iteration: int, share: Share = WHOLE) -> PhotoBatch | None:
         if self.photos is None:
             return None
-        data = self.config.data
-        index = self.photos.sample(
-            sample_generator(self.config.run.seed, "photos", iteration), data.photo_batch, data.photos_per_identity
-        )
-        return self.photos.batch(index, iteration).to(self.system.template.device)
+        index = self._photo_index(iteration)
+        rows = share.rows(len(index))
+        own = index[rows]
+        # A photograph that comes again is augmented otherwise each time: earlier ones of the batch must be counted.
+        before = index[: rows.start]
+        before = before[torch.isin(before, own)]
+        batch = self.photos.batch(torch.cat([before, own]), iteration)
+        return batch[len(before) :].to(self.system.template.device)
+
+    def _known_share(self, iteration: int, share: Share) -> float:
+        """How often known persons occur in a share, over how often in the whole batch.
+
+        L_recog is a mean over known persons, of which shares have different numbers: times this, the mean of the
+        shares' losses is the loss of the whole.
+        """
+        if self.photos is None:
+            return 1.0
+        index = self._photo_index(iteration)
+        known = (self.photos.identity[index] >= 0).double()
+        return float(known[share.rows(len(index))].mean() / known.mean()) if bool(known.any()) else 1.0
+
+    def _photo_index(self, iteration: int) -> torch.Tensor:
+        """The photographs of the whole batch, the same in every share."""
+        assert self.photos is not None
+        if self._drawn[0] != iteration:
+            data = self.config.data
+            generator = sample_generator(self.config.run.seed, "photos", iteration)
+            self._drawn = (iteration, self.photos.sample(generator, data.photo_batch, data.photos_per_identity))
+        return self._drawn[1]
 
 
 def _together(batch: LabelledBatch, photos: PhotoBatch | None) -> tuple[torch.Tensor, torch.Tensor]:

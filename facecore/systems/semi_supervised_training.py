@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -15,21 +14,21 @@ from facecore.morphable import MorphableModel
 from facecore.morphable.variants import first_identity_modes, with_local_bumps
 from facecore.systems.assets import FaceAssets
 from facecore.systems.semi_supervised import SemiSupervised
-from facecore.systems.semi_supervised_adversaries import PatchAdversary, ShapeAdversary
+from facecore.systems.semi_supervised_adversaries import PatchAdversary, ShapeAdversary, accumulated, frozen
 from facecore.systems.semi_supervised_config import SemiSupervisedConfig
-from facecore.systems.semi_supervised_losses import IdentityLoss, weighted_total
+from facecore.systems.semi_supervised_losses import IdentityLoss, Terms
 from facecore.systems.semi_supervised_objective import Objective
+from facecore.systems.semi_supervised_schedule import STAGES as STAGES
+from facecore.systems.semi_supervised_schedule import Schedule
 from facecore.systems.semi_supervised_warmup import solve_code_heads
+from facecore.training import distributed
 from facecore.training.checkpoint import Checkpoint, load_matching, load_optimizer_tensors, optimizer_tensors
 from facecore.training.config import WorldConfig, config_hash, to_plain
 from facecore.training.device import choose_device
-from facecore.training.loop import check_finite
 from facecore.training.resume import check_same_run
+from facecore.training.watch import FiniteWatch
 
 NAME = "semi-supervised"
-STAGES = ("decoder", "encoder", "warmup", "hybrid", "texture")  # in this order; StageConfig.<stage>_iterations each
-RAMP = 50  # iterations over which the learning rate of the first two stages rises: Adam's moments are few then
-FINAL_RATE = 0.01  # of the learning rate, where the cosine schedule ends
 HELD_OUT_SEED = 1_000_003  # added to the run's seed: identities that training never draws
 PERSONS_SEED = 2_000_003  # likewise, of the persons on rendered photographs
 
@@ -50,6 +49,7 @@ class SemiSupervisedTrainer:
         torch.manual_seed(seed)
         assets = FaceAssets.from_morphable(labelled, config.model.factors)
         self.system = SemiSupervised(config.model, assets).to(self.device)
+        self.system.encoder = distributed.synchronised(self.system.encoder, self.device)
         self.system.config_hash = config_hash(config)
         self.system.encoder_precision = _encoder_precision(config.stages.encoder_precision, self.device)
         if config.stages.decoder_iterations:  # code 0 is then the mean face: the encoder starts there
@@ -71,26 +71,21 @@ class SemiSupervisedTrainer:
         self.patches: PatchAdversary | None = None
         if config.model.albedo_decoder != "graph" and config.stages.texture_iterations and config.weights.patch:
             self.patches = PatchAdversary(config).to(self.device)
+        scores = (self.shapes.term, None if self.patches is None else self.patches.term)
         self.objective = Objective(
-            config, self.system, self.morphable, self.renders, photos, self.identity_loss, self.shapes, self.patches
+            config, self.system, self.morphable, self.renders, photos, self.identity_loss, *scores
         )
-        self.total_iterations = sum(self._iterations(stage) for stage in STAGES)
-        self._paper_iterations = self._iterations("warmup") + self._iterations("hybrid")
+        self.schedule = Schedule(config)
+        self.total_iterations = self.schedule.total
+        self._share = distributed.own_share()
+        check_shares(config, photos is not None, self._share.count)
+        with frozen(self.system.discriminator):  # it has a backward pass of its own
+            self._averaged = distributed.averaged(self.objective)
+        self._watch = FiniteWatch()
+        self.not_taken_over: list[str] = []  # names of weights that start_from did not have
         self._start = ""  # what start_from took over
         if config.run.start_from is not None and not config.run.resume:
-            self.start_from(Checkpoint.load(config.run.start_from))
-
-    def stage(self, iteration: int) -> str:
-        """Which of STAGES an iteration belongs to."""
-        for stage in STAGES:
-            iteration -= self._iterations(stage)
-            if iteration < 0:
-                return stage
-        raise ValueError(f"training ends after {self.total_iterations} iterations")
-
-    def _first(self, stage: str) -> int:
-        """The iteration with which a stage starts."""
-        return sum(self._iterations(earlier) for earlier in STAGES[: STAGES.index(stage)])
+            self.not_taken_over = self.start_from(Checkpoint.load(config.run.start_from))
 
     def _solve_code_heads(self) -> None:
         """Ends the encoder's stage, on renders that no iteration sees; the optimiser forgets the heads' moments."""
@@ -98,7 +93,8 @@ class SemiSupervisedTrainer:
         if not count:
             return
         first = self.total_iterations * self.objective.stride
-        starts = tqdm(range(0, count, size), desc="heads", leave=False)
+        starts = range(self._share.index * size, count, self._share.count * size)
+        starts = tqdm(starts, desc="heads", leave=False, disable=not distributed.is_first())
         batches = (self.renders.batch(torch.arange(first + i, first + min(i + size, count))) for i in starts)
         self.system.eval()
         solve_code_heads(self.system, self.objective.embedding, batches)
@@ -110,7 +106,7 @@ class SemiSupervisedTrainer:
         """What a stage trains, and in which mode: stage C leaves shape, heads and batch statistics as they are."""
         system = self.system.train()
         if self.config.model.albedo_decoder == "both":
-            system.uses_texture.fill_(stage == "texture")
+            system.use_texture(stage == "texture")
         if stage != "texture":
             return
         system.encoder.eval()
@@ -123,56 +119,58 @@ class SemiSupervisedTrainer:
         for module in frozen:
             module.requires_grad_(False)
 
-    def _iterations(self, stage: str) -> int:
-        if stage == "texture" and self.config.model.albedo_decoder == "graph":
-            return 0
-        return int(getattr(self.config.stages, f"{stage}_iterations"))
-
     def images_in(self, iteration: int) -> int:
         data = self.config.data
         photos = data.photo_batch if self.photos is not None else 0
         images = {"decoder": 0, "encoder": self.config.stages.encoder_batch, "warmup": data.labelled_batch}
-        return images.get(self.stage(iteration), data.labelled_batch + photos)
+        return images.get(self.schedule.stage(iteration), data.labelled_batch + photos)
 
     def step(self, iteration: int) -> dict[str, torch.Tensor]:
-        """One model step and, in the stages that have a discriminator, that one's before it."""
-        stage = self.stage(iteration)
+        """One model step, then, in the stages that have one, a step of the discriminator on the same fakes."""
+        stage = self.schedule.stage(iteration)
         self._prepare(stage)
         for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate(iteration)
+            group["lr"] = self.schedule.learning_rate(iteration)
         self.optimizer.zero_grad(set_to_none=True)
-        terms = self.objective.terms(stage, iteration)
-        check_finite(terms, iteration)
-        total = weighted_total(terms, self.config.weights)
-        total.backward()
+        terms = self._add_gradients(stage, iteration)
         norm = nn.utils.clip_grad_norm_(self.model_parameters, self.config.stages.clip_norm)
-        check_finite({"gradient norm": norm}, iteration)
+        self._watch.see(terms | {"gradient norm": norm}, iteration)
         self.optimizer.step()
-        if stage == "encoder" and iteration + 1 == self._first("warmup"):
+        critics = self._after_step(iteration)
+        if critics:
+            self._watch.see(critics, iteration)
+        if stage == "encoder" and iteration + 1 == self.schedule.first("warmup"):
             self._solve_code_heads()
-        reported = {name: value.detach() for name, value in terms.items()} | {"total": total.detach()}
-        for name, adversary in (("adversarial", self.shapes), ("patch", self.patches)):
-            if name in terms and adversary is not None:
-                reported[f"{name} critic"] = adversary.loss
-        return reported
+        return terms | critics
 
-    def _learning_rate(self, iteration: int) -> float:
-        """The stages before the paper's have cosines of their own: each is to be finished when the next starts."""
-        stages = self.config.stages
-        for stage, rate in (("decoder", stages.decoder_learning_rate), ("encoder", stages.encoder_learning_rate)):
-            count = self._iterations(stage)
-            if iteration < count:
-                return rate * min(1.0, (iteration + 1) / RAMP) * _cosine(iteration / count)
-            iteration -= count
-        if stages.schedule == "constant":
-            return stages.learning_rate
-        if iteration < self._paper_iterations:
-            return stages.learning_rate * _cosine(iteration / self._paper_iterations)
-        iteration -= self._paper_iterations
-        return stages.learning_rate * _cosine(iteration / self._iterations("texture"))
+    def _add_gradients(self, stage: str, iteration: int) -> Terms:
+        """Gradients of the whole batch, part by part; returns its losses, of all processes."""
+        count = self.config.stages.accumulate
+        self.objective.forget()
+        parts: list[Terms] = []
+        for part in range(count):
+            with accumulated(self._averaged, part, count):
+                total, terms = self._averaged(stage, iteration, self._share.part(part, count))
+                (total / count).backward()
+            parts.append(terms)
+        return _mean_of(parts)
+
+    def _after_step(self, iteration: int) -> Terms:
+        """What follows the model: the persons' centres, and the discriminators; returns the losses of these."""
+        if self.objective.persons and self.identity_loss is not None:
+            codes, persons = (torch.cat(part) for part in zip(*self.objective.persons))
+            self.identity_loss.center.update(codes, persons)
+        fakes = self.objective.fakes
+        if not fakes:
+            return {}
+        if fakes[0].real is None:
+            return _mean_of([{"adversarial critic": self.shapes.learn(fakes, iteration)}])
+        assert self.patches is not None
+        return _mean_of([{"patch critic": self.patches.learn(fakes, iteration)}])
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
+        self._watch.check()
         self.system.eval()
         return evaluate_held_out(
             self.system.reconstruct, self.world, self.held_out, self.baseline, self.config.run.validation_size
@@ -192,6 +190,8 @@ class SemiSupervisedTrainer:
         return torch.cat([torch.cat(list(row.clamp(0, 1)), dim=2) for row in rows], dim=1).cpu()
 
     def checkpoint(self, iteration: int, *, resumable: bool) -> Checkpoint:
+        """Raises NotFinite rather than give weights that a NaN has reached."""
+        self._watch.check()
         assets, plain_assets = self.system.assets.to_tensors()
         tensors = {"model": self.system.state_dict(), "assets": assets}
         if self.identity_loss is not None:
@@ -267,6 +267,26 @@ def _encoder_precision(name: str, device: torch.device) -> torch.dtype:
     return getattr(torch, name)
 
 
-def _cosine(progress: float) -> float:
-    """From 1 to FINAL_RATE as progress goes from 0 to 1."""
-    return FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * progress))
+def check_shares(config: SemiSupervisedConfig, with_photos: bool, processes: int) -> None:
+    """Refuses batches that cannot be split equally, pairs kept together. Raises ValueError that names the setting."""
+    shares = processes * config.stages.accumulate
+    batches = {
+        "data.labelled_batch": (config.data.labelled_batch, 2 * shares),
+        "stages.encoder_batch": (config.stages.encoder_batch, shares),
+    }
+    if with_photos:
+        batches["data.photo_batch"] = (config.data.photo_batch, shares)
+    for name, (size, unit) in batches.items():
+        if shares > 1 and size % unit:
+            kept = ", pairs kept together," if unit != shares else ""
+            raise ValueError(
+                f"{name} must be a multiple of {unit}, got {size}: it is split into equal parts{kept} "
+                f"for {processes} processes x stages.accumulate {config.stages.accumulate}"
+            )
+
+
+def _mean_of(parts: list[Terms]) -> Terms:
+    """Of the parts of a batch in this process, and over processes."""
+    names = list(parts[0])
+    values = torch.stack([torch.stack([part[name].float() for name in names]) for part in parts]).mean(0)
+    return dict(zip(names, distributed.mean(values).unbind()))

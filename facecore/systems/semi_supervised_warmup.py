@@ -19,6 +19,8 @@ from facecore.render import pixel_to_ndc
 from facecore.systems.semi_supervised import SemiSupervised
 from facecore.systems.semi_supervised_codes import Codes
 from facecore.systems.semi_supervised_losses import Terms, light_term, pose_term
+from facecore.training import distributed
+from facecore.training.distributed import Share
 
 HEAD_RIDGE = 0.01  # of the mean square of a feature: the best of 0.001 and 0.01 on 7,000 renders
 SIMILARITY_SHARE = 0.1  # weight of the part of a shape difference that moving, turning and scaling would undo
@@ -105,7 +107,8 @@ def solve_code_heads(system: SemiSupervised, embedding: CodeEmbedding, batches: 
     """The linear heads of c_id and c_exp that fit the batches' codes best, by ridge regression on the features.
 
     Their inputs are strongly correlated (all points move with the pose), so the optimiser's steps come to the small
-    differences in which identity lies late or never. The constant is not shrunk. Deterministic; float64.
+    differences in which identity lies late or never. The constant is not shrunk. Deterministic; float64. Of
+    several processes each brings its own batches; the heads become the same in all.
     """
     if system.training:
         raise ValueError("call .eval() first: features must be those of inference")
@@ -118,6 +121,7 @@ def solve_code_heads(system: SemiSupervised, embedding: CodeEmbedding, batches: 
         codes = torch.cat(embedding.codes(batch.identity, batch.expression, batch.albedo), 1).double()
         gram += features.T @ features
         product += features.T @ codes
+    gram, product = distributed.summed(gram), distributed.summed(product)
     shrink = HEAD_RIDGE * gram.diagonal().mean() * torch.ones_like(gram[0])
     shrink[-1] = 0
     solution = torch.linalg.solve(gram + shrink.diag(), product).float()
@@ -127,11 +131,16 @@ def solve_code_heads(system: SemiSupervised, embedding: CodeEmbedding, batches: 
 
 
 def decoder_terms(
-    system: SemiSupervised, model: MorphableModel, embedding: CodeEmbedding, count: int, seed: int, iteration: int
+    system: SemiSupervised,
+    model: MorphableModel,
+    embedding: CodeEmbedding,
+    count: int,
+    generator: torch.Generator,
+    share: Share,
 ) -> Terms:
-    """L_shp and the albedo difference of `count` random faces decoded from their embedded coefficients."""
-    sample: Coefficients = model.sample(count, sample_generator(seed, "decoder", iteration))
-    identity, expression, albedo = (t.to(model.device) for t in sample)
+    """L_shp and the albedo difference of a share of `count` random faces decoded from their embedded coefficients."""
+    sample: Coefficients = model.sample(count, generator)
+    identity, expression, albedo = (t[share.rows(count)].to(model.device) for t in sample)
     code_identity, code_expression = embedding.codes(identity, expression, albedo)
     truth = (model.shape(identity, expression) - system.template) / system.shape_scale
     terms = {"shape": losses.shape_loss(system.decode_displacement(code_identity, code_expression), truth)}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import math
 import pathlib
 import signal
 import time
@@ -15,6 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from facecore.files import write_atomically
+from facecore.training import distributed
 from facecore.training.checkpoint import Checkpoint, remove_stale
 from facecore.training.config import RunConfig
 
@@ -63,55 +64,64 @@ def train(trainer: Trainer, run: RunConfig, facts: dict[str, Any]) -> dict[str, 
     """Trains to the end and returns the last validation; `facts` (configuration hash, seed) go into every metrics row.
 
     Writes last.safetensors (resumable), model.safetensors (at the end), metrics.jsonl and TensorBoard events to
-    run.out. Raises NotFinite naming the loss, Interrupted after saving, OSError when the disk is full.
+    run.out. Of several processes the first one alone writes, validates and returns something. Raises NotFinite naming
+    the loss, Interrupted after saving, OSError when the disk is full.
     """
-    folder = run.out
+    folder, first = run.out, distributed.is_first()
     start = trainer.restore(Checkpoint.load(folder / LAST)) if run.resume else 0
-    if run.resume:
-        for name in (LAST, FINAL):
-            remove_stale(folder / name)
-    _forget_rows_after(folder / METRICS, start)
-    writer = SummaryWriter(str(folder), purge_step=start)
+    distributed.any_process(False)  # all have read the checkpoint before one is written
+    if first:
+        _tidy(folder, start, run.resume)
+    writer = SummaryWriter(str(folder), purge_step=start) if first else None
     stop = _StopRequest()
     validation: dict[str, float] = {}
-    bar = tqdm(range(start, trainer.total_iterations), initial=start, total=trainer.total_iterations, unit="it")
+    total = trainer.total_iterations
+    bar = tqdm(range(start, total), initial=start, total=total, unit="it", disable=not first)
     began = since = time.perf_counter()
     images = 0
-    with stop, writer, bar:
+    with stop, writer or contextlib.nullcontext(), bar:
         for iteration in bar:
             terms = trainer.step(iteration)
             done = iteration + 1
             images += trainer.images_in(iteration)
-            last = done == trainer.total_iterations
-            if done % run.log_every == 0 or last:
+            last = done == total
+            stopped = distributed.any_process(bool(stop.requested))
+            if writer is not None and (done % run.log_every == 0 or last):
                 now = time.perf_counter()
                 rate, images, since = images / (now - since), 0, now
-                scalars = {name: float(value) for name, value in terms.items()}
-                bar.set_postfix_str(f"loss {scalars['total']:.3f} | {rate:.0f} images/s")
-                for name, value in scalars.items():
-                    writer.add_scalar(f"loss/{name}", value, done)
-                writer.add_scalar("images_per_second", rate, done)
-            if done % run.validate_every == 0 or last:
+                _log(writer, bar, {name: float(value) for name, value in terms.items()}, rate, done)
+            if writer is not None and (done % run.validate_every == 0 or last):
                 validation = trainer.validate()
                 _record(writer, folder, validation, done, facts | {"seconds": time.perf_counter() - began})
                 writer.add_image("pictures", trainer.picture_grid(), done)
-            if done % run.checkpoint_every == 0 or last or stop.requested:
-                trainer.checkpoint(done, resumable=True).save(folder / LAST)
-            if stop.requested and not last:
-                raise Interrupted(f"stopped by {stop.requested} after {done} iterations", "go on with --run.resume")
-    trainer.checkpoint(trainer.total_iterations, resumable=False).save(folder / FINAL)
+            if done % run.checkpoint_every == 0 or last or stopped:
+                _save(trainer.checkpoint(done, resumable=True), folder / LAST)
+            if stopped and not last:
+                reason = stop.requested or "a signal to another process"
+                raise Interrupted(f"stopped by {reason} after {done} iterations", "go on with --run.resume")
+    _save(trainer.checkpoint(total, resumable=False), folder / FINAL)
     return validation
 
 
-def check_finite(terms: dict[str, torch.Tensor], iteration: int) -> None:
-    """Raises NotFinite naming the first loss that is not a finite number."""
-    for name, value in terms.items():
-        number = float(value.detach())
-        if not math.isfinite(number):
-            raise NotFinite(
-                f"the loss '{name}' is {number} at iteration {iteration}",
-                "lower the learning rate or its weight, and train again",
-            )
+def _save(checkpoint: Checkpoint, path: pathlib.Path) -> None:
+    """By the first process; all make the checkpoint, so that all find out when it would hold a NaN."""
+    if distributed.is_first():
+        checkpoint.save(path)
+
+
+def _tidy(folder: pathlib.Path, start: int, resume: bool) -> None:
+    """Removes what a killed run left: halves of checkpoints, rows of iterations that come again."""
+    if resume:
+        for name in (LAST, FINAL):
+            remove_stale(folder / name)
+    _forget_rows_after(folder / METRICS, start)
+
+
+def _log(writer: SummaryWriter, bar: Any, scalars: dict[str, float], rate: float, done: int) -> None:
+    bar.set_postfix_str(f"loss {scalars['total']:.3f} | {rate:.0f} images/s")
+    for name, value in scalars.items():
+        writer.add_scalar(f"loss/{name}", value, done)
+    writer.add_scalar("images_per_second", rate, done)
 
 
 def _record(
