@@ -180,12 +180,18 @@ class SemiSupervised(nn.Module):
         texture = self.decode_texture(encoding.maps, codes.identity, camera.to_clip(vertices))
         return Estimate(codes, vertices, uv_sample(*texture), camera, texture)
 
-    def slice(self, estimate: Estimate, index: slice) -> Estimate:
-        """Some of the pictures of an estimate."""
-        codes, texture = estimate.codes[index], estimate.texture
-        if texture is not None:
-            texture = texture._replace(image=texture.image[index])
-        return Estimate(codes, estimate.vertices[index], estimate.albedo[index], self.camera(codes.pose), texture)
+    def split(self, estimate: Estimate, first: int) -> tuple[Estimate, Estimate]:
+        """The estimates of the first pictures and of the others."""
+        sizes = (first, len(estimate.vertices) - first)
+        codes = estimate.codes[:first], estimate.codes[first:]
+        vertices, albedo = estimate.vertices.split(sizes), estimate.albedo.split(sizes)
+        textures: list[Texture | None] = [None, None]
+        if estimate.texture is not None:
+            textures = [estimate.texture._replace(image=image) for image in estimate.texture.image.split(sizes)]
+        one, other = (
+            Estimate(*part[:3], self.camera(part[0].pose), part[3]) for part in zip(codes, vertices, albedo, textures)
+        )
+        return one, other
 
     def render(self, estimate: Estimate, background: torch.Tensor | None = None) -> Rendering:
         codes = estimate.codes

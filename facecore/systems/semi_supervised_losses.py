@@ -54,11 +54,9 @@ class Truth:
         if n % 2:
             raise ValueError(f"the labelled half must be even to make pairs, got {n}")
         swap = torch.arange(n, device=batch.identity.device) ^ 1
-        identity = batch.identity.repeat(3, 1)
-        expression = torch.cat([batch.expression, batch.expression[swap], torch.zeros_like(batch.expression)])
-        shapes = (model.shape(identity, expression) - system.template) / system.shape_scale
-        own, swapped, neutral = shapes.split(n)
-        return cls(own, swapped, neutral, swap)
+        neutral = (model.shape(batch.identity) - system.template) / system.shape_scale
+        own = (model.shape(batch.identity, batch.expression) - system.template) / system.shape_scale
+        return cls(own, neutral + (own - neutral)[swap], neutral, swap)  # expressions add to any identity
 
 
 def labelled_terms(
@@ -111,14 +109,29 @@ def landmark_term(
     return term + losses.landmark_loss(five_points(predicted), target5, batch.five_point_weight)
 
 
+class PointShapes:
+    """Some vertices of a morphable model's shapes, without the others."""
+
+    def __init__(self, model: MorphableModel, vertices: torch.Tensor) -> None:
+        self._template = model.template[vertices]
+        self._basis = torch.cat([model.identity_basis, model.expression_basis])[:, vertices].flatten(1)
+
+    def __call__(self, identity: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
+        """model.shape(identity, expression)[:, vertices], [N, P, 3] mm."""
+        offset = torch.cat([identity, expression], 1) @ self._basis
+        return self._template + offset.view(len(offset), -1, 3)
+
+
 def surface_point_term(
-    system: SemiSupervised, points: PointMaps, batch: LabelledBatch | PhotoBatch, model: MorphableModel
+    system: SemiSupervised, points: PointMaps, batch: LabelledBatch | PhotoBatch, shapes: PointShapes
 ) -> torch.Tensor:
-    """Where the encoder's maps see points of the face: all of them on renders, the known landmarks on photographs."""
+    """Where the encoder's maps see points of the face: all of them on renders, the known landmarks on photographs.
+
+    shapes: of system.point_vertices.
+    """
     size = system.config.image_size
     if isinstance(batch, LabelledBatch):
-        vertices = model.shape(batch.identity, batch.expression)[:, system.point_vertices]
-        target = system.camera(batch.pose).ndc(vertices)
+        target = system.camera(batch.pose).ndc(shapes(batch.identity, batch.expression))
         return surface_point_loss(points, target)
     count = batch.landmarks.shape[1]
     target = pixel_to_ndc(batch.landmarks, size, size)

@@ -16,6 +16,7 @@ from facecore.systems.semi_supervised_codes import Estimate
 from facecore.systems.semi_supervised_config import SemiSupervisedConfig
 from facecore.systems.semi_supervised_losses import (
     IdentityLoss,
+    PointShapes,
     Terms,
     Truth,
     albedo_term,
@@ -59,6 +60,8 @@ class Objective(nn.Module):
         self.embedding = CodeEmbedding(morphable, model.identity_size, model.expression_size, seed)
         self.stride = max(config.data.labelled_batch, config.stages.encoder_batch)  # sample numbers of an iteration
 
+        if model.surface_points:
+            self._point_shapes = PointShapes(morphable, system.point_vertices)
         self.fakes: list[Fakes] = []  # of the forward passes since `forget`, as are the persons
         self.persons: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._drawn = (-1, torch.empty(0, dtype=torch.int64))  # iteration, photographs of its whole batch
@@ -113,10 +116,13 @@ class Objective(nn.Module):
         encoding = system.encode(images)
         estimate = system.decode(encoding)
         rendering = system.render(estimate)
-        terms = self._labelled_terms(system.slice(estimate, slice(0, len(batch))), batch)
+        labelled, unlabelled = system.split(estimate, len(batch))
+        terms = self._labelled_terms(labelled, batch)
         terms |= picture_terms(system, estimate, rendering, images, masks, weights)
         terms["smoothness"] = smoothness_term(system, estimate, weights)
-        terms |= self._point_terms(encoding.points, batch, photos) | self._photo_terms(estimate, batch, photos, known)
+        terms |= self._point_terms(encoding.points, batch, photos) | self._photo_terms(
+            (labelled, unlabelled), batch, photos, known
+        )
         if weights.adversarial:
             fake = (estimate.vertices - system.template) / system.shape_scale
             terms["adversarial"] = self._score_shapes(fake)
@@ -131,10 +137,12 @@ class Objective(nn.Module):
         known = self._known_share(iteration, share)
         estimate = system.decode(system.encode(images))
         rendering = system.render(estimate)
-        labelled = system.slice(estimate, slice(0, len(batch)))
+        labelled, unlabelled = system.split(estimate, len(batch))
         terms = picture_terms(system, estimate, rendering, images, masks, weights)
         if self.config.stages.texture_trunk == "trained":
-            terms |= self._labelled_terms(labelled, batch) | self._photo_terms(estimate, batch, photos, known)
+            terms |= self._labelled_terms(labelled, batch) | self._photo_terms(
+                (labelled, unlabelled), batch, photos, known
+            )
         else:
             terms["labelled_albedo"] = albedo_term(labelled, batch, self.morphable)
         if weights.patch:
@@ -160,13 +168,15 @@ class Objective(nn.Module):
         real = None if real is None else real.detach()
         self.fakes.append(Fakes(made.detach(), real, places, labelled + unlabelled))
 
-    def _photo_terms(self, estimate: Estimate, batch: LabelledBatch, photos: PhotoBatch | None, known: float) -> Terms:
+    def _photo_terms(
+        self, halves: tuple[Estimate, Estimate], batch: LabelledBatch, photos: PhotoBatch | None, known: float
+    ) -> Terms:
         """L_lmk over both halves; L_recog of the photographs where persons are known (known: see _known_share)."""
         system, size, n = self.system, self.config.model.image_size, len(batch)
-        landmark = landmark_term(system, system.slice(estimate, slice(0, n)), batch, size) * n
+        labelled, unlabelled = halves
+        landmark = landmark_term(system, labelled, batch, size) * n
         if photos is None:
             return {"landmark": landmark / n}
-        unlabelled = system.slice(estimate, slice(n, None))
         landmark = landmark + landmark_term(system, unlabelled, photos, size) * len(photos)
         terms = {"landmark": landmark / (n + len(photos))}
         if self.identity_loss is not None:
@@ -180,10 +190,11 @@ class Objective(nn.Module):
         if points is None:
             return {}
         if photos is None:
-            return {"surface_points": surface_point_term(self.system, points, batch, self.morphable)}
+            return {"surface_points": surface_point_term(self.system, points, batch, self._point_shapes)}
         n, m = len(batch), len(photos)
-        term = surface_point_term(self.system, points.select(slice(0, n)), batch, self.morphable)
-        photo_term = surface_point_term(self.system, points.select(slice(n, None)), photos, self.morphable)
+        own, other = (PointMaps(*part) for part in zip(*(maps.split((n, m)) for maps in points)))
+        term = surface_point_term(self.system, own, batch, self._point_shapes)
+        photo_term = surface_point_term(self.system, other, photos, self._point_shapes)
         return {"surface_points": (term * n + photo_term * m) / (n + m)}
 
     def _labelled(self, iteration: int, share: Share, count: int | None = None) -> LabelledBatch:
