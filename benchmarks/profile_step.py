@@ -30,6 +30,7 @@ from facecore.cli.train import load_morphable, load_photos, parse
 from facecore.ops import _library
 from facecore.systems.semi_supervised_config import SemiSupervisedConfig
 from facecore.systems.semi_supervised_training import STAGES, SemiSupervisedTrainer
+from facecore.training.facts import facts_of_run
 
 PART, KERNEL = "part::", "facecore kernel::"
 BACKWARD = "autograd::engine::evaluate_function: "
@@ -50,7 +51,8 @@ def main(argv: list[str] | None = None) -> None:
     config = with_one_stage(parse(rest), options.stage)
     trainer = SemiSupervisedTrainer(config, load_morphable(config), load_photos(config))
     with named_parts(trainer):
-        result = measure(trainer, options.stage, options.steps, options.operations)
+        result = facts_of_run(config.run.device) | measure(trainer, options.stage, options.steps, options.operations)
+    result |= {"image_size": config.model.image_size, "vertices": trainer.morphable.num_vertices}
     print(table(result))
     for name, milliseconds in result.pop("operations"):
         print(f"{milliseconds:8.2f} ms  {name}")
@@ -135,7 +137,6 @@ def measure(trainer: SemiSupervisedTrainer, stage: str, steps: int, operations: 
     total = sum(spent.values())
     return {
         "stage": stage,
-        "device": str(trainer.device),
         "threads": torch.get_num_threads(),
         "images": images,
         "step_ms": statistics.median(plain),
@@ -202,7 +203,7 @@ def table(result: dict[str, Any]) -> str:
     parts = sorted({part for part, _ in spent}, key=lambda p: -sum(v for (q, _), v in spent.items() if q == p))
     lines = [
         f"{result['stage']}: {result['step_ms']:.0f} ms a step ({result['profiled_ms']:.0f} ms under the profiler), "
-        f"{result['images_per_second']:.1f} images/s, {result['threads']} threads, {result['device']}, "
+        f"{result['images_per_second']:.1f} images/s, {result['threads']} threads, "
         f"at most {result['peak_mib']:.0f} MiB; outside {result['outside_percent']:.1f} %",
         "",
         "| part | " + " | ".join(KINDS) + " | together |",

@@ -133,7 +133,7 @@ class SemiSupervisedTrainer:
             group["lr"] = self.schedule.learning_rate(iteration)
         self.optimizer.zero_grad(set_to_none=True)
         terms = self._add_gradients(stage, iteration)
-        norm = nn.utils.clip_grad_norm_(self.model_parameters, self.config.stages.clip_norm)
+        norm = _clip(self.model_parameters, self.config.stages.clip_norm)
         self._watch.see(terms | {"gradient norm": norm}, iteration)
         self.optimizer.step()
         critics = self._after_step(iteration)
@@ -283,6 +283,14 @@ def check_shares(config: SemiSupervisedConfig, with_photos: bool, processes: int
                 f"{name} must be a multiple of {unit}, got {size}: it is split into equal parts{kept} "
                 f"for {processes} processes x stages.accumulate {config.stages.accumulate}"
             )
+
+
+def _clip(parameters: list[nn.Parameter], largest: float) -> torch.Tensor:
+    """The length of the gradient before it is shortened to `largest`. On a GPU nothing waits to see whether it must."""
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if norm.is_cuda or float(norm) > largest:
+        nn.utils.clip_grads_with_norm_(parameters, largest, norm)
+    return norm
 
 
 def _mean_of(parts: list[Terms]) -> Terms:
