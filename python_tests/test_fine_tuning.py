@@ -1,0 +1,63 @@
+"""`facecore train --run.start-from`: what is taken over, what is said, what is refused."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+import yaml
+from test_semi_supervised import overlay_values
+
+from facecore.cli import train
+from facecore.cli.errors import UsageError
+from facecore.training.checkpoint import Checkpoint
+
+
+def arguments(folder: pathlib.Path, *more: str) -> list[str]:
+    stages = {"encoder_iterations": 0, "warmup_iterations": 0, "hybrid_iterations": 0}
+    settings = folder.with_suffix(".yaml")
+    settings.write_text(yaml.safe_dump(overlay_values(str(folder), stages)))
+    return ["--config", str(settings), *more]
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("start") / "run"
+    assert train.main(arguments(folder)) == 0
+    return folder / "model.safetensors"
+
+
+def test_says_what_was_not_taken_over(start, tmp_path, capsys):
+    assert train.main(arguments(tmp_path / "same", "--run.start-from", str(start))) == 0
+    assert f"weights from {start}: all\n" in capsys.readouterr().out
+    other = arguments(tmp_path / "other", "--run.start-from", str(start), "--model.shape-decoder", "linear")
+    assert train.main(other) == 0
+    out = capsys.readouterr().out
+    assert f"weights from {start}: all but 2: shape_decoder.0.bias, shape_decoder.0.weight\n" in out
+    tuned = Checkpoint.load(tmp_path / "other" / "last.safetensors")
+    assert tuned.plain["start"].endswith("seed 0, 1 iterations")
+    before = Checkpoint.load(start).tensors["model"]
+    name = "encoder.conv1.weight"  # which no iteration of either run trains
+    assert tuned.tensors["model"][name].equal(before[name])
+
+
+def test_a_resumed_run_does_not_start_again(start, tmp_path, capsys):
+    command = arguments(tmp_path / "run", "--run.start-from", str(start))
+    assert train.main(command) == 0
+    capsys.readouterr()
+    assert train.main([*command, "--run.resume"]) == 0
+    assert "weights from" not in capsys.readouterr().out
+
+
+def test_bad_settings_are_refused(start, tmp_path):
+    refusals = {
+        "--run.start-from /nowhere.safetensors": r"--run.start-from /nowhere.safetensors: no such file",
+        "--stages.accumulate 0": "--stages.accumulate must be at least 1, got 0",
+        "--stages.accumulate 3": r"data.labelled_batch must be a multiple of 6, got 4.* x stages.accumulate 3",
+        "--stages.rise-steps -1": "--stages.rise-steps must be at least 0, got -1",
+        "--model.encoder-norm layer": "norm",
+    }
+    for options, message in refusals.items():
+        with pytest.raises(UsageError, match=message):
+            train.main(arguments(tmp_path / "refused", *options.split()))
+    assert not (tmp_path / "refused").exists()
