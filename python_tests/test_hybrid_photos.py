@@ -48,10 +48,10 @@ def trainer(morphable, folder):
     return make_trainer(morphable, folder)
 
 
-def make_trainer(morphable, folder) -> SemiSupervisedTrainer:
+def make_trainer(morphable, folder, workers: int | None = None) -> SemiSupervisedTrainer:
     stages = {"decoder_iterations": 0, "encoder_iterations": 0, "warmup_iterations": 0, "hybrid_iterations": 6}
     values = overlay_values("unused", stages)
-    values["data"]["photo_batch"] = 4
+    values["data"] |= {"photo_batch": 4, "workers": workers}
     config = overlay(PRESETS["quick"], values)
     return SemiSupervisedTrainer(config, morphable, PhotoFolder(folder, height=SIZE, width=SIZE))
 
@@ -111,3 +111,15 @@ def test_pictures_of_a_grid_show_renders_and_photographs(trainer):
     grid = trainer.picture_grid()
     assert grid.shape == (3, 4 * SIZE, 8 * SIZE)  # input, overlay, albedo, shading; four renders, four photographs
     assert 0 <= float(grid.min()) and float(grid.max()) <= 1
+
+
+def test_photographs_loaded_by_processes_are_the_same(morphable, folder):
+    trainers = [make_trainer(morphable, folder, workers=workers) for workers in (0, 2)]
+    try:
+        for iteration in range(3):
+            own, loaded = (trainer.objective._photos(iteration) for trainer in trainers)
+            for field in ("image", "mask", "landmarks", "identity"):
+                assert getattr(own, field).equal(getattr(loaded, field))
+    finally:
+        for trainer in trainers:
+            trainer.objective.stream.close()

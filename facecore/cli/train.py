@@ -180,6 +180,8 @@ def check(config: SemiSupervisedConfig) -> None:
         value = getattr(getattr(config, section), setting)
         if not value >= least:
             raise UsageError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
+    if config.data.workers is not None and config.data.workers < 0:
+        raise UsageError(f"--data.workers must be at least 0, got {config.data.workers}")
     for name in POSITIVE:
         value = getattr(config.stages, name)
         if not 0 < value < math.inf:

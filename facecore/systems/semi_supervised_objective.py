@@ -7,7 +7,17 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from facecore.data import LabelledBatch, LabelledRenders, PhotoBatch, PhotoSource, sample_generator
+from facecore.data import (
+    LabelledBatch,
+    LabelledRenders,
+    PhotoBatch,
+    PhotoBatches,
+    PhotoFolder,
+    PhotoSource,
+    PhotoStream,
+    default_workers,
+    sample_generator,
+)
 from facecore.morphable import MorphableModel
 from facecore.nn import PointMaps
 from facecore.systems.semi_supervised import SemiSupervised
@@ -28,6 +38,7 @@ from facecore.systems.semi_supervised_losses import (
     weighted_total,
 )
 from facecore.systems.semi_supervised_warmup import CodeEmbedding, decoder_terms, encoder_terms
+from facecore.training import distributed
 from facecore.training.distributed import WHOLE, Share
 
 Score = Callable[[torch.Tensor], torch.Tensor]
@@ -38,7 +49,8 @@ class Objective(nn.Module):
 
     A module, so that torch's DistributedDataParallel can wrap it: its parameters are the system's and the classifier's.
     A share is a part of the iteration's batch; all shares have equally many samples, so that the mean of their losses
-    is the loss of the whole. score_shapes, score_pictures: what the discriminators make of fakes (L_adv, L_patch).
+    is the loss of the whole. stream: this process's share of photographs, loaded ahead. score_shapes, score_pictures:
+    what the discriminators make of fakes (L_adv, L_patch).
     """
 
     def __init__(
@@ -51,6 +63,7 @@ class Objective(nn.Module):
         identity_loss: IdentityLoss | None,
         score_shapes: Score,
         score_pictures: Score | None,
+        stream: PhotoStream | None = None,
     ) -> None:
         super().__init__()
         self.config, self.system, self.morphable = config, system, morphable
@@ -64,6 +77,8 @@ class Objective(nn.Module):
             self._point_shapes = PointShapes(morphable, system.point_vertices)
         self.fakes: list[Fakes] = []  # of the forward passes since `forget`, as are the persons
         self.persons: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.stream = stream
+        self._loaded: tuple[int, PhotoBatch] | None = None  # iteration, this process's photographs
         self._drawn = (-1, torch.empty(0, dtype=torch.int64))  # iteration, photographs of its whole batch
 
     def forward(self, stage: str, iteration: int, share: Share) -> tuple[torch.Tensor, Terms]:
@@ -207,12 +222,12 @@ class Objective(nn.Module):
             return None
         index = self._photo_index(iteration)
         rows = share.rows(len(index))
-        own = index[rows]
-        # A photograph that comes again is augmented otherwise each time: earlier ones of the batch must be counted.
-        before = index[: rows.start]
-        before = before[torch.isin(before, own)]
-        batch = self.photos.batch(torch.cat([before, own]), iteration)
-        return batch[len(before) :].to(self.system.template.device)
+        if self.stream is None:
+            return self.photos.batch(index[rows], iteration).to(self.system.template.device)
+        if self._loaded is None or self._loaded[0] != iteration:
+            self._loaded = (iteration, self.stream.at(iteration).to(self.system.template.device))
+        first = self.stream.batches.rank * len(self._loaded[1])
+        return self._loaded[1][rows.start - first : rows.stop - first]
 
     def _known_share(self, iteration: int, share: Share) -> float:
         """How often known persons occur in a share, over how often in the whole batch.
@@ -234,6 +249,19 @@ class Objective(nn.Module):
             generator = sample_generator(self.config.run.seed, "photos", iteration)
             self._drawn = (iteration, self.photos.sample(generator, data.photo_batch, data.photos_per_identity))
         return self._drawn[1]
+
+
+def photo_stream(
+    photos: PhotoSource | None, config: SemiSupervisedConfig, device: torch.device, iterations: int
+) -> PhotoStream | None:
+    """A folder's photographs, loaded ahead by processes; None for rendered ones, which are made where the model is."""
+    if not isinstance(photos, PhotoFolder):
+        return None
+    data, share = config.data, distributed.own_share()
+    sizes = (config.run.seed, data.photo_batch, data.photos_per_identity)
+    batches = PhotoBatches(photos, *sizes, rank=share.index, world_size=share.count)
+    workers = default_workers(device) if data.workers is None else data.workers
+    return PhotoStream(batches, iterations, num_workers=workers, pin_memory=device.type == "cuda")
 
 
 def _together(batch: LabelledBatch, photos: PhotoBatch | None) -> tuple[torch.Tensor, torch.Tensor]:

@@ -17,7 +17,7 @@ from facecore.systems.semi_supervised import SemiSupervised
 from facecore.systems.semi_supervised_adversaries import PatchAdversary, ShapeAdversary, accumulated, frozen
 from facecore.systems.semi_supervised_config import SemiSupervisedConfig
 from facecore.systems.semi_supervised_losses import IdentityLoss, Terms
-from facecore.systems.semi_supervised_objective import Objective
+from facecore.systems.semi_supervised_objective import Objective, photo_stream
 from facecore.systems.semi_supervised_schedule import STAGES as STAGES
 from facecore.systems.semi_supervised_schedule import Schedule
 from facecore.systems.semi_supervised_warmup import solve_code_heads
@@ -72,13 +72,13 @@ class SemiSupervisedTrainer:
         if config.model.albedo_decoder != "graph" and config.stages.texture_iterations and config.weights.patch:
             self.patches = PatchAdversary(config).to(self.device)
         scores = (self.shapes.term, None if self.patches is None else self.patches.term)
-        self.objective = Objective(
-            config, self.system, self.morphable, self.renders, photos, self.identity_loss, *scores
-        )
         self.schedule = Schedule(config)
         self.total_iterations = self.schedule.total
         self._share = distributed.own_share()
         check_shares(config, photos is not None, self._share.count)
+        stream = photo_stream(photos, config, self.device, self.total_iterations)
+        parts = (self.system, self.morphable, self.renders, photos, self.identity_loss, *scores, stream)
+        self.objective = Objective(config, *parts)
         with frozen(self.system.discriminator):  # it has a backward pass of its own
             self._averaged = distributed.averaged(self.objective)
         self._watch = FiniteWatch()
@@ -153,7 +153,7 @@ class SemiSupervisedTrainer:
                 total, terms = self._averaged(stage, iteration, self._share.part(part, count))
                 (total / count).backward()
             parts.append(terms)
-        return _mean_of(parts)
+        return distributed.mean_losses(parts)
 
     def _after_step(self, iteration: int) -> Terms:
         """What follows the model: the persons' centres, and the discriminators; returns the losses of these."""
@@ -164,9 +164,9 @@ class SemiSupervisedTrainer:
         if not fakes:
             return {}
         if fakes[0].real is None:
-            return _mean_of([{"adversarial critic": self.shapes.learn(fakes, iteration)}])
+            return distributed.mean_losses([{"adversarial critic": self.shapes.learn(fakes, iteration)}])
         assert self.patches is not None
-        return _mean_of([{"patch critic": self.patches.learn(fakes, iteration)}])
+        return distributed.mean_losses([{"patch critic": self.patches.learn(fakes, iteration)}])
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -291,10 +291,3 @@ def _clip(parameters: list[nn.Parameter], largest: float) -> torch.Tensor:
     if norm.is_cuda or float(norm) > largest:
         nn.utils.clip_grads_with_norm_(parameters, largest, norm)
     return norm
-
-
-def _mean_of(parts: list[Terms]) -> Terms:
-    """Of the parts of a batch in this process, and over processes."""
-    names = list(parts[0])
-    values = torch.stack([torch.stack([part[name].float() for name in names]) for part in parts]).mean(0)
-    return dict(zip(names, distributed.mean(values).unbind()))

@@ -42,6 +42,8 @@ class DataConfig:
     """Folder of masks with the pictures' stems; by default the skin-probability mask."""
     assume_cropped: bool = False
     """Take pictures without landmarks as already cropped to the face, instead of skipping them."""
+    workers: int | None = None
+    """Processes that load photographs ahead; by default none where a CPU trains, else its cores less one, at most 8."""
     unlabelled: bool = True
     """False trains on the renders alone."""
 
@@ -89,7 +91,9 @@ class RunConfig:
 
 
 # Settings that say where a run reads and writes, or how often it reports: they don't change what it learns.
-UNHASHED = frozenset({"run", "data.photos", "data.landmarks", "data.identities", "data.masks", "model.morphable"})
+UNHASHED = frozenset(
+    {"run", "data.photos", "data.landmarks", "data.identities", "data.masks", "data.workers", "model.morphable"}
+)
 
 
 def to_plain(config: Any) -> Any:

@@ -113,6 +113,13 @@ def mean(tensor: torch.Tensor) -> torch.Tensor:
     return summed(tensor).div_(world_size()) if world_size() > 1 else tensor
 
 
+def mean_losses(parts: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """The mean of named scalars over the parts of a batch in this process, and over processes."""
+    names = list(parts[0])
+    values = torch.stack([torch.stack([part[name].float() for name in names]) for part in parts]).mean(0)
+    return dict(zip(names, mean(values).unbind()))
+
+
 def gathered(tensor: torch.Tensor) -> torch.Tensor:
     """The tensors of all processes by rank, [world_size, ...]; no gradient."""
     if world_size() == 1:
