@@ -231,6 +231,23 @@ def test_an_odd_labelled_half_is_refused(morphable):
         trainer.step(2)
 
 
+@pytest.mark.parametrize("largest", [0.05, 1e6])
+def test_long_gradients_are_shortened_and_others_stay(morphable, largest):
+    trainer = SemiSupervisedTrainer(tiny(clip_norm=largest), morphable, None)
+    trainer.step(1)
+    whole = torch.nn.utils.get_total_norm([p.grad for p in trainer.model_parameters if p.grad is not None])
+    expected = pytest.approx(largest, rel=1e-4) if largest < 1 else pytest.approx(float(reference_norm(morphable)))
+    assert float(whole) == expected
+
+
+def reference_norm(morphable) -> torch.Tensor:
+    """Of the same gradient, taken without a step."""
+    trainer = SemiSupervisedTrainer(tiny(), morphable, None)
+    trainer._prepare("encoder")
+    trainer._add_gradients("encoder", 1)
+    return torch.nn.utils.get_total_norm([p.grad for p in trainer.model_parameters if p.grad is not None])
+
+
 def test_reconstruct_needs_eval_mode_and_the_right_size(trainer):
     with pytest.raises(ValueError, match=r"call \.eval\(\)"):
         trainer.system.train().reconstruct(torch.rand(1, 3, 32, 32))

@@ -72,7 +72,6 @@ class Objective(nn.Module):
         model, seed = config.model, config.run.seed
         self.embedding = CodeEmbedding(morphable, model.identity_size, model.expression_size, seed)
         self.stride = max(config.data.labelled_batch, config.stages.encoder_batch)  # sample numbers of an iteration
-
         if model.surface_points:
             self._point_shapes = PointShapes(morphable, system.point_vertices)
         self.fakes: list[Fakes] = []  # of the forward passes since `forget`, as are the persons
@@ -135,9 +134,8 @@ class Objective(nn.Module):
         terms = self._labelled_terms(labelled, batch)
         terms |= picture_terms(system, estimate, rendering, images, masks, weights)
         terms["smoothness"] = smoothness_term(system, estimate, weights)
-        terms |= self._point_terms(encoding.points, batch, photos) | self._photo_terms(
-            (labelled, unlabelled), batch, photos, known
-        )
+        terms |= self._point_terms(encoding.points, batch, photos)
+        terms |= self._photo_terms((labelled, unlabelled), batch, photos, known)
         if weights.adversarial:
             fake = (estimate.vertices - system.template) / system.shape_scale
             terms["adversarial"] = self._score_shapes(fake)
