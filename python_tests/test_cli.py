@@ -482,6 +482,17 @@ BAD_TRAININGS = {
     "not a model": (["--model.morphable", "{bad}"], 1, "{bad} is not a morphable model of a known kind"),
     "no such weights": (["--model.encoder-weights", "w.pth"], 1, "w.pth"),
     "no such photographs": (["--data.photos", "none"], 2, "--data.photos none: no such file or folder"),
+    "another data set's options": (
+        ["--data.photos", "{folder}", "--data.dataset", "300w-lp", "--data.landmarks", "{folder}"],
+        1,
+        "300w-lp has no option landmarks (it brings its own)",
+    ),
+    "a share above 1": (["--data.max-skipped", "2"], 2, "--data.max-skipped must be a share from 0 to 1, got 2.0"),
+    "a texture of odd size": (
+        ["--model.albedo-decoder", "both", "--model.image-size", "40"],
+        2,
+        "--model.image-size must be a multiple of 32 for a texture decoder, got 40",
+    ),
     "no usable photographs": (["--data.photos", "{folder}"], 1, "{folder} has no usable photograph of 0 pictures"),
     "out is a file": (["--run.out", "{bad}"], 2, "--run.out {bad} is a file; give a folder"),
     "out is not empty": (["--run.out", "{folder}"], 2, "--run.out {folder} is not empty and has no checkpoint"),

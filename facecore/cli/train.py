@@ -189,6 +189,12 @@ def check(config: SemiSupervisedConfig) -> None:
     stages = {name: value for name, value in vars(config.stages).items() if name.endswith("_iterations")}
     if min(stages.values()) < 0 or sum(stages.values()) < 1:
         raise UsageError(f"--stages: iterations must be at least 0 and not all 0, got {stages}")
+    if config.model.albedo_decoder != "graph" and config.model.image_size % 32:
+        raise UsageError(
+            f"--model.image-size must be a multiple of 32 for a texture decoder, got {config.model.image_size}"
+        )
+    if config.data.max_skipped is not None and not 0 <= config.data.max_skipped <= 1:
+        raise UsageError(f"--data.max-skipped must be a share from 0 to 1, got {config.data.max_skipped}")
     for part in ("shape", "albedo"):
         widths = getattr(config.model, f"{part}_channels")
         if len(widths) != len(config.model.factors) + 1:
@@ -241,13 +247,14 @@ def load_morphable(config: SemiSupervisedConfig) -> MorphableModel:
 
 def load_photos(config: SemiSupervisedConfig) -> PhotoFolder | None:
     """The unlabelled half, or None when it is switched off or not given."""
-    from facecore.data import PhotoFolder
+    from facecore.data import open_dataset
     from facecore.training.distributed import is_first
 
     data = config.data
     if data.photos is None or not data.unlabelled:
         return None
-    photos = PhotoFolder(
+    photos = open_dataset(
+        data.dataset,
         data.photos,
         landmarks=data.landmarks,
         identities=data.identities,
@@ -255,7 +262,8 @@ def load_photos(config: SemiSupervisedConfig) -> PhotoFolder | None:
         height=config.model.image_size,
         width=config.model.image_size,
         seed=config.run.seed,
-        assume_cropped=data.assume_cropped,
+        assume_cropped=data.assume_cropped or None,
+        max_skipped=data.max_skipped,
     )
     if is_first():
         print(photos.report, file=sys.stderr)

@@ -23,7 +23,10 @@ PERSONS_SEED = 3_000_003  # added to the run's seed
 
 BASE = "all"
 # What every variant starts from learns the codes of the labelled model; the variants then learn without such labels.
-WARMUP = {"stages": {"hybrid_iterations": 0}, "weights": {"labelled_code": 1.0, "labelled_pose": 0.5}}
+WARMUP = {
+    "stages": {"hybrid_iterations": 0},
+    "weights": {"labelled_code": 1.0, "labelled_pose": 0.5, "labelled_albedo": 2.0},
+}
 BRANCH = {"stages": {"decoder_iterations": 0, "encoder_iterations": 0}}
 UNMASKED = {"masked": False, "symmetry": 0.0}
 VARIANTS: dict[str, dict[str, Any]] = {

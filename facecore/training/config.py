@@ -34,6 +34,10 @@ class DataConfig:
     """Photographs of one person in a batch, where the folder knows persons."""
     photos: pathlib.Path | None = None
     """Folder of photographs, the unlabelled half."""
+    dataset: Literal["folder", "300w-lp", "aflw2000", "celeba", "auto"] = "folder"
+    """What the folder of photographs is; the public data sets bring landmarks and persons of their own."""
+    max_skipped: float | None = None
+    """Largest share of unusable photographs; by default 0.02 of a public data set, and any of another folder."""
     landmarks: pathlib.Path | None = None
     """Landmarks of the photographs: a folder, a CSV or one file; by default found beside each picture."""
     identities: str | None = None
@@ -92,7 +96,8 @@ class RunConfig:
 
 # Settings that say where a run reads and writes, or how often it reports: they don't change what it learns.
 UNHASHED = frozenset(
-    {"run", "data.photos", "data.landmarks", "data.identities", "data.masks", "data.workers", "model.morphable"}
+    {"run", "data.photos", "data.landmarks", "data.identities", "data.masks", "data.workers"}
+    | {"data.max_skipped", "model.morphable"}
 )
 
 
