@@ -8,6 +8,7 @@ import re
 import pytest
 import scipy.sparse
 import torch
+from torch.utils.checkpoint import checkpoint
 
 import facecore.losses
 from facecore.losses._landmark_pairs import pair_matrix
@@ -88,6 +89,21 @@ def test_opcheck(name):
 def differentiable(name, argument):
     backward = "_backward" in name  # refuses a derivative, which opcheck would ask for
     return isinstance(argument, torch.Tensor) and argument.is_floating_point() and not backward
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if "_backward" not in name])
+def test_under_activation_checkpointing(name):
+    """The forward pass runs again in the backward pass, and what it saves can be taken out once only."""
+    op, (first, *others) = getattr(torch.ops.facecore, name).default, CASES[name]
+    leaf = first.clone().requires_grad_()
+
+    def value(leaf):
+        result = op(leaf, *others)
+        return (result[0] if isinstance(result, tuple) else result).sum()
+
+    (expected,) = torch.autograd.grad(value(leaf), leaf)
+    (got,) = torch.autograd.grad(checkpoint(value, leaf, use_reentrant=False), leaf)
+    assert torch.equal(got, expected) and got.any()
 
 
 def test_every_operator_of_the_losses_is_here():

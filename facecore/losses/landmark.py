@@ -120,9 +120,10 @@ def _setup(ctx: Any, inputs: Any, output: Any) -> None:
 
 
 def _backward(ctx: Any, grad: torch.Tensor, _: Any) -> tuple[torch.Tensor | None, ...]:
-    if not ctx.saved_tensors:
+    saved = ctx.saved_tensors  # once: activation checkpointing refuses a second time
+    if not saved:
         raise RuntimeError("landmark_structure: called with with_gradient=False, so it has no derivative")
-    grads = _landmark_structure_backward(grad, *ctx.saved_tensors)
+    grads = _landmark_structure_backward(grad, *saved)
     return (*(g if need else None for g, need in zip(grads.unbind(), ctx.needs_input_grad)), None, None, None)
 
 

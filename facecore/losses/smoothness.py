@@ -106,10 +106,10 @@ def _setup(ctx: Any, inputs: Any, output: Any) -> None:
 def _backward(ctx: Any, grad: torch.Tensor | None, _: Any) -> tuple[torch.Tensor | None, ...]:
     if grad is None:
         return (None,) * 11
-    x, signs = ctx.saved_tensors[:2]
+    x, signs, *matrix = ctx.saved_tensors  # once: activation checkpointing refuses a second time
     if not signs.numel() and x.numel():
         raise RuntimeError("smoothness: the operator was called with store_signs=False, so it has no derivative")
-    return _smoothness_backward(grad, *ctx.saved_tensors, *ctx.options), *(None,) * 10
+    return _smoothness_backward(grad, x, signs, *matrix, *ctx.options), *(None,) * 10
 
 
 # x is an argument only so that a second derivative by it is refused: without it that would be a silent zero.
