@@ -13,7 +13,8 @@ import torch
 import facecore
 from facecore.evaluation.point_to_plane import PointToPlaneSettings
 from facecore.evaluation.published import POINT_TO_PLANE, WARNING
-from facecore.evaluation.results import Evaluation, flatten, source_commit, summarise, text_table, to_plain
+from facecore.evaluation.results import Evaluation, flatten, summarise, text_table, to_plain
+from facecore.training import facts
 
 
 def evaluation() -> Evaluation:
@@ -36,7 +37,7 @@ def test_both_files_hold_everything(tmp_path):
     evaluation().write(tmp_path / "new/folder")
     assert sorted(path.name for path in (tmp_path / "new/folder").iterdir()) == ["index.html", "results.json"]
     plain = json.loads((tmp_path / "new/folder/results.json").read_text())
-    assert plain["facecore"] == facecore.__version__ and plain["commit"] == source_commit()
+    assert plain["facecore"] == facecore.__version__ and plain["commit"] == facts.commit()
     assert plain["settings"]["path"] == "a/b" and plain["settings"]["method"]["icp"]["trim"] == 0.03
     assert plain["rows"] == [{"prediction": "x <b>", "error_mm": 1.25, "ok": True}]
     assert plain["skipped"] == [{"what": "y", "why": "damaged"}, {"what": "z", "why": "no prediction of it"}]
@@ -45,6 +46,14 @@ def test_both_files_hold_everything(tmp_path):
     for shown in ("1 of 3 evaluated, 2 missing or skipped", "method.icp.trim", "damaged", "x &lt;b&gt;", "a note"):
         assert shown in page
     assert WARNING.split(":")[0] in page and page.count("svg+xml") == 1 and page.count("image/webp") == 1
+
+
+def test_outside_a_checkout_the_environment_says_the_commit(tmp_path, monkeypatch):
+    monkeypatch.setattr(facts, "REPOSITORY", tmp_path)
+    monkeypatch.setenv("FACECORE_COMMIT", "0123456789ab")
+    assert facts.commit() == "0123456789ab"
+    monkeypatch.delenv("FACECORE_COMMIT")
+    assert facts.commit() == "unknown"
 
 
 def test_nothing_infinite_is_written(tmp_path):

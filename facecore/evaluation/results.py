@@ -7,9 +7,7 @@ import datetime
 import html
 import json
 import math
-import os
 import pathlib
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -21,9 +19,9 @@ from facecore.evaluation.error_maps import draw_curves
 from facecore.evaluation.published import WARNING, PublishedTable
 from facecore.evaluation.report import Report, Value, figure, pictures, table
 from facecore.files import write_atomically
+from facecore.training.facts import commit
 
 FORMAT = "facecore-evaluation-1"
-REPOSITORY = pathlib.Path(facecore.__file__).resolve().parent.parent
 Row = dict[str, Any]
 
 
@@ -54,7 +52,7 @@ class Evaluation:
             "format": FORMAT,
             "protocol": self.protocol,
             "facecore": facecore.__version__,
-            "commit": source_commit(),
+            "commit": commit(),
             "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             "settings": self.settings,
             "summary": self.summary,
@@ -132,21 +130,6 @@ def summarise(
             }
         )
     return result
-
-
-def source_commit() -> str:
-    """The checked-out commit, "+" where files of facecore have changes; "unknown" outside a checkout."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
-
-    if not (REPOSITORY / ".git").exists():  # an installed package may lie inside another project's checkout
-        return os.environ.get("FACECORE_COMMIT", "unknown")
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", "facecore")
-        return git("rev-parse", "--short=12", "HEAD").strip() + ("+" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return os.environ.get("FACECORE_COMMIT", "unknown")
 
 
 def to_plain(value: Any) -> Any:

@@ -40,7 +40,7 @@ def commit() -> str:
         return subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
 
     if not (REPOSITORY / ".git").exists():  # an installed package may lie inside another project's checkout
-        return "unknown"
+        return os.environ.get("FACECORE_COMMIT", "unknown")
     try:
         changed = git("status", "--porcelain", "--untracked-files=no", "--", "facecore", "csrc", "CMakeLists.txt")
         return git("rev-parse", "--short=12", "HEAD").strip() + ("+" if changed else "")
