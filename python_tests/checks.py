@@ -39,7 +39,7 @@ def check_matches_reference(
     for grad, expected_grad, leaf in zip(grads, expected_grads, leaves):
         grad = torch.zeros_like(leaf) if grad is None else grad
         expected_grad = torch.zeros_like(leaf) if expected_grad is None else expected_grad
-        scale = max(1.0, float(expected_grad.abs().max()) if expected_grad.numel() else 1.0)
+        scale = float(expected_grad.abs().max()) if expected_grad.any() else 1.0  # the gradient of a mean is small
         torch.testing.assert_close(grad / scale, expected_grad / scale, rtol=rtol, atol=10 * atol)
 
 
