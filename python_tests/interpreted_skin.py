@@ -1,4 +1,4 @@
-"""The Triton kernels of skin probability, interpreted on the CPU: test_triton.py runs this file."""
+"""The Triton kernels of skin probability, interpreted on the CPU: test_triton_losses.py runs this file."""
 
 from __future__ import annotations
 
