@@ -10,11 +10,14 @@ import math
 
 import pytest
 import torch
+import triton
+import triton.language as tl
 from checks import check_matches_reference
 
 from facecore import reference_losses
 from facecore.losses import _reconstruction_triton as kernels
 from facecore.losses import _triton, gradient_difference_loss, photometric_loss, reconstruction_loss
+from facecore.losses._triton_blocks import tile_place
 
 NORMS = ["l2_squared", "l2", "l1"]
 KINDS = ["none", "bool", "float", "empty"]
@@ -172,6 +175,19 @@ def test_any_strides(layout):
     assert torch.equal(values[0], values[1])
     grads = [torch.autograd.grad(value, leaves[:2]) for value, leaves in zip(values, (plain, odd))]
     assert all(torch.equal(a, b) for a, b in zip(*grads))
+
+
+@triton.jit
+def _write_offsets(offsets, step, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    _, y, x = tile_place(tl.program_id(0), ROWS, COLUMNS, ROWS, COLUMNS)
+    tl.store(offsets + y * COLUMNS + x, y * step - x * step)
+
+
+def test_offsets_beyond_32_bits():
+    """A stride may be as large as memory is, along a row too: that of a view whose width came first."""
+    offsets, step = torch.zeros(4, 32, dtype=torch.int64), 2**30
+    _write_offsets[(1,)](offsets, step, 4, 32)
+    assert torch.equal(offsets, (torch.arange(4)[:, None] - torch.arange(32)) * step)
 
 
 def test_expanded_inputs():

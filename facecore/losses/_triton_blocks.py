@@ -36,17 +36,17 @@ def block_place(program, size, BLOCK: tl.constexpr):
 
 @triton.jit
 def tile_place(program, height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """The image of a program, int64, and the rows [ROWS, 1] and columns [1, COLUMNS] of its tile.
+    """The image of a program and the rows [ROWS, 1] and columns [1, COLUMNS] of its tile.
 
-    The tiles of an image are counted row by row, then those of the next. Rows are int64, since they are multiplied with
-    strides.
+    The tiles of an image are counted row by row, then those of the next. All three are int64, since they are multiplied
+    with strides.
     """
     across = tl.cdiv(width, COLUMNS)
     tiles = across * tl.cdiv(height, ROWS)
     tile = program % tiles
     y = tile // across * ROWS + tl.arange(0, ROWS)[:, None]
     x = tile % across * COLUMNS + tl.arange(0, COLUMNS)[None, :]
-    return (program // tiles).to(tl.int64), y.to(tl.int64), x
+    return (program // tiles).to(tl.int64), y.to(tl.int64), x.to(tl.int64)
 
 
 @triton.jit
