@@ -8,12 +8,12 @@ import warnings
 
 import pytest
 import torch
-from triton_marks import HERE, compiler, compiles, interprets, needs_triton, on_gpu, run_python
+from triton_marks import HERE, compiler, compiles, interprets, needs_triton, on_gpu, run_python, without_triton
 
 from facecore import reference_losses
 from facecore.losses import _triton, photometric_loss, reconstruction_loss
 
-__all__ = ["compiler"]
+__all__ = ["compiler", "without_triton"]
 
 
 @needs_triton
@@ -98,16 +98,6 @@ def test_tiles_cover_a_picture():
         assert _triton.tile_count(height, width, (rows, columns)) * rows * columns >= height * width
     assert _triton.tile_shape(224, 224, 512) == (16, 32)
     assert _triton.tile_shape(256, 256, 512) == (4, 128)
-
-
-@pytest.fixture
-def without_triton(monkeypatch):
-    """CPU tensors stand for those of a CUDA machine that has no Triton."""
-    monkeypatch.setattr(_triton, "runs_on", lambda tensor: True)
-    monkeypatch.setattr(_triton, "INSTALLED", False)
-    _triton._warn_that_triton_is_missing.cache_clear()
-    yield
-    _triton._warn_that_triton_is_missing.cache_clear()
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])

@@ -9,13 +9,13 @@ import pytest
 import scipy.sparse
 import torch
 from loss_launches import LAUNCHES, of_step
-from triton_marks import HERE, compiler, compiles, interprets, needs_triton, on_gpu, run_python
+from triton_marks import HERE, compiler, compiles, interprets, needs_triton, on_gpu, run_python, without_triton
 
 from facecore import losses, reference_losses
 from facecore.losses import _triton
 from facecore.structures import SparseMatrix
 
-__all__ = ["compiler"]
+__all__ = ["compiler", "without_triton"]
 
 
 @needs_triton
@@ -110,16 +110,6 @@ def in_double(argument):
         return argument.to("cpu", torch.float64)
     argument = argument.cpu()
     return argument.double() if argument.is_floating_point() else argument
-
-
-@pytest.fixture
-def without_triton(monkeypatch):
-    """CPU tensors stand for those of a CUDA machine that has no Triton."""
-    monkeypatch.setattr(_triton, "runs_on", lambda tensor: True)
-    monkeypatch.setattr(_triton, "INSTALLED", False)
-    _triton._warn_that_triton_is_missing.cache_clear()
-    yield
-    _triton._warn_that_triton_is_missing.cache_clear()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,12 +9,14 @@ import os
 import pathlib
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+
+from facecore.losses import _triton
 
 HERE = pathlib.Path(__file__).resolve().parent
 TRITON = importlib.metadata.version("triton") if importlib.util.find_spec("triton") else None
@@ -43,6 +45,16 @@ def compiler(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> ModuleT
     import triton_compile
 
     return triton_compile
+
+
+@pytest.fixture
+def without_triton(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """CPU tensors stand for those of a CUDA machine that has no Triton."""
+    monkeypatch.setattr(_triton, "runs_on", lambda tensor: True)
+    monkeypatch.setattr(_triton, "INSTALLED", False)
+    _triton._warn_that_triton_is_missing.cache_clear()
+    yield
+    _triton._warn_that_triton_is_missing.cache_clear()
 
 
 cuda = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"), needs_triton]

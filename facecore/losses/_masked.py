@@ -37,8 +37,7 @@ def _checked(
     if factor is None:
         return None
     check_tensor(name, factor, ("N", "H", "W"), (torch.bool, *_triton.float_dtypes(rendered)), sizes=sizes)
-    if factor.device != rendered.device:
-        raise ValueError(f"{name} must be on {rendered.device} like rendered, got {factor.device}")
+    _triton.check_device(name, factor, rendered)
     if factor.requires_grad:
         raise ValueError(f"{name} is a constant of the loss and gets no gradient: pass {name}.detach()")
     return factor if factor.dtype == torch.bool or _triton.runs_on(rendered) else factor.to(rendered.dtype)

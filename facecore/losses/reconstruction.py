@@ -83,13 +83,8 @@ def _check(rendered: torch.Tensor, image: torch.Tensor, *factors: torch.Tensor |
     for name, factor in zip(FACTORS, factors):
         if factor is not None:
             check_tensor(name, factor, ("N", "H", "W"), (torch.bool, *numbers), sizes=sizes)
-            _check_device(name, factor, rendered)
+            _triton.check_device(name, factor, rendered)
     return sizes
-
-
-def _check_device(name: str, tensor: torch.Tensor, like: torch.Tensor) -> None:
-    if tensor.device != like.device:
-        raise ValueError(f"{name} must be on {like.device} like rendered, got {tensor.device}")
 
 
 def _fake(rendered: torch.Tensor, image: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -108,8 +103,8 @@ def _kernel(rendered: torch.Tensor, image: torch.Tensor, *rest: Any) -> tuple[to
         from facecore.losses import _reconstruction_triton as kernels
 
         planes = _triton_planes(factors, value.dtype)
-        for launch in kernels.value_launches(rendered, image, *planes, options, value, scales):
-            launch.run(rendered.device)
+        launches = kernels.value_launches(rendered, image, *planes, options, value, scales)
+        _triton.run_all(launches, rendered.device)
     else:
         sizes = (*rendered.shape, *options, *_are_bools(factors))
         call("picture_loss", rendered, sizes, (rendered, image, *factors), (value, scales))
@@ -145,10 +140,8 @@ def _backward_fake(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     *factors, scales = rest[:4]
     sizes = _check(rendered, image, *factors)
-    dtype = _triton.sum_dtype(rendered.dtype)
-    for name, tensor, size in (("grad", grad, ()), ("scales", scales, ("N", 3))):
-        check_tensor(name, tensor, size, (dtype,), sizes=sizes)
-        _check_device(name, tensor, rendered)
+    _triton.check_constant("grad", grad, (), rendered)
+    _triton.check_constant("scales", scales, ("N", 3), rendered, sizes)
     shape = tuple(rendered.shape)
     need_rendered, need_image = rest[-2:]
     return rendered.new_empty(shape if need_rendered else (0,)), rendered.new_empty(shape if need_image else (0,))

@@ -30,8 +30,8 @@ def shape_loss(
 
     Once differentiable in predicted and target; a second derivative is refused; scale is a constant. Deterministic:
     sums are made in a fixed order, whatever the number of threads. The CUDA kernels need Triton, as reconstruction_loss
-    says. Raises ValueError for a wrong shape, dtype, device or norm, or a scale that is not positive. METHODS 2.2
-    (L_shp, L_pair).
+    says. Raises ValueError for a wrong shape, dtype, device or norm, or a scale that is not positive; the numbers of a
+    tensor are looked at on the CPU only, and not in a compiled graph. METHODS 2.2 (L_shp, L_pair).
     """
     if norm not in ("l1", "l2_squared"):
         raise ValueError(f"norm must be l1 or l2_squared, got {norm!r}")
