@@ -27,7 +27,8 @@ def reconstruction_loss(
 ) -> torch.Tensor:
     """Returns photometric_loss + gradient_weight * gradient_difference_loss, both per image: a scalar.
 
-    The two pictures are read once for the value and once for the gradient; the only memory beyond them is the gradient.
+    The two pictures are read once for the value and once for the gradient. The only memory beyond them is the gradient,
+    and on the CPU a copy of what is not contiguous and of planes of another dtype.
 
     Args:
         rendered, image: pictures, float32 or float64 [N, C, H, W]; on CUDA bfloat16 and float16, too, computed and
