@@ -92,7 +92,7 @@ def test_signs_are_those_of_the_cpu_kernel(monkeypatch):
     x, arguments = random(5, 9, 3) - 0.5, matrix_arguments("matrix", make_matrix(9))
 
     def signs():
-        return torch.ops.facecore.smoothness.default(x, *arguments, 1.0, -1.0, 0.5, True)[1]
+        return torch.ops.facecore.smoothness_v2.default(x, *arguments, 1.0, -1.0, 0.5, True)[1]
 
     got = signs().unflatten(-1, (4, 4))
     monkeypatch.undo()  # back to the C++ kernel
@@ -104,6 +104,6 @@ def test_signs_are_those_of_the_cpu_kernel(monkeypatch):
 def test_fakes():
     x, arguments = random(5, 9, 3, dtype=torch.float16), matrix_arguments("matrix", make_matrix(9, torch.float32))
     options = (1.0, -1.0, 0.5)
-    check_fakes(torch.ops.facecore.smoothness.default, (x, *arguments, *options, True))
+    check_fakes(torch.ops.facecore.smoothness_v2.default, (x, *arguments, *options, True))
     signs = torch.zeros(2, 9, 16, dtype=torch.int8)
-    check_fakes(torch.ops.facecore.smoothness_backward.default, (torch.ones(()), x, signs, *arguments, *options))
+    check_fakes(torch.ops.facecore.smoothness_backward_v2.default, (torch.ones(()), x, signs, *arguments, *options))

@@ -48,8 +48,8 @@ def make_cases():
             True,
             True,
         ),
-        "smoothness": (points[0], *arrays, *walk, True),
-        "smoothness_backward": (one, points[0], signs, *arrays, *walk),
+        "smoothness_v2": (points[0], *arrays, *walk, True),
+        "smoothness_backward_v2": (one, points[0], signs, *arrays, *walk),
         "vertex_symmetry": (points[0], mirror, 0.5),
         "vertex_symmetry_backward": (one, points[0], mirror, 0.5),
         "texture_symmetry": (picture, valid),
@@ -68,7 +68,7 @@ def make_cases():
 CASES = make_cases()
 CONSTANTS = {  # what no gradient is defined for: places of floating-point arguments
     "picture_loss_v2": (2, 4),
-    "smoothness": (3, 6),
+    "smoothness_v2": (3, 6),
     "shape_loss": (2,),
     "flattening": (1,),
     "landmark_structure": (2, 3),

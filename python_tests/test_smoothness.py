@@ -113,7 +113,7 @@ def test_a_second_derivative_is_refused(generator):
     laplacian = ring(6, torch.float64)
     displacement = torch.randn(1, 6, 3, generator=generator, dtype=torch.float64, requires_grad=True)
     (grad,) = torch.autograd.grad(smoothness_loss(displacement, laplacian), displacement, create_graph=True)
-    with pytest.raises(RuntimeError, match="smoothness_backward has no derivative"):
+    with pytest.raises(RuntimeError, match="smoothness_backward_v2 has no derivative"):
         grad.sum().backward()
 
 
@@ -122,10 +122,10 @@ def test_is_registered_correctly(generator):
     arrays = matrix_arguments("laplacian", laplacian)
     displacement = torch.randn(5, 9, 3, generator=generator).requires_grad_()
     inputs = (displacement, *arrays, 0.0, 1.0, 0.5, True)
-    check_registration(torch.ops.facecore.smoothness.default, lambda d, *_: smoothness_loss(d, laplacian), inputs)
+    check_registration(torch.ops.facecore.smoothness_v2.default, lambda d, *_: smoothness_loss(d, laplacian), inputs)
     signs = torch.zeros(2, 9, dtype=torch.int32)
     inputs = (torch.ones(()), displacement.detach(), signs, *arrays, 0.0, 1.0, 0.5)
-    torch.library.opcheck(torch.ops.facecore.smoothness_backward.default, inputs)
+    torch.library.opcheck(torch.ops.facecore.smoothness_backward_v2.default, inputs)
 
 
 def test_peak_memory_is_the_gradient_and_two_bits_a_number():

@@ -138,13 +138,13 @@ _MATRIX = (
 )
 _OPTIONS = "float diagonal, float factor, float scale"
 _smoothness_backward = make_op(
-    "smoothness_backward",
+    "smoothness_backward_v2",
     f"(Tensor grad, Tensor x, Tensor signs, {_MATRIX}, {_OPTIONS}) -> Tensor",
     _backward_kernel,
     _backward_fake,
 )
 _smoothness = make_op(
-    "smoothness",
+    "smoothness_v2",
     f"(Tensor x, {_MATRIX}, {_OPTIONS}, bool store_signs) -> (Tensor, Tensor)",
     _kernel,
     _fake,
