@@ -41,6 +41,17 @@ def test_says_what_was_not_taken_over(start, tmp_path, capsys):
     assert tuned.tensors["model"][name].equal(before[name])
 
 
+def test_a_texture_alone_starts_from_a_run_that_had_both_albedos(tmp_path):
+    """Before its stage C that run drew with the graph's albedo, which the new one does not have."""
+    both = arguments(tmp_path / "both", "--model.albedo-decoder", "both", "--stages.texture-iterations", "0")
+    assert train.main(both) == 0
+    weights = tmp_path / "both" / "model.safetensors"
+    assert not Checkpoint.load(weights).tensors["model"]["uses_texture"]
+    alone = ["--model.albedo-decoder", "texture", "--stages.decoder-iterations", "0", "--stages.hybrid-iterations", "1"]
+    assert train.main(arguments(tmp_path / "alone", "--run.start-from", str(weights), *alone)) == 0
+    assert Checkpoint.load(tmp_path / "alone" / "model.safetensors").tensors["model"]["uses_texture"]
+
+
 def test_a_resumed_run_does_not_start_again(start, tmp_path, capsys):
     command = arguments(tmp_path / "run", "--run.start-from", str(start))
     assert train.main(command) == 0

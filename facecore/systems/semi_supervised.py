@@ -225,7 +225,8 @@ class SemiSupervised(nn.Module):
 
 def _read_use_of_texture(module: nn.Module, _: object) -> None:
     assert isinstance(module, SemiSupervised)
-    module.use_texture(bool(module.uses_texture))
+    # weights of an earlier stage may be loaded into a system that has no other albedo
+    module.use_texture(bool(module.uses_texture) or module.config.albedo_decoder == "texture")
 
 
 def spread_points(vertices: torch.Tensor, first: torch.Tensor, count: int) -> torch.Tensor:
