@@ -73,6 +73,31 @@ def test_rows_come_back_and_bad_ones_are_named(tmp_path):
         read_rows(path)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"measures": 3}, "measures must be numbers by name"),
+        ({"measures": {"error": "low"}}, "measures must be numbers by name"),
+        ({"seed": "0"}, "seed a whole number"),
+        ({"facts": {"seconds": None}}, "seconds a number"),
+    ],
+)
+def test_rows_of_the_wrong_kind_are_named(tmp_path, change, message):
+    row = {"system": "s", "variant": "with", "seed": 0, "measures": {"error": 1.0}, "facts": {}} | change
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(ValueError, match=rf"rows.jsonl, line 1 is not a row of an ablation: .*{message}"):
+        read_rows(tmp_path / "rows.jsonl")
+    (tmp_path / "rows.jsonl").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"rows.jsonl holds no rows"):
+        read_rows(tmp_path / "rows.jsonl")
+
+
+def test_rows_that_lack_a_measure_do_not_count():
+    rows = rows_of({0: 1, 1: 2}, {0: 3, 1: 4})
+    rows[0] = dataclasses.replace(rows[0], measures={"other": 1.0})
+    assert judge(COMPARISON, rows).seeds == (1,)
+
+
 def test_unknown_variants_are_refused():
     with pytest.raises(ValueError, match="claim 1 compares the variant 'without', which there is not"):
         Ablation("s", {}, {"with": {}}, [COMPARISON])
@@ -111,16 +136,19 @@ class Line:
         return torch.zeros(3, 8, 8)
 
     def checkpoint(self, iteration: int, *, resumable: bool) -> Checkpoint:
-        return Checkpoint({"model": {"weight": self.weight}}, {"iteration": iteration})
+        plain = {"iteration": iteration, "config_hash": config_hash(self.config)}
+        return Checkpoint({"model": {"weight": self.weight}}, plain)
 
     def restore(self, checkpoint: Checkpoint) -> int:
         self.weight = checkpoint.tensors["model"]["weight"].clone()
         return int(checkpoint.plain["iteration"])
 
 
-def run_lines(out: pathlib.Path, slopes: dict[str, float], seeds=(0, 1)) -> list[Row]:
+def run_lines(
+    out: pathlib.Path, slopes: dict[str, float], seeds=(0, 1), *, warmup: float = 10.0, morphable: str = "one"
+) -> list[Row]:
     Line.built = []
-    experiment = Ablation("lines", {"slope": 10.0}, {name: {"slope": slope} for name, slope in slopes.items()}, [])
+    experiment = Ablation("lines", {"slope": warmup}, {name: {"slope": slope} for name, slope in slopes.items()}, [])
     return list(
         run_ablation(
             experiment,
@@ -130,7 +158,7 @@ def run_lines(out: pathlib.Path, slopes: dict[str, float], seeds=(0, 1)) -> list
             variants=list(slopes),
             build=Line,
             measure=lambda trainer: {"weight": float(trainer.weight)},
-            facts={"commit": "here"},
+            facts={"commit": "here", "morphable": morphable},
         )
     )
 
@@ -161,6 +189,20 @@ def test_other_settings_are_other_rows(tmp_path):
     (tmp_path / "seed0" / "one" / "last.safetensors").unlink()
     (row,) = run_lines(tmp_path, {"one": 3.0}, seeds=(0,))
     assert row.measures["weight"] == 52.0 and len(read_rows(tmp_path / ROWS)) == 1
+
+
+def test_a_warm_up_of_other_settings_is_refused(tmp_path):
+    run_lines(tmp_path, {"one": 1.0}, seeds=(0,))
+    with pytest.raises(ValueError, match=r"the warm-up in .*seed0.warmup was trained with configuration .* --out"):
+        run_lines(tmp_path, {"two": 2.0}, seeds=(0,), warmup=5.0)
+    assert [row.variant for row in read_rows(tmp_path / ROWS)] == ["one"]
+
+
+def test_rows_of_another_morphable_model_do_not_count(tmp_path):
+    """The configuration's hash leaves out where the model lies."""
+    run_lines(tmp_path, {"one": 1.0}, seeds=(0,))
+    run_lines(tmp_path, {"one": 1.0}, seeds=(0,), morphable="another")
+    assert len(Line.built) == 1, "trained again, or, by a real trainer, refused"
 
 
 def test_an_interrupted_training_goes_on(tmp_path, monkeypatch):

@@ -90,8 +90,12 @@ class Verdict:
 
 
 def judge(comparison: Comparison, rows: Iterable[Row]) -> Verdict:
-    """The paired difference of a comparison; NaN where fewer than two seeds have both variants."""
-    found = {(row.variant, row.seed): row.measures[comparison.measure] for row in rows}
+    """The paired difference of a comparison; NaN where fewer than two seeds have both variants.
+
+    A row without the measure does not count.
+    """
+    measure = comparison.measure
+    found = {(row.variant, row.seed): row.measures[measure] for row in rows if measure in row.measures}
     seeds = sorted(seed for variant, seed in found if variant == comparison.better)
     seeds = [seed for seed in seeds if (comparison.worse, seed) in found]
     better = [found[comparison.better, seed] for seed in seeds]
@@ -109,13 +113,28 @@ def judge(comparison: Comparison, rows: Iterable[Row]) -> Verdict:
 def read_rows(path: pathlib.Path) -> list[Row]:
     """The rows of a JSON Lines file, the last of each variant and seed. Raises ValueError naming file and line."""
     rows: dict[tuple[str, str, int], Row] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} holds no rows of an ablation: {error}") from error
+    for number, line in enumerate(lines, start=1):
         try:
-            row = Row(**json.loads(line))
+            row = _checked(Row(**json.loads(line)))
             rows[row.key] = row
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}, line {number} is not a row of an ablation: {error}") from error
     return list(rows.values())
+
+
+def _checked(row: Row) -> Row:
+    measures, facts = row.measures, row.facts
+    if not (isinstance(row.system, str) and isinstance(row.variant, str) and type(row.seed) is int):
+        raise ValueError("system and variant must be text and seed a whole number")
+    if not isinstance(measures, dict) or any(type(value) not in (int, float) for value in measures.values()):
+        raise ValueError("measures must be numbers by name")
+    if not isinstance(facts, dict) or type(facts.get("seconds", 0.0)) not in (int, float):
+        raise ValueError("facts must be values by name, seconds a number")
+    return row
 
 
 def write_rows(path: pathlib.Path, rows: Iterable[Row]) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from facecore.data import write_png
 from facecore.training.ablation import Ablation, Measures, Row, read_rows, write_rows
+from facecore.training.checkpoint import Checkpoint
 from facecore.training.config import config_hash, overlay
 from facecore.training.loop import FINAL, LAST, Trainer, train
 
@@ -38,7 +39,8 @@ def run_ablation(
     """Trains what has no row yet and yields every row asked for, in the order of seeds, then variants.
 
     Writes to out: rows.jsonl, and seedN/NAME/ with what each training writes and pictures.png. A row counts as done if
-    variant, seed, configuration and warm-up are the same. Raises what training raises; calling it again then goes on.
+    variant, seed, configuration, warm-up and facts["morphable"] are the same. Raises what training raises; calling it
+    again then goes on. Raises ValueError where out has a warm-up of another configuration.
     """
     out.mkdir(parents=True, exist_ok=True)
     rows = {row.key: row for row in read_rows(out / ROWS)} if (out / ROWS).is_file() else {}
@@ -50,10 +52,12 @@ def run_ablation(
         for name in variants:
             branch = overlay(seeded, dict(ablation.variants[name]))
             identity = {"config_hash": config_hash(branch), "warmup": config_hash(warmup)}
+            same = identity | {key: facts[key] for key in ("morphable",) if key in facts}  # no path is in the hash
             row = rows.get((ablation.system, name, seed))
-            if row is None or any(row.facts.get(key) != value for key, value in identity.items()):
+            if row is None or any(row.facts.get(key) != value for key, value in same.items()):
                 if not start.is_file():
                     _train(warmup, start.parent, build, None)
+                _check_warmup(start, identity["warmup"])
                 began = time.perf_counter()
                 trainer = _train(branch, folder / slug(name), build, start)
                 seconds = time.perf_counter() - began
@@ -73,6 +77,16 @@ def _train(config: Any, folder: pathlib.Path, build: Builder, start: pathlib.Pat
     trainer = build(config)
     train(trainer, config.run, {"config_hash": config_hash(config), "seed": config.run.seed})
     return trainer
+
+
+def _check_warmup(start: pathlib.Path, wanted: str) -> None:
+    """Raises ValueError unless the weights to branch from were trained with the configuration of this hash."""
+    found = Checkpoint.load(start, groups=()).plain.get("config_hash")
+    if found != wanted:
+        raise ValueError(
+            f"the warm-up in {start.parent} was trained with configuration {found}, this ablation has {wanted}; "
+            "choose another --out"
+        )
 
 
 def slug(name: str) -> str:
