@@ -34,8 +34,22 @@ def test_history_fills_then_exchanges_half():
     assert history.mix(batch(4), generator).flatten().tolist() == [4, 5, 6, 7]  # takes in 4 and 5, is full then
     assert sorted(history.pictures.flatten().tolist()) == [0, 1, 2, 3, 4, 5]
     mixed = history.mix(batch(8), generator).flatten().tolist()
-    assert mixed[2:] == [10, 11] and set(mixed[:2]) <= {0, 1, 2, 3, 4, 5} and len(set(mixed)) == 4
-    assert sorted(history.pictures.flatten().tolist()) == sorted({0, 1, 2, 3, 4, 5, 8, 9} - set(mixed[:2]))
+    old, new = {value for value in mixed if value < 8}, {value for value in mixed if value >= 8}
+    assert old < {0, 1, 2, 3, 4, 5} and len(old) == len(new) == 2
+    assert all(mixed[value - 8] == value for value in map(int, new)), "what stays, stays in its place"
+    assert sorted(history.pictures.flatten().tolist()) == sorted({0, 1, 2, 3, 4, 5, 8, 9, 10, 11} - set(mixed))
+
+
+def test_every_place_of_a_batch_comes_into_the_history():
+    """In stage C the renders stand before the photographs: neither may be shown old, or new, alone."""
+    history, generator = PictureHistory(4, 1, 1, 1), torch.Generator().manual_seed(0)
+    fakes = torch.arange(4.0).view(4, 1, 1, 1)
+    history.mix(torch.full((4, 1, 1, 1), -1.0), generator)
+    kept: set[float] = set()
+    for _ in range(20):
+        history.mix(fakes, generator)
+        kept |= set(history.pictures.flatten().tolist())
+    assert kept >= {0.0, 1.0, 2.0, 3.0}
 
 
 def test_history_is_part_of_the_state():

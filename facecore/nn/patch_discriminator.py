@@ -31,8 +31,8 @@ class PatchDiscriminator(nn.Sequential):
 class PictureHistory(nn.Module):
     """Fakes of earlier steps, of which half of each batch for the discriminator is made (Shrivastava 2017, 2.3).
 
-    size: pictures kept. Until it is full, pictures only come in; then half of a batch changes places with as many
-    random ones of the history. The pictures and their number are buffers, part of the state_dict.
+    size: pictures kept. Until it is full, pictures only come in; then a random half of a batch changes places with as
+    many random ones of the history. The pictures and their number are buffers, part of the state_dict.
     """
 
     pictures: torch.Tensor
@@ -57,6 +57,9 @@ class PictureHistory(nn.Module):
             return fakes
         half = min(len(fakes) // 2, size)
         places = torch.randperm(size, generator=generator)[:half].to(fakes.device)
-        mixed = torch.cat([self.pictures[places], fakes[half:]])
-        self.pictures[places] = fakes[:half]
+        # random ones: in a batch of renders and photographs the first half would be renders alone
+        chosen = torch.randperm(len(fakes), generator=generator)[:half].to(fakes.device)
+        mixed = fakes.clone()
+        mixed[chosen] = self.pictures[places]
+        self.pictures[places] = fakes[chosen]
         return mixed
