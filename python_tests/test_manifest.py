@@ -59,6 +59,7 @@ BAD = {
     "size": ({"input_size": [64]}, r"input_size must be \[height, width\]"),
     "size not whole": ({"input_size": [64.5, 64]}, "input_size must hold whole numbers"),
     "std": ({"std": [1, 0, 1]}, "std must be three finite numbers"),
+    "class below 0": ({"face_classes": [0, -1]}, "face_classes must be numbers from 0"),
     "hash": ({"sha256": "abc"}, "sha256 must be 64 hexadecimal digits"),
     "architecture": ({"architecture": "small-recognition"}, "architecture must be the name"),
     "state-dict alone": ({"format": "state-dict"}, "architecture must be the name"),

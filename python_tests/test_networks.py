@@ -9,6 +9,7 @@ from toy_perception import SIZE, Embedder, Points, write_manifest, write_onnx_po
 
 from facecore.nn import RecognitionNet
 from facecore.perception import architectures, read_manifest, register_architecture
+from facecore.perception.manifest import file_hash
 from facecore.perception.networks import load_network
 
 
@@ -108,7 +109,15 @@ def test_the_built_in_architecture(tmp_path):
     assert "small-recognition" in architectures()
 
 
-def test_wrong_files_and_names(tmp_path):
+def test_a_callable_that_is_another_file_does_not_run(tmp_path, monkeypatch):
+    (tmp_path / "changed_network.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\ndef f(images): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match="is not the file that the manifest describes"):
+        load(write_manifest(tmp_path / "a.json", "landmarks", "callable", "changed_network:f", sha256="0" * 64))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_wrong_files_and_names(tmp_path, monkeypatch):
     (tmp_path / "text.pt").write_text("hello")
     with pytest.raises(ValueError, match=r"text\.pt is not a TorchScript file"):
         load(write_manifest(tmp_path / "a.json", "recognition", "torchscript", "text.pt"))
@@ -126,5 +135,11 @@ def test_wrong_files_and_names(tmp_path):
             load(write_manifest(tmp_path / "e.json", "landmarks", "callable", file))
     with pytest.raises(ValueError, match="is not the file that the manifest describes"):
         load(write_manifest(tmp_path / "f.json", "landmarks", "callable", "toy_perception:locate", sha256="0" * 64))
+    for content, reason in (("def f(:", "invalid syntax"), ("raise KeyError('why')", "why")):
+        (tmp_path / "broken_network.py").write_text(content)
+        monkeypatch.syspath_prepend(tmp_path)
+        digest = file_hash(tmp_path / "broken_network.py")
+        with pytest.raises(ValueError, match=rf"g\.json: broken_network:f cannot be imported \(.*{reason}"):
+            load(write_manifest(tmp_path / "g.json", "landmarks", "callable", "broken_network:f", sha256=digest))
     with pytest.raises(ValueError, match="name must be new, got 'small-recognition'"):
         register_architecture("small-recognition", Points)

@@ -88,6 +88,7 @@ class Manifest:
         self._require(right, "outputs", f"the keys {expected}", sorted(self.outputs))
         self._require((self.format == "state-dict") == bool(self.architecture), "architecture", _ARCHITECTURE, "")
         self._require(len(self.sha256) == 64, "sha256", "64 hexadecimal digits", self.sha256)
+        self._require(min(self.face_classes, default=0) >= 0, "face_classes", "numbers from 0", self.face_classes)
 
     @functools.cached_property
     def digest(self) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import inspect
+import importlib.util
 import pathlib
-import sys
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -121,13 +120,21 @@ def _load_callable(manifest: Manifest) -> Network:
     if not module_name or not name:
         raise ValueError(f"{manifest.path}: file of a callable must be module:function, got {manifest.file!r}")
     try:
-        function = getattr(importlib.import_module(module_name), name)
-        source = inspect.getsourcefile(sys.modules[module_name])
-    except (ImportError, AttributeError, TypeError) as error:
+        spec = importlib.util.find_spec(module_name)
+    except (ImportError, ValueError, AttributeError) as error:
         raise ValueError(f"{manifest.path}: {manifest.file} cannot be imported ({_first_line(error)})") from error
-    if not callable(function) or source is None:
+    if spec is None:
+        raise ValueError(f"{manifest.path}: {manifest.file} cannot be imported (no module named {module_name!r})")
+    source = pathlib.Path(spec.origin or "")
+    if source.suffix != ".py" or not source.is_file():
         raise ValueError(f"{manifest.path}: {manifest.file} must be a function in a Python source file")
-    manifest.check_hash(pathlib.Path(source))
+    manifest.check_hash(source)  # before anything of the file runs
+    try:
+        function = getattr(importlib.import_module(module_name), name)
+    except Exception as error:  # whatever the module raises while it is imported
+        raise ValueError(f"{manifest.path}: {manifest.file} cannot be imported ({_first_line(error)})") from error
+    if not callable(function):
+        raise ValueError(f"{manifest.path}: {manifest.file} must be a function in a Python source file")
     if isinstance(function, nn.Module):
         return _of_module(manifest, function)
     return Network(manifest, function, differentiable=True, module=None)
