@@ -9,6 +9,7 @@ import pathlib
 import numpy as np
 import pytest
 import torch
+from dataset_files import write_celeba
 from toy_perception import landmarks_of, picture, write_manifest, write_toy_manifests
 
 from facecore.cli import main
@@ -59,6 +60,14 @@ def model(tmp_path_factory) -> pathlib.Path:
     path = tmp_path_factory.mktemp("model") / "model.npz"
     load("procedural", num_vertices=2500).save(path)
     return path
+
+
+def test_check_reads_a_data_set_as_training_does(run, tmp_path):
+    write_celeba(tmp_path / "celeba")
+    code, text, _ = run("data", "check", tmp_path / "celeba", "--dataset", "celeba", "--size", 32)
+    assert code == 0 and "8 faces in 8 pictures, of 6 persons" in text
+    code, _, errors = run("data", "check", tmp_path / "celeba", "--size", 32)
+    assert code == 1 and "no usable photograph" in errors, "a folder of pictures without landmarks"
 
 
 def test_prepare_and_check(run, photographs, networks, tmp_path):

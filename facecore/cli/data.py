@@ -122,27 +122,39 @@ class DataCheck:
     """Reads a folder of photographs as training does and says what it found and what it left out.
 
     Example: facecore data check prepared/photos --masks prepared/masks
+             facecore data check 300W_LP --dataset 300w-lp
     """
 
     folder: Annotated[tyro.conf.Positional[pathlib.Path], tyro.conf.arg(metavar="FOLDER")]
     """Folder of photographs."""
+    dataset: Literal["folder", "300w-lp", "aflw2000", "celeba", "auto"] = "folder"
+    """What the folder is, as --data.dataset of train has it."""
     landmarks: pathlib.Path | None = None
     """Landmarks, if they do not lie beside the pictures."""
     identities: str | None = None
     """Who is in which picture; 'none' = unknown; default: sub-folders."""
     masks: pathlib.Path | None = None
     """Folder of PNG masks."""
+    assume_cropped: bool = False
+    """Take pictures without landmarks as already cropped to the face."""
     size: int = 224
     """Side of the samples in pixels."""
 
     def run(self) -> int:
         """0 when nothing was left out, 1 otherwise."""
-        from facecore.data import PhotoFolder
+        from facecore.data import open_dataset
 
         if not 32 <= self.size <= 4096:
             raise UsageError(f"--size must lie in [32, 4096], got {self.size}")
-        photos = PhotoFolder(
-            self.folder, self.landmarks, self.identities, self.masks, height=self.size, width=self.size
+        photos = open_dataset(
+            self.dataset,
+            self.folder,
+            landmarks=self.landmarks,
+            identities=self.identities,
+            masks=self.masks,
+            height=self.size,
+            width=self.size,
+            assume_cropped=self.assume_cropped or None,
         )
         print(photos.report)
         return 1 if photos.report.skipped else 0
