@@ -32,6 +32,17 @@ def test_every_version(tmp_path: pathlib.Path, landmarks: pathlib.Path, version:
     assert model.mirror_map is not None and np.array_equal(model.mirror_map.numpy(), small_truth().mirror)
 
 
+@pytest.mark.parametrize("version", [(0, 8), (0, 9)])
+def test_the_version_of_the_shape_holds_for_groups_without_one(
+    tmp_path: pathlib.Path, landmarks: pathlib.Path, version: tuple[int, int]
+) -> None:
+    path = tmp_path / "model.h5"
+    write_statismo(path, small_truth(), version)
+    with h5py.File(path, "a") as file:
+        del file["expression/version"], file["color/version"]
+    check_model(load(path, landmarks=landmarks), small_truth())
+
+
 def test_parts_may_be_missing(tmp_path: pathlib.Path, landmarks: pathlib.Path) -> None:
     path = tmp_path / "model.h5"
     write_statismo(path, small_truth())

@@ -238,8 +238,8 @@ def load_morphable(config: SemiSupervisedConfig) -> MorphableModel:
         return load(name, num_vertices=config.model.num_vertices)
     if not pathlib.Path(name).exists():
         raise UsageError(
-            f"--model.morphable {name}: no such file or folder; give 'procedural', a facecore npz or an "
-            "ICT-FaceKit npz or folder"
+            f"--model.morphable {name}: no such file or folder; give 'procedural' or a model that "
+            "'facecore model show' reads"
         )
     options = {"region": config.model.region, "refine": config.model.refine}
     return load(name, **(options if recognise(pathlib.Path(name)) == ICT else {}))

@@ -52,17 +52,18 @@ def _read(file: Any, name: str) -> LinearSource:
     shape = _group(file, "shape")
     points, cells = _mesh(shape)
     count = len(points)
-    mean, identity = _model(shape, count)
+    version = _version(shape)
+    mean, identity = _model(shape, count, version)
     expression_mean, expression = np.zeros(3 * count), Modes.none(count)
     if "expression" in file:
-        expression_mean, expression = _model(_group(file, "expression"), count)
+        expression_mean, expression = _model(_group(file, "expression"), count, version)
     albedo_mean, albedo = None, None
     if "color" in file:
         color = _group(file, "color")
         space = _text(color, "representer/colorspace") or "RGB"
         if space != "RGB":
             raise ValueError(f"color/representer/colorspace must be RGB, got {space!r}")
-        flat, albedo = _model(color, count)
+        flat, albedo = _model(color, count, version)
         albedo_mean = flat.reshape(-1, 3)
     return LinearSource(
         name=name,
@@ -94,8 +95,11 @@ def _mesh(shape: Any) -> tuple[np.ndarray, np.ndarray]:
     return points.astype(np.float64), cells.astype(np.int64)
 
 
-def _model(group: Any, count: int) -> tuple[np.ndarray, Modes]:
-    """Mean [3V] and modes; the variances become standard deviations, an old scaled basis an orthonormal one."""
+def _model(group: Any, count: int, version: tuple[int, int]) -> tuple[np.ndarray, Modes]:
+    """Mean [3V] and modes; the variances become standard deviations, an old scaled basis an orthonormal one.
+
+    version: of the file's shape, which holds where the group itself has none.
+    """
     mean, basis = _values(group, "model/mean").ravel(), _values(group, "model/pcaBasis")
     variance = _values(group, "model/pcaVariance").ravel()
     if mean.shape != (3 * count,) or basis.shape != (3 * count, len(variance)):
@@ -106,15 +110,15 @@ def _model(group: Any, count: int) -> tuple[np.ndarray, Modes]:
     if not (variance > 0).all():
         raise ValueError(f"{group.name}/model/pcaVariance must be positive")
     std = np.sqrt(variance.astype(np.float64))
-    if _version(group) <= SCALED_BASIS:
+    if _version(group, version) <= SCALED_BASIS:
         basis = (basis / std).astype(np.float32)
     return mean.astype(np.float64), Modes(basis, std)
 
 
-def _version(group: Any) -> tuple[int, int]:
+def _version(group: Any, otherwise: tuple[int, int] = SCALED_BASIS) -> tuple[int, int]:
     """Of the group itself; a file without one is of the last version before versions were written."""
     if "version/majorVersion" not in group:
-        return SCALED_BASIS
+        return otherwise
     major, minor = (_values(group, f"version/{part}Version").ravel() for part in ("major", "minor"))
     return int(major[0]), int(minor[0])
 
