@@ -22,6 +22,7 @@ from facecore.training.ablation import Ablation, Comparison, Row, judge, read_ro
 from facecore.training.ablation_run import PICTURES, ROWS, run_ablation, slug
 from facecore.training.checkpoint import Checkpoint
 from facecore.training.config import RunConfig, config_hash, merged
+from facecore.training.loop import Interrupted
 
 COMPARISON = Comparison("1", "with is better", "error", "with", "without")
 
@@ -286,6 +287,26 @@ def test_bad_usage(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["ablate", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_photographs_of_a_folder_are_refused(tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "c.yaml").write_text(f"data: {{photos: {tmp_path / 'photos'}}}")
+    assert main(["ablate", "--config", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "out")]) == 2
+    assert "data.photos is not used here" in capsys.readouterr().err
+
+
+def test_an_interrupted_ablation_says_how_it_goes_on(tmp_path, capsys, monkeypatch):
+    """Not by --run.resume, an option of train that ablate does not have."""
+
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise Interrupted("stopped by SIGTERM after 3 iterations", "go on with --run.resume")
+        yield
+
+    monkeypatch.setattr("facecore.training.ablation_run.run_ablation", interrupted)
+    assert main(["ablate", "--out", str(tmp_path / "out")]) == 1
+    expected = "facecore ablate: stopped by SIGTERM after 3 iterations; call facecore ablate again to go on\n"
+    assert capsys.readouterr().err == expected
 
 
 def test_report_from_rows_alone(tmp_path, capsys):

@@ -90,13 +90,15 @@ class Ablate:
         from facecore.cli.train import check, load_morphable
         from facecore.systems.semi_supervised_ablation import measure
         from facecore.systems.semi_supervised_training import SemiSupervisedTrainer
+        from facecore.training.ablation import read_rows
         from facecore.training.ablation_run import ROWS, run_ablation
         from facecore.training.facts import facts_of_run
+        from facecore.training.loop import Interrupted
 
         check(config)
+        if config.data.photos is not None:
+            raise UsageError("--config: data.photos is not used here; an ablation has rendered photographs, of world")
         morphable = load_morphable(config)
-        from facecore.training.ablation import read_rows
-
         rows = run_ablation(
             experiment,
             config,
@@ -108,8 +110,11 @@ class Ablate:
             facts=facts_of_run(config.run.device) | {"morphable": morphable.name},
         )
         total = len(self.seeds) * len(variants)
-        for number, row in enumerate(rows, start=1):
-            print(f"{number} of {total}: seed {row.seed}, {row.variant}", file=sys.stderr)
+        try:
+            for number, row in enumerate(rows, start=1):
+                print(f"{number} of {total}: seed {row.seed}, {row.variant}", file=sys.stderr)
+        except Interrupted as error:
+            raise Interrupted(error.reason, "call facecore ablate again to go on") from error
         return read_rows(self.out / ROWS)
 
     def report(self, experiment: Ablation, rows: list[Row]) -> int:
