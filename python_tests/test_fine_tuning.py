@@ -67,6 +67,10 @@ def test_bad_settings_are_refused(start, tmp_path):
         "--stages.accumulate 0": "--stages.accumulate must be at least 1, got 0",
         "--stages.accumulate 3": r"data.labelled_batch must be a multiple of 6, got 4.* x stages.accumulate 3",
         "--stages.rise-steps -1": "--stages.rise-steps must be at least 0, got -1",
+        "--stages.history-size 0": "--stages.history-size must be at least 1, got 0",
+        "--model.num-terms 0": "--model.num-terms must be at least 1, got 0",
+        "--world.persons -1": "--world.persons must be at least 0, got -1",
+        "--world.labelled-modes -1": "--world.labelled-modes must be at least 0, got -1",
         "--model.encoder-norm layer": "norm",
     }
     for options, message in refusals.items():

@@ -36,6 +36,7 @@ LEAST = {
     "model.image_size": 32,
     "model.identity_size": 1,
     "model.expression_size": 1,
+    "model.num_terms": 1,
     "run.log_every": 1,
     "run.validate_every": 1,
     "run.validation_size": 1,
@@ -45,6 +46,11 @@ LEAST = {
     "stages.critic_steps": 1,
     "stages.rise_steps": 0,
     "stages.accumulate": 1,
+    "stages.history_size": 1,
+    "world.labelled_modes": 0,
+    "world.bumps": 0,
+    "world.persons": 0,
+    "world.pictures": 1,
 }
 POSITIVE = ("learning_rate", "decoder_learning_rate", "encoder_learning_rate", "critic_learning_rate", "clip_norm")
 

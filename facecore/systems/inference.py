@@ -11,6 +11,7 @@ import torch
 from facecore.data import FaceCrop, Landmarks, LandmarkSource, five_points, read_image
 from facecore.data.face_finder import FaceFinder, segment_face
 from facecore.data.images import is_grey
+from facecore.data.photos import SKIN_THRESHOLD
 from facecore.data.search import find_mask
 from facecore.losses import skin_probability
 from facecore.morphable import MorphableModel
@@ -19,8 +20,6 @@ from facecore.render import fit_weak_perspective, pixel_to_ndc
 from facecore.systems.parameterization import CodeParameters, CoefficientParameters, FaceParameters
 from facecore.systems.refinement import Observation, Progress, Refined, refine, typical_light
 from facecore.systems.semi_supervised import SemiSupervised
-
-SKIN_THRESHOLD = 0.5  # METHODS 2.3, masks
 
 
 @dataclasses.dataclass(frozen=True)
