@@ -262,6 +262,22 @@ def test_held_out_is_the_validation_of_the_training(run, untrained):
     assert rows["landmark NME, %"]["error"] == pytest.approx(said["landmark_percent"], rel=1e-6)
 
 
+def test_held_out_faces_are_of_the_trainings_world(run, model, tmp_path):
+    """Beyond the labelled model: as the preset `ablation` has them."""
+    model.save(tmp_path / "model.npz")
+    settings = {
+        "model": TINY_MODEL | {"morphable": str(tmp_path / "model.npz")},
+        "run": {"validation_size": 2},
+        "world": {"labelled_modes": 5, "bumps": 3},
+    }
+    trainer = SemiSupervisedTrainer(overlay(SemiSupervisedConfig(), settings), model, None)
+    trainer.checkpoint(0, resumable=False).save(tmp_path / "model.safetensors")
+    code, result, _ = run("held-out", "--checkpoint", tmp_path / "model.safetensors", "--count", "2")
+    assert code == 0
+    found = {row["measure"]: row["error"] for row in result["summary"]}
+    assert found["full shape, mm"] == pytest.approx(trainer.validate()["shape_mm"], rel=1e-5)
+
+
 def test_faces_of_the_training_are_not_held_out(run, checkpoint):
     code, result, printed = run("held-out", "--checkpoint", checkpoint, "--seed", "0")
     assert code == 2 and result is None and "--seed 0 is the seed of the training" in printed

@@ -53,6 +53,7 @@ class SystemOptions(Output):
         from facecore.cli.train import load_morphable
         from facecore.systems import load
         from facecore.systems.semi_supervised_config import SemiSupervisedConfig
+        from facecore.systems.semi_supervised_training import faces_of_world
         from facecore.training.checkpoint import Checkpoint
         from facecore.training.config import overlay
         from facecore.training.device import choose_device
@@ -70,12 +71,13 @@ class SystemOptions(Output):
             morphable = load_morphable(config)
         except UsageError as error:
             raise UsageError(f"--model: the morphable model of the training is not there ({error})") from error
-        if morphable.content_hash() != system.assets.morphable_hash:
+        labelled, world = faces_of_world(morphable, config.world)
+        if labelled.content_hash() != system.assets.morphable_hash:
             raise ValueError(
                 f"--model: {morphable.name} is not the model that {self.checkpoint} was trained with "
                 f"({system.assets.morphable_name}, {system.assets.morphable_hash[:12]}); give that one"
             )
-        return Loaded(system, config, morphable.to(device), seed)
+        return Loaded(system, config, labelled.to(device), world.to(device), seed)
 
     def seed_of(self, config: SemiSupervisedConfig) -> int:
         """Refuses the seed that training drew its faces from."""
@@ -92,7 +94,8 @@ class SystemOptions(Output):
 class Loaded:
     system: SemiSupervised
     config: SemiSupervisedConfig
-    morphable: MorphableModel
+    labelled: MorphableModel  # that training's labelled half was drawn from
+    morphable: MorphableModel  # the same, or with the faces that training's `world` has beyond it
     seed: int  # of the faces
 
     def settings(self) -> dict[str, Any]:
@@ -133,7 +136,7 @@ class HeldOut(SystemOptions):
         loaded = self.load()
         size = loaded.system.config.image_size
         renders = LabelledRenders(loaded.morphable, size, size, seed=loaded.seed)
-        training = LabelledRenders(loaded.morphable, size, size, seed=loaded.config.run.seed)
+        training = LabelledRenders(loaded.labelled, size, size, seed=loaded.config.run.seed)
         baseline = Baseline.of(loaded.morphable, training)
         with tqdm(total=self.count, desc="held-out", unit="render", leave=False, disable=None) as bar:
             errors = held_out_errors(
