@@ -15,6 +15,7 @@ import torch
 import yaml
 from test_semi_supervised import overlay_values
 
+import facecore
 from facecore.systems.semi_supervised_schedule import STAGES
 from facecore.systems.semi_supervised_training import check_shares
 from facecore.training import distributed
@@ -31,7 +32,7 @@ def torchrun(*arguments: str) -> list[str]:
 
 def environment() -> dict[str, str]:
     """The copy of facecore that these tests import, and one thread: the order of sums must not change."""
-    path = os.pathsep.join([str(TESTS.parent), str(TESTS)])
+    path = os.pathsep.join([str(pathlib.Path(facecore.__file__).parents[1]), str(TESTS)])
     return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 
 
