@@ -23,7 +23,7 @@ Writes to --out: rows.jsonl, one folder for each training, and index.html. Calle
 
 Example: facecore ablate --out runs/ablation --seeds 0 1 2
          facecore ablate --out runs/ablation --variants all "no pairs" --seeds 0
-         facecore ablate --rows benchmarks/results/ablation_semi_supervised.jsonl --out report"""
+         facecore ablate --rows runs/ablation/rows.jsonl --out report"""
 
 
 @dataclasses.dataclass(frozen=True)
