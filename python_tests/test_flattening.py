@@ -53,12 +53,19 @@ def test_same_bits_for_any_number_of_threads(thread_count):
         assert all(torch.equal(got, want) for got, want in zip(run, runs[0]))
 
 
-def test_a_nearly_flat_albedo():
-    """The variance is a difference of sums that are 1e8 times as large, so they are made in doubles."""
-    albedo, region = make_inputs(2, 3000, 3)
-    albedo = (0.7 + 1e-4 * albedo.detach()).float()
-    got = flattening_loss(albedo, region.float())
-    expected = reference_losses.flattening_loss(albedo.double(), region.float().double())
+@pytest.mark.parametrize(("dtype", "level"), [(torch.float32, 0.7), (torch.float64, 1e3)])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("weights", [1.0, 1e-4])  # their sum: above 1 and below
+def test_a_nearly_flat_albedo(dtype, level, channels, weights):
+    """The variance is 1e-8 (1e-14) of the squares: those are summed in doubles, about a value of the albedo itself.
+
+    1e-6 of the value, float32's rounding of it; in float64 the squares themselves would leave 10 % of it wrong. A sum
+    of weights below 1 does not sum to a variance: the squares of the albedo are in the value.
+    """
+    albedo, region = make_inputs(2, 3000, channels)
+    albedo, region = (level + 1e-4 * albedo.detach()).to(dtype), (weights * region).to(dtype)
+    got = flattening_loss(albedo, region)
+    expected = reference_losses.flattening_loss(albedo.double(), region.double())
     torch.testing.assert_close(got.double(), expected, rtol=1e-6, atol=0)
 
 

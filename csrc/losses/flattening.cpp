@@ -30,24 +30,40 @@ template <class T> struct Blocks {
     return result;
   }
   int64_t offset(int64_t image, int64_t block) const { return (image * loss.num_vertices + block * kBlock) * channels; }
-  WeightedRow<T> row(int64_t image, int64_t block, const std::vector<T>& weights) const {
-    return {static_cast<int64_t>(weights.size()), channels, loss.albedo + offset(image, block), weights.data()};
+  WeightedRow<T> row(int64_t image, int64_t block, const std::vector<T>& weights, const T* pivots) const {
+    return {static_cast<int64_t>(weights.size()), channels, loss.albedo + offset(image, block), weights.data(), pivots};
   }
 };
 
+// The albedo [N, C] of the first vertex that counts, 0 if none does.
+template <class T> std::vector<T> first_albedo(const Flattening<T>& loss) {
+  std::vector<T> result(loss.num_images * loss.num_channels);
+  int64_t v = 0;
+  while (v < loss.num_vertices && !(loss.region[v] > 0)) ++v;
+  if (v < loss.num_vertices)
+    for (int64_t i = 0; i < loss.num_images; ++i)
+      for (int64_t c = 0; c < loss.num_channels; ++c)
+        result[i * loss.num_channels + c] = loss.albedo[(i * loss.num_vertices + v) * loss.num_channels + c];
+  return result;
+}
+
 }  // namespace
 
+// Each pivot is an albedo of its image (first_albedo): with b = a - pivot the loss is sum w (b - m)^2 / D, m the mean
+// of b less what the pivot itself adds to it where D exceeds the sum of weights.
 template <class T> void flattening(const Flattening<T>& loss, T* value, T* centers) {
   const int64_t n = loss.num_images, channels = loss.num_channels;
   const Blocks<T> blocks{loss};
-  std::vector<double> sums(blocks.count * n * channels * 2);  // of w a and w a^2: the variance is their difference
+  const std::vector<T> pivots = first_albedo(loss);
+  std::vector<double> sums(blocks.count * n * channels * 2);  // of w b and w b^2
   const auto kernel = FACECORE_SIMD(WeightedMomentsKernel<T>*, weighted_moments);
 #pragma omp parallel for schedule(static) if (blocks.parallel)
   for (int64_t b = 0; b < blocks.count; ++b) {
     const std::vector<T> weights = blocks.weights(b);
-    std::vector<double> scratch(2 * channels * kWeightedLanes);
+    std::vector<double> scratch(3 * channels * kWeightedLanes);
     for (int64_t i = 0; i < n; ++i)
-      kernel(blocks.row(i, b, weights), scratch.data(), sums.data() + (b * n + i) * channels * 2);
+      kernel(blocks.row(i, b, weights, pivots.data() + i * channels), scratch.data(),
+             sums.data() + (b * n + i) * channels * 2);
   }
   const double weight = weight_sum(loss), divisor = std::max(weight, 1.0);
   double total = 0;
@@ -57,9 +73,10 @@ template <class T> void flattening(const Flattening<T>& loss, T* value, T* cente
       first += sums[(b * n * channels + i) * 2];
       second += sums[(b * n * channels + i) * 2 + 1];
     }
-    const double mean = first / divisor, rest = first - mean * weight;  // 0 but for sums of weights below 1
+    const double mean = (first - pivots[i] * (divisor - weight)) / divisor;
+    const double rest = first - mean * weight;  // 0 but for sums of weights below 1
     total += std::max((second - mean * (first + rest)) / divisor, 0.0);
-    centers[i] = static_cast<T>(mean + rest / divisor);
+    centers[i] = static_cast<T>(pivots[i] + mean + rest / divisor);
   }
   *value = static_cast<T>(n ? total / n : 0.0);
 }
@@ -75,7 +92,7 @@ void flattening_backward(const Flattening<T>& loss, const T* grad_out, const T* 
     const std::vector<T> weights = blocks.weights(b);
     std::vector<T> scratch(channels * kWeightedLanes);
     for (int64_t i = 0; i < n; ++i)
-      kernel(blocks.row(i, b, weights), centers + i * channels, scale, scratch.data(),
+      kernel(blocks.row(i, b, weights, nullptr), centers + i * channels, scale, scratch.data(),
              grad_albedo + blocks.offset(i, b));
   }
 }

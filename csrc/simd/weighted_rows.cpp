@@ -54,21 +54,24 @@ FACECORE_INLINE double spread(const T* region, int64_t count, int64_t channels, 
   return sum + sum_of_lanes<double, WholeDoubles>(sums);
 }
 
-template <class T> FACECORE_INLINE DoubleLanes value_that_counts(const WeightedRow<T>& row, int64_t e) {
+template <class T>
+FACECORE_INLINE DoubleLanes value_that_counts(const WeightedRow<T>& row, int64_t e, DoubleLanes pivot) {
   const DoubleLanes none{};
-  return load_doubles(row.weights + e) > 0 ? load_doubles(row.values + e) : none;  // NaN outside is dropped
+  return load_doubles(row.weights + e) > 0 ? load_doubles(row.values + e) - pivot : none;  // NaN outside is dropped
 }
 
 // Whole periods of colours with sums that stay in registers; returns where they end.
 template <class T>
-FACECORE_INLINE int64_t moments_of_colors(const WeightedRow<T>& row, double* first_sums, double* second_sums) {
+FACECORE_INLINE int64_t moments_of_colors(const WeightedRow<T>& row, const double* pivots, double* first_sums,
+                                          double* second_sums) {
   constexpr int64_t lanes = WholeDoubles::lanes;
-  DoubleLanes first[3] = {}, second[3] = {};
+  DoubleLanes first[3] = {}, second[3] = {}, pivot[3];
+  for (int64_t k = 0; k < 3; ++k) pivot[k] = WholeDoubles::load(pivots + k * lanes);
   int64_t e = 0;
   for (; e + 3 * lanes <= row.count; e += 3 * lanes) {
     FACECORE_UNROLL
     for (int64_t k = 0; k < 3; ++k) {
-      const DoubleLanes value = value_that_counts(row, e + k * lanes);
+      const DoubleLanes value = value_that_counts(row, e + k * lanes, pivot[k]);
       const DoubleLanes weighted = load_doubles(row.weights + e + k * lanes) * value;
       first[k] += weighted;
       second[k] += weighted * value;
@@ -84,11 +87,13 @@ FACECORE_INLINE int64_t moments_of_colors(const WeightedRow<T>& row, double* fir
 template <class T> FACECORE_INLINE void moments_of(const WeightedRow<T>& row, double* scratch, double* sums) {
   constexpr int64_t lanes = WholeDoubles::lanes;
   const int64_t channels = row.channels, period = channels * lanes;
-  double *first = scratch, *second = scratch + period;
+  double *first = scratch, *second = first + period, *pivots = second + period;
   for (int64_t i = 0; i < 2 * period; ++i) scratch[i] = 0;
-  int64_t e = channels == 3 ? moments_of_colors(row, first, second) : 0, place = 0;
+  for (int64_t i = 0; i < period; ++i) pivots[i] = row.pivots[i % channels];
+  int64_t e = channels == 3 ? moments_of_colors(row, pivots, first, second) : 0, place = 0;
   for (; e + lanes <= row.count; e += lanes) {
-    const DoubleLanes value = value_that_counts(row, e), weighted = load_doubles(row.weights + e) * value;
+    const DoubleLanes value = value_that_counts(row, e, WholeDoubles::load(pivots + place));
+    const DoubleLanes weighted = load_doubles(row.weights + e) * value;
     WholeDoubles::store(first + place, WholeDoubles::load(first + place) + weighted);
     WholeDoubles::store(second + place, WholeDoubles::load(second + place) + weighted * value);
     place = place + lanes == period ? 0 : place + lanes;
@@ -99,9 +104,9 @@ template <class T> FACECORE_INLINE void moments_of(const WeightedRow<T>& row, do
       sums[2 * c + 1] += second[l * channels + c];
     }
   for (; e < row.count; ++e) {
-    const double weight = row.weights[e], weighted = weight > 0 ? weight * row.values[e] : 0;
-    sums[2 * (e % channels)] += weighted;
-    sums[2 * (e % channels) + 1] += weight > 0 ? weighted * row.values[e] : 0;
+    const double weight = row.weights[e], value = weight > 0 ? row.values[e] - pivots[e % channels] : 0;
+    sums[2 * (e % channels)] += weight * value;
+    sums[2 * (e % channels) + 1] += weight * value * value;
   }
 }
 

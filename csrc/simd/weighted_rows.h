@@ -11,6 +11,7 @@ template <class T> struct WeightedRow {  // `count` values of the channels 0, 1,
   int64_t count, channels;
   const T* values;
   const T* weights;  // [count], not negative; where one is 0 the value never matters
+  const T* pivots;   // [C], near the values: moments are taken about them, as a variance of large numbers cancels
 };
 
 constexpr int64_t kWeightedLanes = 16;  // at most, of a vector
@@ -19,7 +20,7 @@ constexpr int64_t kWeightedLanes = 16;  // at most, of a vector
 // channel of a vertex to weights [count, C] unless that is null.
 template <class T>
 using SpreadWeightsKernel = double(const T* region, int64_t count, int64_t channels, T* weights);
-// Adds sum w a and sum w a^2, in doubles, to sums [C, 2]; scratch: 2 C kWeightedLanes numbers.
+// Adds sum w b and sum w b^2 of b = a - pivot, in doubles, to sums [C, 2]; scratch: 3 C kWeightedLanes numbers.
 template <class T>
 using WeightedMomentsKernel = void(const WeightedRow<T>& row, double* scratch, double* sums);
 // Writes scale w (a - center of its channel) [count]; scratch: C kWeightedLanes numbers.
