@@ -18,6 +18,7 @@ from facecore.data import LabelledRenders
 from facecore.morphable import load as load_model
 from facecore.systems.semi_supervised import Codes, spread_points
 from facecore.systems.semi_supervised_config import PRESETS, SemiSupervisedConfig
+from facecore.systems.semi_supervised_schedule import STAGES
 from facecore.systems.semi_supervised_training import SemiSupervisedTrainer
 from facecore.systems.semi_supervised_warmup import HEAD_RIDGE, SIMILARITY_SHARE, CodeEmbedding, solve_code_heads
 from facecore.training.checkpoint import Checkpoint
@@ -112,6 +113,22 @@ def test_stages_follow_each_other(trainer):
     assert moved(1) == heads | {"encoder", "point_maps"}
     assert moved(2) >= {"encoder", "shape_decoder", "albedo_decoder"} and "discriminator" not in moved(3)
     assert "discriminator" in moved(4)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_gradients_lie_in_memory_as_their_parameters(morphable, precision):
+    """torch's fused Adam pairs them by place in memory on CPUs (2.13: other strides, wrong steps, no error)."""
+    stages = {"texture_iterations": 1, "encoder_precision": precision}
+    config = overlay(tiny(**stages), {"model": {"albedo_decoder": "both"}})
+    trainer = SemiSupervisedTrainer(config, morphable, None)
+    for stage in STAGES:
+        trainer._prepare(stage)
+        trainer.optimizer.zero_grad(set_to_none=True)
+        trainer._add_gradients(stage, 0)
+        for name, parameter in trainer.objective.named_parameters():
+            if (grad := parameter.grad) is not None:
+                wide = [i for i, size in enumerate(parameter.shape) if size > 1]
+                assert [grad.stride(i) for i in wide] == [parameter.stride(i) for i in wide], (stage, name)
 
 
 def test_spread_points():

@@ -80,19 +80,21 @@ class Renderer(torch.nn.Module):
         normals = camera.rotate(ops.vertex_normals(vertices_mm, self.triangles))
         # where a texture is read, or the colour itself
         place = albedo.uv.expand(len(vertices_mm), -1, -1) if isinstance(albedo, Texture) else albedo
-        attributes = [normals, place] if lights is None else [normals, place, camera.to_camera(vertices_mm)]
-        pixels = ops.interpolate(torch.cat(attributes, 2), self.triangles, fragments.triangle_id, fragments.barycentric)
+        # Attribute by attribute: one call for all would cost a copy to join them, and slices that no kernel reads well.
+        pixel_normals, pixel_albedo = self._at_pixels(normals, fragments), self._at_pixels(place, fragments)
         covered = (fragments.triangle_id >= 0)[..., None]
-        normals, pixel_albedo = _unit_normals(pixels[..., :3], covered), pixels[..., 3 : 3 + place.shape[2]]
+        normals = _unit_normals(pixel_normals, covered)
         if isinstance(albedo, Texture):
-            pixel_albedo = torch.where(covered, ops.uv_sample(albedo.image, pixel_albedo.contiguous()), 0.0)
+            pixel_albedo = torch.where(covered, ops.uv_sample(albedo.image, pixel_albedo), 0.0)
         shading = None
         if sh_coefficients is not None:
-            shading = torch.where(covered, ops.sh_shading(normals, sh_coefficients), 0.0)
-            color = pixel_albedo * shading
+            light = ops.sh_shading(normals, sh_coefficients)
+            color = pixel_albedo * light  # the albedo is 0 where nothing is drawn
+            shading = torch.where(covered, light, 0.0)
         else:
             assert lights is not None
-            color = _phong(pixels[..., 3 + place.shape[2] :], normals, pixel_albedo, covered, camera, lights)
+            positions = self._at_pixels(camera.to_camera(vertices_mm), fragments)
+            color = _phong(positions, normals, pixel_albedo, covered, camera, lights)
             color = torch.where(covered, color, 0.0)
         image = _channels_first(color)
         if background is not None:
@@ -113,8 +115,10 @@ class Renderer(torch.nn.Module):
 
     def interpolate(self, attributes: torch.Tensor, fragments: Fragments) -> torch.Tensor:
         """Returns any vertex attribute as a picture: [N, V, C] -> [N, C, H, W], 0 where nothing is drawn."""
-        pixels = ops.interpolate(attributes, self.triangles, fragments.triangle_id, fragments.barycentric)
-        return _channels_first(pixels)
+        return _channels_first(self._at_pixels(attributes, fragments))
+
+    def _at_pixels(self, attributes: torch.Tensor, fragments: Fragments) -> torch.Tensor:
+        return ops.interpolate(attributes, self.triangles, fragments.triangle_id, fragments.barycentric)
 
     def _check(
         self, vertices_mm: torch.Tensor, albedo: torch.Tensor | Texture, camera: Camera, background: torch.Tensor | None

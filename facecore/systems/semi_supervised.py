@@ -91,6 +91,7 @@ class SemiSupervised(nn.Module):
         mean = self.camera(torch.zeros(1, POSE_SIZE)).ndc(self.template[points][None])
         self.register_buffer("mean_positions", mean, persistent=False)
         self.point_maps = SurfacePoints(config.surface_points, self.encoder.widths)
+        self.point_maps.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _add_texture_decoder(self, config: ModelConfig) -> None:
         mesh, size = self.assets.hierarchy.levels[0], config.image_size
@@ -158,7 +159,11 @@ class SemiSupervised(nn.Module):
         """Vertices [N, V, 3] in mm; without an expression code, the neutral face."""
         if expression is None:
             expression = identity.new_zeros(len(identity), self.config.expression_size)
-        return self.template + self.shape_scale * self.decode_displacement(identity, expression)
+        return self.vertices(self.decode_displacement(identity, expression))
+
+    def vertices(self, displacement: torch.Tensor) -> torch.Tensor:
+        """Vertices [N, V, 3] in mm of a displacement in units of sigma_s."""
+        return torch.add(self.template, displacement, alpha=self.shape_scale)
 
     def decode_albedo(self, identity: torch.Tensor) -> torch.Tensor:
         """[N, V, 3] in (0, 1)."""
@@ -174,24 +179,12 @@ class SemiSupervised(nn.Module):
 
     def decode(self, encoding: Encoding) -> Estimate:
         codes = encoding.codes
-        vertices, camera = self.decode_shape(codes.identity, codes.expression), self.camera(codes.pose)
+        displacement = self.decode_displacement(codes.identity, codes.expression)
+        vertices, camera = self.vertices(displacement), self.camera(codes.pose)
         if not self.textured:
-            return Estimate(codes, vertices, self.decode_albedo(codes.identity), camera)
+            return Estimate(codes, displacement, vertices, self.decode_albedo(codes.identity), camera)
         texture = self.decode_texture(encoding.maps, codes.identity, camera.to_clip(vertices))
-        return Estimate(codes, vertices, uv_sample(*texture), camera, texture)
-
-    def split(self, estimate: Estimate, first: int) -> tuple[Estimate, Estimate]:
-        """The estimates of the first pictures and of the others."""
-        sizes = (first, len(estimate.vertices) - first)
-        codes = estimate.codes[:first], estimate.codes[first:]
-        vertices, albedo = estimate.vertices.split(sizes), estimate.albedo.split(sizes)
-        textures: list[Texture | None] = [None, None]
-        if estimate.texture is not None:
-            textures = [estimate.texture._replace(image=image) for image in estimate.texture.image.split(sizes)]
-        one, other = (
-            Estimate(*part[:3], self.camera(part[0].pose), part[3]) for part in zip(codes, vertices, albedo, textures)
-        )
-        return one, other
+        return Estimate(codes, displacement, vertices, uv_sample(*texture), camera, texture)
 
     def render(self, estimate: Estimate, background: torch.Tensor | None = None) -> Rendering:
         codes = estimate.codes

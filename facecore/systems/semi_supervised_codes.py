@@ -46,10 +46,12 @@ class Encoding:
 class Estimate:
     """A decoded face: vertices [N, V, 3] mm, albedo [N, V, 3], camera, the codes it came from.
 
-    texture: the albedo over UV space where a texture decoder made it; albedo then is its value at the vertices.
+    displacement: what the decoder gave, (vertices - template) / sigma_s, [N, V, 3]. texture: the albedo over UV space
+    where a texture decoder made it; albedo then is its value at the vertices.
     """
 
     codes: Codes
+    displacement: torch.Tensor
     vertices: torch.Tensor
     albedo: torch.Tensor
     camera: WeakPerspectiveCamera

@@ -50,24 +50,25 @@ class Truth:
 
     @classmethod
     def of(cls, batch: LabelledBatch, model: MorphableModel, system: SemiSupervised) -> Truth:
-        n = len(batch.identity)
+        n, scale = len(batch.identity), system.shape_scale
         if n % 2:
             raise ValueError(f"the labelled half must be even to make pairs, got {n}")
         swap = torch.arange(n, device=batch.identity.device) ^ 1
-        neutral = (model.shape(batch.identity) - system.template) / system.shape_scale
-        own = (model.shape(batch.identity, batch.expression) - system.template) / system.shape_scale
-        return cls(own, neutral + (own - neutral)[swap], neutral, swap)  # expressions add to any identity
+        start = ((model.template - system.template) / scale).flatten()
+        neutral = torch.addmm(start, batch.identity / scale, model.identity_basis.flatten(1))
+        expression = (batch.expression / scale) @ model.expression_basis.flatten(1)  # adds to any identity
+        own, swapped, neutral = (t.view(n, -1, 3) for t in (neutral + expression, neutral + expression[swap], neutral))
+        return cls(own, swapped, neutral, swap)
 
 
 def labelled_terms(
-    system: SemiSupervised, codes: Codes, estimate: Estimate, batch: LabelledBatch, truth: Truth
+    system: SemiSupervised, codes: Codes, displacement: torch.Tensor, batch: LabelledBatch, truth: Truth
 ) -> Terms:
-    """L_shp, L_pair and the terms beyond the paper, for the labelled half.
+    """L_shp, L_pair and the terms beyond the paper, for the labelled half; displacement: Estimate's, of that half.
 
     L_pair decodes (A's identity, B's expression) for both orders of each pair, and (A's identity, no expression).
     """
     n = len(batch.identity)
-    displacement = (estimate.vertices - system.template) / system.shape_scale
     paired = system.decode_displacement(
         codes.identity.repeat(2, 1), torch.cat([codes.expression[truth.swap], torch.zeros_like(codes.expression)])
     )
@@ -90,16 +91,16 @@ def light_term(codes: Codes, batch: LabelledBatch) -> torch.Tensor:
     return functional.mse_loss(sh_shading(normals, codes.sh_coefficients), sh_shading(normals, batch.sh_coefficients))
 
 
-def albedo_term(estimate: Estimate, batch: LabelledBatch, model: MorphableModel) -> torch.Tensor:
-    """Mean absolute albedo difference of the labelled half; beyond the paper, which has no albedo labels."""
-    return (estimate.albedo - model.albedo(batch.albedo)).abs().mean()
+def albedo_term(albedo: torch.Tensor, batch: LabelledBatch, model: MorphableModel) -> torch.Tensor:
+    """Mean absolute albedo difference of the labelled half [N, V, 3]; beyond the paper, which has no albedo labels."""
+    return functional.l1_loss(albedo, model.albedo(batch.albedo))
 
 
-def landmark_term(
-    system: SemiSupervised, estimate: Estimate, batch: LabelledBatch | PhotoBatch, image_size: int
-) -> torch.Tensor:
-    """L_lmk in NDC: squared distances plus pairwise structure; on five points where only those are known."""
-    predicted = estimate.landmarks_ndc(system.landmarks68)
+def landmark_term(predicted: torch.Tensor, batch: LabelledBatch | PhotoBatch, image_size: int) -> torch.Tensor:
+    """L_lmk: squared distances plus pairwise structure; on five points where only those are known.
+
+    predicted: Estimate.landmarks_ndc, [N, 68, 2].
+    """
     target = pixel_to_ndc(batch.landmarks, image_size, image_size)
     if isinstance(batch, LabelledBatch):
         return losses.landmark_loss(predicted, target) + losses.landmark_structure_loss(predicted, target)
@@ -160,10 +161,9 @@ def picture_terms(
 
 def smoothness_term(system: SemiSupervised, estimate: Estimate, weights: LossWeights) -> torch.Tensor:
     """L_smth of the displacement from the template (METHODS 2.2), or conventionally of the shape."""
-    smoothed = estimate.vertices
-    if weights.smoothness_of == "displacement":
-        smoothed = smoothed - system.template
-    return losses.smoothness_loss(smoothed / system.shape_scale, system.random_walk)
+    displaced = weights.smoothness_of == "displacement"
+    smoothed = estimate.displacement if displaced else estimate.vertices / system.shape_scale
+    return losses.smoothness_loss(smoothed, system.random_walk)
 
 
 def weighted_total(terms: Terms, weights: LossWeights) -> torch.Tensor:

@@ -118,7 +118,8 @@ class Objective(nn.Module):
         encoding = self.system.encode(batch.image)
         estimate = self.system.decode(encoding)
         terms = self._labelled_terms(estimate, batch)
-        terms["landmark"] = landmark_term(self.system, estimate, batch, self.config.model.image_size)
+        landmarks = estimate.landmarks_ndc(self.system.landmarks68)
+        terms["landmark"] = landmark_term(landmarks, batch, self.config.model.image_size)
         return terms | self._point_terms(encoding.points, batch)
 
     def _hybrid(self, iteration: int, share: Share) -> Terms:
@@ -130,16 +131,14 @@ class Objective(nn.Module):
         encoding = system.encode(images)
         estimate = system.decode(encoding)
         rendering = system.render(estimate)
-        labelled, unlabelled = system.split(estimate, len(batch))
-        terms = self._labelled_terms(labelled, batch)
+        terms = self._labelled_terms(estimate, batch)
         terms |= picture_terms(system, estimate, rendering, images, masks, weights)
         terms["smoothness"] = smoothness_term(system, estimate, weights)
         terms |= self._point_terms(encoding.points, batch, photos)
-        terms |= self._photo_terms((labelled, unlabelled), batch, photos, known)
+        terms |= self._photo_terms(estimate, batch, photos, known)
         if weights.adversarial:
-            fake = (estimate.vertices - system.template) / system.shape_scale
-            terms["adversarial"] = self._score_shapes(fake)
-            self._keep(fake, None, share, photos)
+            terms["adversarial"] = self._score_shapes(estimate.displacement)
+            self._keep(estimate.displacement, None, share, photos)
         return terms
 
     def _texture(self, iteration: int, share: Share) -> Terms:
@@ -150,14 +149,11 @@ class Objective(nn.Module):
         known = self._known_share(iteration, share)
         estimate = system.decode(system.encode(images))
         rendering = system.render(estimate)
-        labelled, unlabelled = system.split(estimate, len(batch))
         terms = picture_terms(system, estimate, rendering, images, masks, weights)
         if self.config.stages.texture_trunk == "trained":
-            terms |= self._labelled_terms(labelled, batch) | self._photo_terms(
-                (labelled, unlabelled), batch, photos, known
-            )
+            terms |= self._labelled_terms(estimate, batch) | self._photo_terms(estimate, batch, photos, known)
         else:
-            terms["labelled_albedo"] = albedo_term(labelled, batch, self.morphable)
+            terms["labelled_albedo"] = albedo_term(estimate.albedo[: len(batch)], batch, self.morphable)
         if weights.patch:
             assert self._score_pictures is not None
             region = (rendering.alpha * masks)[:, None]
@@ -166,11 +162,13 @@ class Objective(nn.Module):
             self._keep(fake, images * region, share, photos)
         return terms
 
-    def _labelled_terms(self, labelled: Estimate, batch: LabelledBatch) -> Terms:
+    def _labelled_terms(self, estimate: Estimate, batch: LabelledBatch) -> Terms:
+        """Of the estimate's first faces, which are the batch's."""
+        n, codes = len(batch), estimate.codes[: len(batch)]
         truth = Truth.of(batch, self.morphable, self.system)
-        terms = labelled_terms(self.system, labelled.codes, labelled, batch, truth)
-        terms["labelled_albedo"] = albedo_term(labelled, batch, self.morphable)
-        terms["labelled_code"] = self.embedding.code_term(labelled.codes, batch)
+        terms = labelled_terms(self.system, codes, estimate.displacement[:n], batch, truth)
+        terms["labelled_albedo"] = albedo_term(estimate.albedo[:n], batch, self.morphable)
+        terms["labelled_code"] = self.embedding.code_term(codes, batch)
         return terms
 
     def _keep(self, made: torch.Tensor, real: torch.Tensor | None, share: Share, photos: PhotoBatch | None) -> None:
@@ -181,19 +179,17 @@ class Objective(nn.Module):
         real = None if real is None else real.detach()
         self.fakes.append(Fakes(made.detach(), real, places, labelled + unlabelled))
 
-    def _photo_terms(
-        self, halves: tuple[Estimate, Estimate], batch: LabelledBatch, photos: PhotoBatch | None, known: float
-    ) -> Terms:
+    def _photo_terms(self, estimate: Estimate, batch: LabelledBatch, photos: PhotoBatch | None, known: float) -> Terms:
         """L_lmk over both halves; L_recog of the photographs where persons are known (known: see _known_share)."""
-        system, size, n = self.system, self.config.model.image_size, len(batch)
-        labelled, unlabelled = halves
-        landmark = landmark_term(system, labelled, batch, size) * n
+        size, n = self.config.model.image_size, len(batch)
+        landmarks = estimate.landmarks_ndc(self.system.landmarks68)
         if photos is None:
-            return {"landmark": landmark / n}
-        landmark = landmark + landmark_term(system, unlabelled, photos, size) * len(photos)
+            return {"landmark": landmark_term(landmarks, batch, size)}
+        labelled, unlabelled = landmarks.split((n, len(photos)))
+        landmark = landmark_term(labelled, batch, size) * n + landmark_term(unlabelled, photos, size) * len(photos)
         terms = {"landmark": landmark / (n + len(photos))}
         if self.identity_loss is not None:
-            codes, persons = unlabelled.codes.identity, photos.identity
+            codes, persons = estimate.codes.identity[n:], photos.identity
             terms["recognition"] = known * self.identity_loss(codes, persons, self.config.weights.center)
             self.persons.append((codes.detach(), persons))
         return terms
