@@ -68,6 +68,8 @@ def test_bad_inputs():
         symmetry_loss(albedo, MIRROR.int())
     with pytest.raises(ValueError, match=r"albedo must have shape \[N, V, C\]"):
         symmetry_loss(albedo[0], MIRROR)
+    with pytest.raises(ValueError, match=r"texture must be floating point, got uint8: .* texture.float\(\) / 255"):
+        texture_symmetry_loss(torch.zeros(1, 3, 4, 4, dtype=torch.uint8))
     with pytest.raises(ValueError, match="valid must have dtype bool"):
         texture_symmetry_loss(torch.zeros(1, 3, 4, 4), torch.ones(4, 4))
     with pytest.raises(ValueError, match="valid must have shape"):

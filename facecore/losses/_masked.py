@@ -16,13 +16,7 @@ def picture_factors(
     That is as they are, but for numbers of another dtype than the pictures', which the C++ kernel does not read. What
     is not positive in a factor, NaN included, is to count as 0 (so does the kernel).
     """
-    if isinstance(rendered, torch.Tensor) and isinstance(image, torch.Tensor):
-        for name, picture in (("rendered", rendered), ("image", image)):
-            if not picture.is_floating_point():
-                raise ValueError(
-                    f"{name} must be floating point, got {str(picture.dtype).removeprefix('torch.')}: convert it, "
-                    f"{name}.float() / 255 for bytes"
-                )
+    check_floating_point(rendered=rendered, image=image)
     dtypes = _triton.float_dtypes(rendered) if isinstance(rendered, torch.Tensor) else FLOATS
     sizes = check_tensor("rendered", rendered, ("N", "C", "H", "W"), dtypes)
     check_tensor("image", image, ("N", "C", "H", "W"), dtypes, like=rendered, sizes=sizes)
@@ -41,6 +35,16 @@ def _checked(
     if factor.requires_grad:
         raise ValueError(f"{name} is a constant of the loss and gets no gradient: pass {name}.detach()")
     return factor if factor.dtype == torch.bool or _triton.runs_on(rendered) else factor.to(rendered.dtype)
+
+
+def check_floating_point(**pictures: torch.Tensor) -> None:
+    """Raises ValueError for a picture of integers, as files hold them; what is no tensor is left to check_tensor."""
+    for name, picture in pictures.items():
+        if isinstance(picture, torch.Tensor) and not picture.is_floating_point():
+            raise ValueError(
+                f"{name} must be floating point, got {str(picture.dtype).removeprefix('torch.')}: convert it, "
+                f"{name}.float() / 255 for bytes"
+            )
 
 
 def product_of(mask: torch.Tensor | None, attention: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:

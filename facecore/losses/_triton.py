@@ -40,7 +40,8 @@ def missing_for(tensor: torch.Tensor) -> bool:
 @functools.cache
 def _warn_that_triton_is_missing() -> None:
     frame, levels = sys._getframe(1), 2
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("facecore.losses"):
+    ours = ("facecore.losses", "facecore.ops")
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(ours):
         frame, levels = frame.f_back, levels + 1
     warnings.warn(
         "the losses of facecore run as plain PyTorch on CUDA, slower and with more memory, because Triton is not "

@@ -6,10 +6,13 @@ from collections.abc import Callable
 
 import torch
 
+from facecore.ops._library import takes_halves_under_autocast
+
 Critic = Callable[[torch.Tensor], torch.Tensor]
 REAL_CLASS = 1
 
 
+@takes_halves_under_autocast
 def wgan_div_loss(
     critic: Critic,
     fake: torch.Tensor,
@@ -29,8 +32,9 @@ def wgan_div_loss(
         real: the same shape, with `generator`, the random source of the penalty's points; None = the generator's side.
         k, p: weight and power of the penalty, p >= 2.
 
-    Differentiable in the critic's parameters, and on the generator's side in fake. Raises ValueError as the two do, and
-    when only one of real and generator is given. METHODS 1.11.
+    Differentiable in the critic's parameters, and on the generator's side in fake. Under torch.autocast half precision
+    is taken as float32. Raises ValueError as the two do, and when only one of real and generator is given. METHODS
+    1.11.
     """
     if (real is None) != (generator is None):
         raise ValueError("real and generator belong together: give both for the critic's side, none for the other")
@@ -40,6 +44,7 @@ def wgan_div_loss(
         return wgan_div_generator_loss(_scores(critic, fake))
 
 
+@takes_halves_under_autocast
 def wgan_div_critic_loss(
     critic: Critic,
     real: torch.Tensor,
@@ -83,6 +88,7 @@ def wgan_div_critic_loss(
         return _scores(critic, real).mean() - _scores(critic, fake).mean() + k * penalty.mean()
 
 
+@takes_halves_under_autocast
 def wgan_div_generator_loss(fake_scores: torch.Tensor) -> torch.Tensor:
     """Returns what the generator minimises: mean D(fake), a scalar.
 
@@ -94,6 +100,7 @@ def wgan_div_generator_loss(fake_scores: torch.Tensor) -> torch.Tensor:
     return fake_scores.mean()
 
 
+@takes_halves_under_autocast
 def patch_adversarial_loss(logits: torch.Tensor, real: bool) -> torch.Tensor:
     """Returns the softmax cross-entropy of every patch against one answer, averaged over patches: a scalar.
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import torch
 
-from facecore.ops._library import check_tensor
+from facecore.ops._library import check_tensor, takes_halves_under_autocast
 
 
+@takes_halves_under_autocast
 def batch_distribution_loss(codes: torch.Tensor) -> torch.Tensor:
     """Returns |mean over images|^2 + |variance over images - 1|^2, summed over the K coefficients: a scalar.
 
     codes: whitened coefficients, float32 or float64 [N, K]; the variance is the biased one. Codes drawn from the prior
     give K (1/N + (2N - 1)/N^2) on average, not 0: log the excess, and use N >= 32. Differentiable (twice, too).
-    Deterministic on the CPU. Raises ValueError for a wrong shape or dtype, or an empty batch. METHODS 6 (L_batch).
+    Deterministic on the CPU. Under torch.autocast half precision is taken as float32. Raises ValueError for a wrong
+    shape or dtype, or an empty batch. METHODS 6 (L_batch).
     """
     sizes = check_tensor("codes", codes, ("N", "K"))
     if sizes["N"] == 0:

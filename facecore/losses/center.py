@@ -5,15 +5,16 @@ from __future__ import annotations
 import torch
 
 from facecore.losses.identification import check_labels
-from facecore.ops._library import check_tensor
+from facecore.ops._library import check_tensor, takes_halves_under_autocast
 
 
+@takes_halves_under_autocast
 def center_loss(features: torch.Tensor, labels: torch.Tensor, centers: torch.Tensor) -> torch.Tensor:
     """Returns 1/(2B) sum_i |x_i - c_(y_i)|^2 over the B images with a known person, a scalar, 0 when none is known.
 
-    features: codes [N, D]; labels: int64 [N], -1 = unknown, ignored; centers: [K, D], constants that
-    CenterLoss.update moves. Differentiable in features only. Deterministic. Raises ValueError for a wrong shape, dtype
-    or device, on the CPU also for a label >= K. METHODS 1.11.
+    features: codes [N, D]; labels: int64 [N], -1 = unknown, ignored; centers: [K, D], constants that CenterLoss.update
+    moves. Differentiable in features only. Deterministic. Under torch.autocast half precision is taken as float32.
+    Raises ValueError for a wrong shape, dtype or device, on the CPU also for a label >= K. METHODS 1.11.
     """
     check_tensor("centers", centers, ("K", "D"))
     _check(features, labels, centers)
@@ -53,6 +54,7 @@ class CenterLoss(torch.nn.Module):
         return center_loss(features, labels, self.centers)
 
     @torch.no_grad()
+    @takes_halves_under_autocast
     def update(self, features: torch.Tensor, labels: torch.Tensor) -> None:
         """Moves the centers: c_j <- c_j - rate * sum_(i: y_i = j) (c_j - x_i) / (1 + count_j).
 

@@ -7,9 +7,10 @@ from typing import Literal
 import torch
 
 from facecore.losses._masked import batch_mean
-from facecore.ops._library import check_tensor
+from facecore.ops._library import check_tensor, takes_halves_under_autocast
 
 
+@takes_halves_under_autocast
 def coefficient_loss(
     coefficients: torch.Tensor,
     mean: torch.Tensor | None = None,
@@ -24,8 +25,8 @@ def coefficient_loss(
         mean, std: of the prior, [K]; None = 0 and 1, right for whitened coefficients.
         reduction: over K: "sum" (METHODS 4, L_coef) or "mean" (METHODS 5, L_rg).
 
-    Differentiable in coefficients, mean, std. Deterministic on the CPU. Raises ValueError for a wrong shape, dtype,
-    device or reduction. METHODS 1.4.
+    Differentiable in coefficients, mean, std. Deterministic on the CPU. Under torch.autocast half precision is taken as
+    float32. Raises ValueError for a wrong shape, dtype, device or reduction. METHODS 1.4.
     """
     if reduction not in ("sum", "mean"):
         raise ValueError(f"reduction must be sum or mean, got {reduction!r}")

@@ -8,9 +8,10 @@ import torch
 
 from facecore import reference_losses
 from facecore.losses import _triton
-from facecore.ops._library import FLOATS, call, check_tensor, make_op
+from facecore.ops._library import FLOATS, call, check_tensor, make_op, takes_halves_under_autocast
 
 
+@takes_halves_under_autocast
 def flattening_loss(albedo: torch.Tensor, region: torch.Tensor) -> torch.Tensor:
     """Returns the sum over channels of the variance of albedo over a region, averaged over images: a scalar.
 
@@ -21,8 +22,8 @@ def flattening_loss(albedo: torch.Tensor, region: torch.Tensor) -> torch.Tensor:
             or gradient, even where albedo is NaN. Sums are divided by max(sum of weights, 1).
 
     Once differentiable in albedo; a second derivative is refused; region is a constant. Deterministic: sums are made in
-    a fixed order, whatever the number of threads. The CUDA kernels need Triton, as reconstruction_loss says. Raises
-    ValueError for a wrong shape, dtype or device.
+    a fixed order, whatever the number of threads. The CUDA kernels need Triton, as reconstruction_loss says. Under
+    torch.autocast half precision is taken as float32. Raises ValueError for a wrong shape, dtype or device.
     """
     dtypes = _triton.float_dtypes(albedo)
     sizes = check_tensor("albedo", albedo, ("N", "V", "C"), dtypes)

@@ -22,7 +22,8 @@ def gradient_difference_loss(
             never matters, in value or gradient, even where a picture is NaN.
 
     Once differentiable in rendered and image, with slope 0 at the kinks; a second derivative is refused; the mask is a
-    constant. Deterministic, and on CUDA without Triton: as reconstruction_loss. Raises ValueError for a wrong shape,
-    dtype or device, or a mask that requires a gradient. METHODS 1.11.
+    constant. Deterministic, and on CUDA without Triton: as reconstruction_loss. Under torch.autocast half precision is
+    taken as float32. Raises ValueError for a wrong shape, dtype or device, or a mask that requires a gradient. METHODS
+    1.11.
     """
     return picture_loss(rendered, image, mask, error_weight=0.0, steps_weight=1.0)

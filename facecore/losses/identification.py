@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from facecore.ops._library import check_tensor
+from facecore.ops._library import check_tensor, takes_halves_under_autocast
 
 
+@takes_halves_under_autocast
 def softmax_identification_loss(
     logits: torch.Tensor, labels: torch.Tensor, *, margin: float = 0.0, scale: float = 1.0
 ) -> torch.Tensor:
@@ -18,9 +19,9 @@ def softmax_identification_loss(
         margin, scale: the additive margin form, for logits that are cosines between features and the persons' weights:
             the logits are scale * (logits - margin at the right person). Not negative; scale positive.
 
-    Differentiable in logits. Deterministic. Raises ValueError for a wrong shape, dtype or device; on the CPU also for
-    a label outside [-1, K) (on CUDA torch's device assertion reports it, without a synchronisation).
-    METHODS 2.2 (L_recog).
+    Differentiable in logits. Deterministic. Under torch.autocast half precision is taken as float32. Raises ValueError
+    for a wrong shape, dtype or device; on the CPU also for a label outside [-1, K) (on CUDA torch's device assertion
+    reports it, without a synchronisation). METHODS 2.2 (L_recog).
     """
     sizes = check_tensor("logits", logits, ("N", "K"))
     check_labels(labels, logits, sizes)

@@ -10,9 +10,10 @@ from facecore import reference_losses
 from facecore.losses import _triton
 from facecore.losses._landmark_pairs import pair_matrix
 from facecore.losses._masked import batch_mean
-from facecore.ops._library import FLOATS, call, check_tensor, make_op
+from facecore.ops._library import FLOATS, call, check_tensor, make_op, takes_halves_under_autocast
 
 
+@takes_halves_under_autocast
 def landmark_loss(
     predicted: torch.Tensor,
     target: torch.Tensor,
@@ -28,8 +29,8 @@ def landmark_loss(
             None = all 1. The sum is divided by P, not by the weights.
         norm: "l2_squared", or "l1" for the sum of absolute coordinate differences (METHODS 5, L_kp).
 
-    Differentiable in predicted and target; weight is a constant. Deterministic. Raises ValueError for a wrong shape,
-    dtype, device or norm.
+    Differentiable in predicted and target; weight is a constant. Deterministic. Under torch.autocast half precision is
+    taken as float32. Raises ValueError for a wrong shape, dtype, device or norm.
     """
     if norm not in ("l2_squared", "l1"):
         raise ValueError(f"norm must be l2_squared or l1, got {norm!r}")
@@ -39,6 +40,7 @@ def landmark_loss(
     return batch_mean((weight * error.sum(-1)).sum(-1) / max(predicted.shape[1], 1))
 
 
+@takes_halves_under_autocast
 def landmark_structure_loss(
     predicted: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None = None
 ) -> torch.Tensor:

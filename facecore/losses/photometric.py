@@ -32,8 +32,9 @@ def photometric_loss(
             over the batch. Both divide by max(sum, 1). An empty batch gives 0.
 
     Once differentiable in rendered and image; a second derivative is refused; mask and attention are constants.
-    Deterministic, and on CUDA without Triton: as reconstruction_loss. Raises ValueError for a wrong shape, dtype,
-    device or option, or a mask that requires a gradient. METHODS 1.1, 2.2 (L_recon), 4 (L_photo).
+    Deterministic, and on CUDA without Triton: as reconstruction_loss. Under torch.autocast half precision is taken as
+    float32. Raises ValueError for a wrong shape, dtype, device or option, or a mask that requires a gradient. METHODS
+    1.1, 2.2 (L_recon), 4 (L_photo).
     """
     if reduction not in ("per_image", "pooled"):
         raise ValueError(f"reduction must be per_image or pooled, got {reduction!r}")

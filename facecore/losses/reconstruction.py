@@ -9,7 +9,7 @@ import torch
 from facecore import reference_losses
 from facecore.losses import _triton
 from facecore.losses._masked import picture_factors, product_of
-from facecore.ops._library import call, check_tensor, make_op, wanted_gradients
+from facecore.ops._library import call, check_tensor, make_op, takes_halves_under_autocast, wanted_gradients
 
 Norm = Literal["l2_squared", "l2", "l1"]
 FACTORS = ("mask", "attention", "coverage")
@@ -42,11 +42,13 @@ def reconstruction_loss(
 
     Once differentiable in rendered and image; a second derivative is refused; mask and coverage are constants.
     Deterministic: sums are made in a fixed order, whatever the number of threads. The CUDA kernels need Triton: without
-    it the definition runs as plain PyTorch and a RuntimeWarning says so once. Raises ValueError like its two parts.
+    it the definition runs as plain PyTorch and a RuntimeWarning says so once. Under torch.autocast half precision is
+    taken as float32. Raises ValueError like its two parts.
     """
     return picture_loss(rendered, image, mask, norm=norm, steps_weight=gradient_weight, coverage=coverage)
 
 
+@takes_halves_under_autocast
 def picture_loss(
     rendered: torch.Tensor,
     image: torch.Tensor,

@@ -8,9 +8,10 @@ import torch
 
 from facecore import reference_losses
 from facecore.losses import _triton
-from facecore.ops._library import call, check_tensor, make_op, wanted_gradients
+from facecore.ops._library import call, check_tensor, make_op, takes_halves_under_autocast, wanted_gradients
 
 
+@takes_halves_under_autocast
 def shape_loss(
     predicted: torch.Tensor,
     target: torch.Tensor,
@@ -30,8 +31,9 @@ def shape_loss(
 
     Once differentiable in predicted and target; a second derivative is refused; scale is a constant. Deterministic:
     sums are made in a fixed order, whatever the number of threads. The CUDA kernels need Triton, as reconstruction_loss
-    says. Raises ValueError for a wrong shape, dtype, device or norm, or a scale that is not positive; the numbers of a
-    tensor are looked at on the CPU only, and not in a compiled graph. METHODS 2.2 (L_shp, L_pair).
+    says. Under torch.autocast half precision is taken as float32. Raises ValueError for a wrong shape, dtype, device or
+    norm, or a scale that is not positive; the numbers of a tensor are looked at on the CPU only, and not in a compiled
+    graph. METHODS 2.2 (L_shp, L_pair).
     """
     if norm not in ("l1", "l2_squared"):
         raise ValueError(f"norm must be l1 or l2_squared, got {norm!r}")

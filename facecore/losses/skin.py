@@ -11,23 +11,23 @@ import torch
 from facecore import reference_losses
 from facecore.losses import _triton
 from facecore.losses._constants import tensor_table
+from facecore.losses._masked import check_floating_point
 from facecore.losses._skin_model import LINEAR, LOG_WEIGHT, OFFSET, OTHER_MIXTURE, SKIN_MIXTURE, SKIN_PRIOR
-from facecore.ops._library import call, check_tensor, make_op
+from facecore.ops._library import call, check_tensor, make_op, takes_halves_under_autocast
 
 __all__ = ["OTHER_MIXTURE", "SKIN_MIXTURE", "skin_attention", "skin_mask", "skin_probability"]
 
 
+@takes_halves_under_autocast
 def skin_probability(image: torch.Tensor) -> torch.Tensor:
     """Returns the probability that each pixel shows skin, [N, H, W], from its colour alone.
 
     image: RGB in [0, 1], float32 or float64 [N, 3, H, W]; on CUDA bfloat16 and float16, too, computed and returned in
     float32. Once differentiable; a second derivative is refused. Deterministic. In float32 the probability is exact to
-    about 2e-4, because exponents are of order 100. The CUDA kernels need Triton, as reconstruction_loss says. Raises
-    ValueError for a wrong shape or dtype.
+    about 2e-4, because exponents are of order 100. The CUDA kernels need Triton, as reconstruction_loss says. Under
+    torch.autocast half precision is taken as float32. Raises ValueError for a wrong shape or dtype.
     """
-    if isinstance(image, torch.Tensor) and not image.is_floating_point():
-        name = str(image.dtype).removeprefix("torch.")
-        raise ValueError(f"image must have dtype float32 or float64, got {name}: convert bytes by image.float() / 255")
+    check_floating_point(image=image)
     check_tensor("image", image, ("N", 3, "H", "W"), _triton.float_dtypes(image))
     dtype = _triton.sum_dtype(image.dtype)
     if _triton.missing_for(image):

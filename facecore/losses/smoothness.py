@@ -8,13 +8,14 @@ import torch
 
 from facecore import ops
 from facecore.losses import _triton
-from facecore.ops._library import call, check_tensor, make_op
+from facecore.ops._library import call, check_tensor, make_op, takes_halves_under_autocast
 from facecore.ops.sparse_matmul import check_matrix, matrix_arguments
 from facecore.structures import SparseMatrix
 
 GROUP = 4  # images that share a reading of the matrix: kSmoothImages in csrc/simd/smooth_rows.h
 
 
+@takes_halves_under_autocast
 def smoothness_loss(
     displacement: torch.Tensor, random_walk_laplacian: SparseMatrix, *, scale: float = 1.0
 ) -> torch.Tensor:
@@ -30,8 +31,9 @@ def smoothness_loss(
 
     Once differentiable in displacement (slope 0 where L displacement is 0); a second derivative is refused.
     Deterministic: sums are made in a fixed order, whatever the number of threads, and the gradient is gathered by the
-    matrix's stored transpose, without atomics. The CUDA kernels need Triton, as reconstruction_loss says. Raises
-    ValueError for a wrong shape, dtype or device, or a scale that is not positive. METHODS 2.2 (L_smth).
+    matrix's stored transpose, without atomics. The CUDA kernels need Triton, as reconstruction_loss says. Under
+    torch.autocast half precision is taken as float32. Raises ValueError for a wrong shape, dtype or device, or a scale
+    that is not positive. METHODS 2.2 (L_smth).
     """
     sizes = check_tensor("displacement", displacement, ("N", "V", 3), _triton.float_dtypes(displacement))
     check_square("random_walk_laplacian", random_walk_laplacian, sizes["V"])

@@ -8,15 +8,17 @@ import torch
 
 from facecore import ops, reference_losses
 from facecore.losses import _triton
+from facecore.losses._masked import check_floating_point
 from facecore.losses.smoothness import check_square, mean_absolute_product
 from facecore.ops._debug import check_indices
-from facecore.ops._library import call, check_tensor, make_op
+from facecore.ops._library import call, check_tensor, make_op, takes_halves_under_autocast
 from facecore.structures import SparseMatrix
 
 _INT64 = (torch.int64,)
 _BOOL = (torch.bool,)
 
 
+@takes_halves_under_autocast
 def symmetry_loss(albedo: torch.Tensor, mirror_map: torch.Tensor | SparseMatrix) -> torch.Tensor:
     """Returns mean |albedo - flip(albedo)| over images, vertices and channels: a scalar.
 
@@ -30,8 +32,9 @@ def symmetry_loss(albedo: torch.Tensor, mirror_map: torch.Tensor | SparseMatrix)
     vertices and for three channels. Deterministic: sums are made in a fixed order, whatever the number of threads. The
     gradient is gathered: for a matrix by its stored transpose, for a list that is its own inverse by the list; for
     another list on CUDA it is a sum of signs as integers, which has no order. The CUDA kernels need Triton, as
-    reconstruction_loss says. Raises ValueError for a wrong shape, dtype or device, on the CPU also for a vertex that
-    there is not; on CUDA only after facecore.ops.set_debug, else it makes the loss NaN. METHODS 1.9, 2.2.
+    reconstruction_loss says. Under torch.autocast half precision is taken as float32. Raises ValueError for a wrong
+    shape, dtype or device, on the CPU also for a vertex that there is not; on CUDA only after facecore.ops.set_debug,
+    else it makes the loss NaN. METHODS 1.9, 2.2.
     """
     sizes = check_tensor("albedo", albedo, ("N", "V", "C"), _triton.float_dtypes(albedo))
     if isinstance(mirror_map, SparseMatrix):
@@ -47,6 +50,7 @@ def symmetry_loss(albedo: torch.Tensor, mirror_map: torch.Tensor | SparseMatrix)
     return _vertex_symmetry(albedo, mirror_map, 1.0 / max(albedo.numel(), 1))
 
 
+@takes_halves_under_autocast
 def texture_symmetry_loss(texture: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:
     """Returns mean |A - A mirrored left to right| over valid texels and channels, per image, then averaged: a scalar.
 
@@ -60,6 +64,7 @@ def texture_symmetry_loss(texture: torch.Tensor, valid: torch.Tensor | None = No
     Deterministic: sums are made in a fixed order, whatever the number of threads. The CUDA kernels need Triton, as
     reconstruction_loss says. Raises ValueError for a wrong shape, dtype or device. METHODS 1.9.
     """
+    check_floating_point(texture=texture)
     _check_texture(texture, valid)
     if _triton.missing_for(texture):
         return reference_losses.texture_symmetry_loss(texture.to(_triton.sum_dtype(texture.dtype)), valid)

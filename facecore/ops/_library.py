@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
 from facecore import _C
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _LIBRARY = torch.library.Library("facecore", "DEF")
 
@@ -169,8 +173,8 @@ def make_op(
     if vmap is not None:
         Functorch.vmap = staticmethod(vmap)  # type: ignore[method-assign]
 
+    @takes_halves_under_autocast
     def call_op(*args: Any) -> Any:
-        args = tuple(_in_full_precision(argument) for argument in args)
         if torch.compiler.is_compiling():
             return op(*args)
         if torch._C._are_functorch_transforms_active():
@@ -221,6 +225,22 @@ def map_images(function: Callable[..., Any], info: Any, in_dims: Any, args: Any)
         return map_one_by_one(function, info, in_dims, args)
     mapped = args[0].movedim(in_dims[0], 0)
     return function(mapped.flatten(0, 1), *args[1:]).unflatten(0, mapped.shape[:2]), 0
+
+
+def takes_halves_under_autocast(function: Callable[P, R]) -> Callable[P, R]:
+    """The function, given half-precision tensors as float32 under torch.autocast on their device.
+
+    A decorator of what checks dtypes before it calls a make_op operator, which is decorated by this itself.
+    """
+
+    @functools.wraps(function)
+    def call_in_full_precision(*args: P.args, **options: P.kwargs) -> R:
+        if torch._C._is_any_autocast_enabled():  # one cheap question in place of one for each argument
+            args = tuple(_in_full_precision(argument) for argument in args)  # type: ignore[assignment]
+            options = {name: _in_full_precision(value) for name, value in options.items()}  # type: ignore[assignment]
+        return function(*args, **options)
+
+    return call_in_full_precision
 
 
 def _in_full_precision(argument: Any) -> Any:
