@@ -141,6 +141,22 @@ def test_gradient_ignores_ids_that_are_no_triangles(simd_level):
     assert torch.isfinite(got).all() and float(got.abs().max()) > 0
 
 
+def test_gradient_ignores_triangles_with_an_index_that_is_no_vertex(simd_level):
+    """All but their pixels count, those of the triangles around them included; 2**30 times four is 0 in 32 bits."""
+    vertices, triangles = dense_surface(n=1, rows=12, columns=12)
+    fragments = ops.rasterize(vertices, triangles, 20, 35)
+    grad = torch.randn(fragments.barycentric.shape, generator=torch.Generator().manual_seed(2))
+    broken = triangles.clone()
+    for place, index in enumerate((vertices.shape[1], -1, 2**30, -(2**31))):
+        broken[place::17, place % 3] = index
+    lost = (broken != triangles).any(1)[fragments.triangle_id.long()] & (fragments.triangle_id >= 0)
+    assert 20 < int(lost.sum()) < int((fragments.triangle_id >= 0).sum()) - 20
+    seen = torch.where(lost, -1, fragments.triangle_id)
+    got = _rasterize_backward(grad, vertices, broken, fragments.triangle_id)
+    assert torch.equal(got, _rasterize_backward(grad, vertices, triangles, seen))
+    assert torch.isfinite(got).all() and float(got.abs().max()) > 0
+
+
 def test_slivers_have_the_snapped_barycentrics(simd_level):
     """Triangles thinner than the snapping are left to the scalar code: finite, summing to one, without a gradient."""
     generator = torch.Generator().manual_seed(8)

@@ -122,6 +122,16 @@ def test_nan_points_have_no_gradient(device):
     assert (out[:, [3, 7]] == 0).all()
 
 
+def test_nan_points_have_no_gradient_over_nan_texels(device):
+    texture, uv = make_inputs(device, torch.float32, *SHAPES["vertices"])
+    hollow, lost = torch.full_like(texture, math.nan).requires_grad_(), uv.detach().clone()
+    lost[3, 0] = lost[7, 1] = math.nan
+    lost.requires_grad_()
+    grad_texture, grad_uv = torch.autograd.grad(ops.uv_sample(hollow, lost).sum(), (hollow, lost))
+    assert (grad_uv[[3, 7]] == 0).all() and grad_uv.isnan().any()  # a point that is somewhere has the texel's NaN
+    assert grad_texture.isfinite().all()
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.floats(width=32), min_size=2, max_size=20),  # all of them: NaN, infinities, denormals

@@ -62,9 +62,10 @@ template <class T> void point_gradient(const Device& device, const UvSamplePoint
       }
     }
     T* result = body.grad_uv + 2 * (set * points.num_points + index * kTexelTile);
-    for (int64_t i = 0; i < count; ++i) {
-      result[2 * i] = static_cast<T>(points.width) * grad_x[i];
-      result[2 * i + 1] = -static_cast<T>(points.height) * grad_y[i];
+    for (int64_t i = 0; i < count; ++i) {  // no gradient of 0 makes up for a texel that is NaN
+      const bool inside = tile.inside[i] != T(0);
+      result[2 * i] = inside ? static_cast<T>(points.width) * grad_x[i] : T(0);
+      result[2 * i + 1] = inside ? -static_cast<T>(points.height) * grad_y[i] : T(0);
     }
   };
   launch_cpu(num_sets, num_tiles(points), work, kParallelGrain / kTexelTile);

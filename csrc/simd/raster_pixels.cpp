@@ -16,12 +16,19 @@ struct PixelLanes {  // of PixelTriangle
   using Mask = IntLanes;
 };
 using Triangles = PixelTriangle<PixelLanes>;
+typedef Vector<uint32_t, kVectorBytes>::type UnsignedLanes;
 
-// 4 * the vertices of the triangles `id`. A triangle or vertex that does not exist, a triangle of an uncovered pixel
-// above all, is replaced by one that does: nothing else may be read or written.
-FACECORE_INLINE void find_vertices(const RasterPixels& pixels, IntLanes id, IntLanes* vertex) {
+// The corners of the triangles `id`, as they are given. A triangle that does not exist, that of an uncovered pixel above
+// all, is replaced by one that does: nothing else may be read.
+FACECORE_INLINE void find_corners(const RasterPixels& pixels, IntLanes id, IntLanes* corner) {
   const IntLanes first = bounded(id, pixels.num_triangles) * 3;
-  for (int k = 0; k < 3; ++k) vertex[k] = bounded(gather(pixels.triangles + k, first), pixels.num_vertices) * 4;
+  for (int k = 0; k < 3; ++k) corner[k] = gather(pixels.triangles + k, first);
+}
+
+// 4 * the vertices of the triangles `id`, each one that exists.
+FACECORE_INLINE void find_vertices(const RasterPixels& pixels, IntLanes id, IntLanes* vertex) {
+  find_corners(pixels, id, vertex);
+  for (int k = 0; k < 3; ++k) vertex[k] = bounded(vertex[k], pixels.num_vertices) * 4;
 }
 
 FACECORE_INLINE FloatLanes centers_x(int32_t column, int32_t width) {  // of kLanes pixels from `column` on
@@ -121,10 +128,31 @@ struct CoveredPixels {
   }
 
   FACECORE_INLINE void find(const RasterPixels& pixels) {
+    UnsignedLanes largest = {};
     for (int i = 0; i < count; i += kLanes) {
-      IntLanes found[3];
-      find_vertices(pixels, Ints::load(id + i), found);
-      for (int k = 0; k < 3; ++k) Ints::store(vertex[k] + i, found[k]);
+      IntLanes corner[3];
+      find_corners(pixels, Ints::load(id + i), corner);
+      for (int k = 0; k < 3; ++k) {
+        const UnsignedLanes index = reinterpret_cast<UnsignedLanes>(corner[k]);
+        largest = index > largest ? index : largest;
+        Ints::store(vertex[k] + i, corner[k] * 4);
+      }
+    }
+    if (bits_of(largest >= static_cast<uint32_t>(pixels.num_vertices))) leave_out_missing(pixels);
+  }
+
+  // What find does where some vertex does not exist: the pixels of its triangles are left out, by a place that is NaN.
+  __attribute__((noinline, cold)) void leave_out_missing(const RasterPixels& pixels) {
+    for (int i = 0; i < count; i += kLanes) {
+      IntLanes corner[3], missing = {};
+      find_corners(pixels, Ints::load(id + i), corner);
+      for (int k = 0; k < 3; ++k) {
+        const IntLanes existing = bounded(corner[k], pixels.num_vertices);
+        missing |= existing != corner[k];
+        Ints::store(vertex[k] + i, existing * 4);
+      }
+      const FloatLanes place = Floats::load(px + i);
+      Floats::store(px + i, missing ? FloatLanes{} + __builtin_nanf("") : place);
     }
   }
 };
