@@ -115,6 +115,12 @@ def test_a_laplacian_outside_the_unit_interval_is_refused(mesh):
     assert ChebConv(4, 3, 2, long, check_spectrum=False).laplacian.shape == matrix.shape
 
 
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_a_laplacian_of_half_precision_is_refused(mesh, half):
+    with pytest.raises(ValueError, match=r"laplacian must have float32 or float64 values, got b?float16: take it"):
+        ChebConv(4, 3, 2, laplacian(mesh).to(dtype=half))
+
+
 def test_a_slope_that_is_none_is_refused_when_the_layer_is_built(mesh):
     for slope in (-0.1, 3.0, float("nan"), "x"):
         with pytest.raises(ValueError, match="negative_slope must be None or a number from 0 to 1"):

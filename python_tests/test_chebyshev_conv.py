@@ -50,6 +50,20 @@ def make_inputs(device, dtype, n, v, fan_in, fan_out, k):
     return x.requires_grad_(), laplacian, (weight * scale).requires_grad_(), bias.requires_grad_()
 
 
+@pytest.mark.parametrize("fan_in, fan_out", [(0, 0), (0, 2), (3, 0)])
+@pytest.mark.parametrize("num_terms", [1, 3])
+@pytest.mark.parametrize("resampled", [(), ("before",), ("after",), ("before", "after")], ids=str)
+def test_no_features(device, fan_in, fan_out, num_terms, resampled):
+    """A sum of nothing is the bias, and has no gradient but that one's."""
+    x, laplacian, weight, bias = make_inputs(device, torch.float32, 2, 7, max(fan_in, 1), fan_out, num_terms)
+    x, weight = (t.detach().requires_grad_() for t in (x[:, :, :fan_in], weight[:, :fan_in]))
+    out = ops.chebyshev_conv(x, laplacian, weight, bias, **dict.fromkeys(resampled, laplacian))
+    assert out.shape == (2, 7, fan_out) and torch.equal(out, bias.expand_as(out))
+    grads = torch.autograd.grad(out.sum(), (x, weight, bias))
+    assert [grad.shape for grad in grads] == [x.shape, weight.shape, bias.shape]
+    assert not grads[0].any() and (grads[2] == 14).all()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_matches_reference(device, dtype, shape):

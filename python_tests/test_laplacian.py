@@ -165,3 +165,5 @@ def test_check_spectrum_names_what_it_measured():
         check_spectrum("graph", laplacian(mesh, "random_walk"))
     with pytest.raises(ValueError, match=r"graph must be square, got shape \[2, 3\]"):
         check_spectrum("graph", SparseMatrix.from_scipy(scipy.sparse.csr_matrix((2, 3))))
+    with pytest.raises(ValueError, match="matrix must have float32 or float64 values, got bfloat16"):
+        spectral_radius(laplacian(mesh).to(dtype=torch.bfloat16))

@@ -58,9 +58,9 @@ def convolve(
         product(graph.after, fine, out)
         _finish(out, bias, negative_slope)
         return
-    flat_weight = _padded(weight, 1).reshape(-1, fan_out)
+    flat_weight = _padded(weight, 1).flatten(0, 1)
     for images, terms in terms_of(x, graph, k):
-        _dense(terms, flat_weight, out[images].view(-1, fan_out), bias)
+        _dense(terms, flat_weight, _rows_of(out[images]), bias)
         _finish(out[images], None, negative_slope)
 
 
@@ -80,18 +80,18 @@ def gradients(
             convolve(grad_out, weight.transpose(1, 2), None, transposed, grad_x)
         return
     if fan_out < fan_in or (fan_out == fan_in and not graph.after):
-        back_weight = _padded(weight.transpose(1, 2), 1).reshape(-1, fan_in)
+        back_weight = _padded(weight.transpose(1, 2), 1).flatten(0, 1)
         flat_grad = x.new_zeros(fan_in, back_weight.shape[0])
         for images, terms in terms_of(grad_out, transposed, k):  # B^T T_k(L^T) A^T grad_out, for both gradients
             if grad_x is not None:
-                _dense(terms, back_weight, grad_x[images].view(-1, fan_in))
-            _add_product(flat_grad, x[images].reshape(-1, fan_in).t(), terms)
-        grad_weight.copy_(flat_grad.view(fan_in, k, -1)[:, :, :fan_out].transpose(0, 1))
+                _dense(terms, back_weight, _rows_of(grad_x[images]))
+            _add_product(flat_grad, x[images].flatten(0, 1).t(), terms)
+        grad_weight.copy_(flat_grad.view(fan_in, k, _padded_width(x, fan_out))[:, :, :fan_out].transpose(0, 1))
         return
     flat_grad = x.new_zeros(k * _padded_width(x, fan_in), fan_out)
     for images, terms in terms_of(x, graph, k):
-        _add_product(flat_grad, terms.t(), grad_out[images].reshape(-1, fan_out))
-    grad_weight.copy_(flat_grad.view(k, -1, fan_out)[:, :fan_in])
+        _add_product(flat_grad, terms.t(), grad_out[images].flatten(0, 1))
+    grad_weight.copy_(flat_grad.view(k, _padded_width(x, fan_in), fan_out)[:, :fan_in])
     if grad_x is not None:
         convolve(grad_out, weight.transpose(1, 2), None, transposed, grad_x)
 
@@ -113,7 +113,7 @@ def _weights_first(
     k, fan_in, fan_out = weight.shape
     samples, v = x.shape[1], graph.num_vertices
     if k == 1 and not graph.before:
-        _dense(x.reshape(-1, fan_in), weight[0], out.view(-1, fan_out), bias)
+        _dense(x.flatten(0, 1), weight[0], _rows_of(out), bias)
         _finish(out, None, negative_slope)
         return
     width = _padded_width(x, fan_out)
@@ -125,13 +125,18 @@ def _weights_first(
         count = images.stop - images.start
         if terms is None or len(terms) != count * samples:
             terms, work = x.new_empty(count * samples, k * width), x.new_empty(2, count, v, width)
-        _dense(x[images].reshape(-1, fan_in), flat_weight, terms)
+        _dense(x[images].flatten(0, 1), flat_weight, terms)
         if k == 1:
             product(graph.before, terms.view(count, samples, width)[:, :, :fan_out], out[images])
             _finish(out[images], bias, negative_slope)
             continue
         sizes = (count, v, samples, k, width, fan_out, negative_slope)
         call("chebyshev_sum", x, sizes, (*graph.laplacian, *resample, terms, padded_bias), (work, out[images]))
+
+
+def _rows_of(out: torch.Tensor) -> torch.Tensor:
+    """[N, V, F] as [N V, F], to be written; no -1, which torch refuses where F is 0."""
+    return out.view(out.shape[0] * out.shape[1], out.shape[2])
 
 
 def _dense(x: torch.Tensor, weight: torch.Tensor, out: torch.Tensor, bias: torch.Tensor | None = None) -> None:
