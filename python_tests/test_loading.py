@@ -13,8 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from facecore.data import PhotoBatch, PhotoBatches, PhotoFolder, PhotoStream, default_workers
+from facecore.data import PhotoBatch, PhotoBatches, PhotoFolder, PhotoStream, RenderedPhotos, default_workers
 from facecore.data.photos import occurrences
+from facecore.morphable import load
 
 COUNT, END = 6, 30
 
@@ -81,6 +82,35 @@ def test_the_parts_of_several_processes_are_the_batch_of_one(root):
         parts = [batches(root, per_identity=3, rank=rank, world_size=2)[iteration] for rank in range(2)]
         joined = PhotoBatch(*(torch.cat(pair) for pair in zip(*(vars(part).values() for part in parts))))
         assert equal(joined, whole[iteration])
+
+
+def test_parts_of_a_batch_are_made_once(root, monkeypatch):
+    """A process of two that accumulates over three parts: its half of the batch is drawn once, then cut."""
+    whole, own = batches(root), batches(root, rank=1, world_size=2)
+    made: list[int] = []
+    batch = own.photos.batch
+    monkeypatch.setattr(own.photos, "batch", lambda *arguments: made.append(arguments[1]) or batch(*arguments))
+    stream = PhotoStream(own, END)
+    for iteration in (4, 5):
+        parts = [stream.part(iteration, slice(i, i + 1), "cpu") for i in range(3, 6)]
+        joined = PhotoBatch(*(torch.cat(pieces) for pieces in zip(*(vars(part).values() for part in parts))))
+        assert equal(joined, whole[iteration][3:])
+    assert made == [4, 5]
+
+
+def test_who_is_in_a_batch_is_known_without_it(root):
+    made = batches(root)
+    for iteration in range(3):
+        assert made.photos.identity[made.index(iteration)].equal(made[iteration].identity)
+
+
+def test_rendered_photographs_come_in_the_same_batches():
+    photos = RenderedPhotos(load("procedural", num_vertices=2500), 32, 32, persons=3, pictures=2)
+    stream = PhotoStream(PhotoBatches(photos, seed=11, count=4), END)
+    assert equal(stream.at(2), photos.batch(stream.batches.index(2)))
+    half = PhotoStream(PhotoBatches(photos, seed=11, count=4, rank=1, world_size=2), END).at(2)
+    torch.testing.assert_close(half.image, stream.at(2).image[2:], rtol=0, atol=1e-5)  # other matrix products
+    assert half.identity.equal(stream.at(2).identity[2:])
 
 
 def test_it_can_be_sent_to_a_process_that_starts_afresh(root):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, SupportsIndex, TypeVar
 
 import torch
@@ -88,5 +88,8 @@ class PhotoSource(Protocol):
     def sample(self, generator: torch.Generator, count: int, per_identity: int = 2) -> torch.Tensor:
         """Samples for a batch, int64 [count], `per_identity` of a person where persons are known."""
 
-    def batch(self, index: torch.Tensor, key: SupportsIndex | None = None) -> PhotoBatch:
-        """The samples `index`, int64 [B]; key: of their random augmentation, None = none."""
+    def batch(
+        self, index: torch.Tensor, key: SupportsIndex | None = None, occurrence: Sequence[int] | None = None
+    ) -> PhotoBatch:
+        """The samples `index`, int64 [B]; key: of their random augmentation, None = none; occurrence: how often each
+        came before in the batch that this is a part of (`photos.occurrences`), None = it is a whole one."""

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from facecore.data.batches import PhotoBatch
-from facecore.data.photos import PhotoFolder, occurrences
+from facecore.data.batches import PhotoBatch, PhotoSource
+from facecore.data.photos import occurrences
 from facecore.data.random import sample_generator
 
 MAX_WORKERS = 8
@@ -31,12 +31,13 @@ def default_workers(device: torch.device | str) -> int:
 class PhotoBatches(Dataset[Any]):
     """The photographs of each iteration: `self[iteration]` depends on (seed, iteration) and the photographs alone.
 
-    count: of a batch, over all processes of a run; per_identity: of a person, where persons are known
-    (`PhotoFolder.sample`). rank, world_size: this process of several that share each batch; it gets an equal part, and
-    the parts together are the batch of one process. Raises ValueError unless world_size divides count.
+    photos: any source; worker processes can load from a `PhotoFolder`. count: of a batch, over all processes of a run;
+    per_identity: of a person, where persons are known (`PhotoFolder.sample`). rank, world_size: this process of several
+    that share each batch; it gets an equal part, and the parts together are the batch of one process.
+    Raises ValueError unless world_size divides count.
     """
 
-    photos: PhotoFolder
+    photos: PhotoSource
     seed: int
     count: int
     per_identity: int = 2
@@ -51,9 +52,12 @@ class PhotoBatches(Dataset[Any]):
         if self.count % self.world_size:
             raise ValueError(f"{self.count} photographs do not divide among {self.world_size} processes")
 
+    def index(self, iteration: int) -> torch.Tensor:
+        """Which photographs the whole batch has, of all processes, int64 [count]."""
+        return self.photos.sample(sample_generator(self.seed, "photos", iteration), self.count, self.per_identity)
+
     def __getitem__(self, iteration: int) -> PhotoBatch:
-        generator = sample_generator(self.seed, "photos", iteration)
-        index = self.photos.sample(generator, self.count, self.per_identity)
+        index = self.index(iteration)
         if self.world_size == 1:
             return self.photos.batch(index, iteration)
         part = self.count // self.world_size
@@ -81,9 +85,20 @@ class PhotoStream:
         self.batches, self.end, self.num_workers, self.pin_memory = batches, end, num_workers, pin_memory
         self._iterator: Iterator[PhotoBatch | _Failure] | None = None
         self._next = -1
+        self._kept: tuple[int, PhotoBatch] | None = None  # iteration, what `part` takes parts of
+
+    def part(self, iteration: int, rows: slice, device: torch.device | str) -> PhotoBatch:
+        """Some rows of an iteration's whole batch, all of them of this process, on a device.
+
+        The parts of an iteration are asked for one after the other: it is made once. Raises what `at` raises.
+        """
+        if self._kept is None or self._kept[0] != iteration:
+            self._kept = (iteration, self.at(iteration).to(device))
+        first = self.batches.rank * len(self._kept[1])
+        return self._kept[1][rows.start - first : rows.stop - first]
 
     def at(self, iteration: int) -> PhotoBatch:
-        """The batch of an iteration, on the CPU.
+        """The batch of an iteration, where its photographs lie: a folder's on the CPU.
 
         Raises ValueError for an iteration outside [0, end) and for what a picture raises (`PhotoFolder.batch`),
         ChildProcessError when a worker was ended from outside.

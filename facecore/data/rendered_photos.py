@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import SupportsIndex
 
 import torch
@@ -59,8 +60,10 @@ class RenderedPhotos:
         """`count` samples with `per_identity` of a person (`IdentitySampler`), int64 [count]."""
         return self._sampler.sample(generator, -(-count // per_identity), per_identity)[:count]
 
-    def batch(self, index: torch.Tensor, key: SupportsIndex | None = None) -> PhotoBatch:
-        """The samples `index`, int64 [B], on the model's device. key: ignored, as these pictures are not augmented."""
+    def batch(
+        self, index: torch.Tensor, key: SupportsIndex | None = None, occurrence: Sequence[int] | None = None
+    ) -> PhotoBatch:
+        """The samples `index`, int64 [B], on the model's device. key, occurrence: ignored, as nothing is augmented."""
         if len(index) and not 0 <= int(index.min()) <= int(index.max()) < len(self):
             raise ValueError(f"index must be in [0, {len(self)}), got {int(index.min())} to {int(index.max())}")
         labelled = self.renders.batch(index)

@@ -49,8 +49,8 @@ class Objective(nn.Module):
 
     A module, so that torch's DistributedDataParallel can wrap it: its parameters are the system's and the classifier's.
     A share is a part of the iteration's batch; all shares have equally many samples, so that the mean of their losses
-    is the loss of the whole. stream: this process's share of photographs, loaded ahead. score_shapes, score_pictures:
-    what the discriminators make of fakes (L_adv, L_patch).
+    is the loss of the whole. stream: this process's share of the photographs, None = there are none. score_shapes,
+    score_pictures: what the discriminators make of fakes (L_adv, L_patch).
     """
 
     def __init__(
@@ -59,15 +59,14 @@ class Objective(nn.Module):
         system: SemiSupervised,
         morphable: MorphableModel,
         renders: LabelledRenders,
-        photos: PhotoSource | None,
+        stream: PhotoStream | None,
         identity_loss: IdentityLoss | None,
         score_shapes: Score,
         score_pictures: Score | None,
-        stream: PhotoStream | None = None,
     ) -> None:
         super().__init__()
         self.config, self.system, self.morphable = config, system, morphable
-        self.renders, self.photos, self.identity_loss = renders, photos, identity_loss
+        self.renders, self.stream, self.identity_loss = renders, stream, identity_loss
         self._score_shapes, self._score_pictures = score_shapes, score_pictures
         model, seed = config.model, config.run.seed
         self.embedding = CodeEmbedding(morphable, model.identity_size, model.expression_size, seed)
@@ -76,9 +75,6 @@ class Objective(nn.Module):
             self._point_shapes = PointShapes(morphable, system.point_vertices)
         self.fakes: list[Fakes] = []  # of the forward passes since `forget`, as are the persons
         self.persons: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self.stream = stream
-        self._loaded: tuple[int, PhotoBatch] | None = None  # iteration, this process's photographs
-        self._drawn = (-1, torch.empty(0, dtype=torch.int64))  # iteration, photographs of its whole batch
 
     def forward(self, stage: str, iteration: int, share: Share) -> tuple[torch.Tensor, Terms]:
         """The weighted sum for one share of the batch, and the terms by name, without gradient."""
@@ -212,16 +208,9 @@ class Objective(nn.Module):
         return self.renders.batch(iteration * self.stride + torch.arange(count)[share.rows(count)])
 
     def _photos(self, iteration: int, share: Share = WHOLE) -> PhotoBatch | None:
-        if self.photos is None:
-            return None
-        index = self._photo_index(iteration)
-        rows = share.rows(len(index))
         if self.stream is None:
-            return self.photos.batch(index[rows], iteration).to(self.system.template.device)
-        if self._loaded is None or self._loaded[0] != iteration:
-            self._loaded = (iteration, self.stream.at(iteration).to(self.system.template.device))
-        first = self.stream.batches.rank * len(self._loaded[1])
-        return self._loaded[1][rows.start - first : rows.stop - first]
+            return None
+        return self.stream.part(iteration, share.rows(self.stream.batches.count), self.system.template.device)
 
     def _known_share(self, iteration: int, share: Share) -> float:
         """How often known persons occur in a share, over how often in the whole batch.
@@ -229,31 +218,25 @@ class Objective(nn.Module):
         L_recog is a mean over known persons, of which shares have different numbers: times this, the mean of the
         shares' losses is the loss of the whole.
         """
-        if self.photos is None:
+        if self.stream is None:
             return 1.0
-        index = self._photo_index(iteration)
-        known = (self.photos.identity[index] >= 0).double()
-        return float(known[share.rows(len(index))].mean() / known.mean()) if bool(known.any()) else 1.0
-
-    def _photo_index(self, iteration: int) -> torch.Tensor:
-        """The photographs of the whole batch, the same in every share."""
-        assert self.photos is not None
-        if self._drawn[0] != iteration:
-            data = self.config.data
-            generator = sample_generator(self.config.run.seed, "photos", iteration)
-            self._drawn = (iteration, self.photos.sample(generator, data.photo_batch, data.photos_per_identity))
-        return self._drawn[1]
+        batches = self.stream.batches
+        known = (batches.photos.identity[batches.index(iteration)] >= 0).double()
+        return float(known[share.rows(len(known))].mean() / known.mean()) if bool(known.any()) else 1.0
 
 
 def photo_stream(
     photos: PhotoSource | None, config: SemiSupervisedConfig, device: torch.device, iterations: int
 ) -> PhotoStream | None:
-    """A folder's photographs, loaded ahead by processes; None for rendered ones, which are made where the model is."""
-    if not isinstance(photos, PhotoFolder):
+    """This process's share of the photographs: a folder's loaded ahead by processes, rendered ones made when asked for,
+    where the model is; None without photographs."""
+    if photos is None:
         return None
     data, share = config.data, distributed.own_share()
     sizes = (config.run.seed, data.photo_batch, data.photos_per_identity)
     batches = PhotoBatches(photos, *sizes, rank=share.index, world_size=share.count)
+    if not isinstance(photos, PhotoFolder):
+        return PhotoStream(batches, iterations)
     workers = default_workers(device) if data.workers is None else data.workers
     return PhotoStream(batches, iterations, num_workers=workers, pin_memory=device.type == "cuda")
 

@@ -77,8 +77,8 @@ class SemiSupervisedTrainer:
         self._share = distributed.own_share()
         check_shares(config, photos is not None, self._share.count)
         stream = photo_stream(photos, config, self.device, self.total_iterations)
-        parts = (self.system, self.morphable, self.renders, photos, self.identity_loss, *scores, stream)
-        self.objective = Objective(config, *parts)
+        parts = (self.system, self.morphable, self.renders, stream, self.identity_loss)
+        self.objective = Objective(config, *parts, *scores)
         with frozen(self.system.discriminator):  # it has a backward pass of its own
             self._averaged = distributed.averaged(self.objective)
         self._watch = FiniteWatch()
