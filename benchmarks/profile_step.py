@@ -26,7 +26,7 @@ import torch
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from facecore.cli.train import load_morphable, load_photos, parse
+from facecore.cli.train import load_labelled, load_morphable, load_photos, parse
 from facecore.ops import _library
 from facecore.systems.semi_supervised_config import SemiSupervisedConfig
 from facecore.systems.semi_supervised_training import STAGES, SemiSupervisedTrainer
@@ -49,7 +49,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     options, rest = parser.parse_known_args(argv)
     config = with_one_stage(parse(rest), options.stage)
-    trainer = SemiSupervisedTrainer(config, load_morphable(config), load_photos(config))
+    morphable = load_morphable(config)
+    trainer = SemiSupervisedTrainer(config, morphable, load_photos(config), load_labelled(config, morphable))
     with named_parts(trainer):
         result = facts_of_run(config.run.device) | measure(trainer, options.stage, options.steps, options.operations)
     result |= {"image_size": config.model.image_size, "vertices": trainer.morphable.num_vertices}

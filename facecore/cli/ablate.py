@@ -96,8 +96,9 @@ class Ablate:
         from facecore.training.loop import Interrupted
 
         check(config)
-        if config.data.photos is not None:
-            raise UsageError("--config: data.photos is not used here; an ablation has rendered photographs, of world")
+        for name in ("photos", "labelled"):
+            if getattr(config.data, name) is not None:
+                raise UsageError(f"--config: data.{name} is not used here; an ablation's pictures are rendered")
         morphable = load_morphable(config)
         rows = run_ablation(
             experiment,

@@ -14,7 +14,7 @@ from facecore.systems.semi_supervised_config import PRESETS, SemiSupervisedConfi
 from facecore.training.config import config_hash, overlay, read_yaml, write_yaml
 
 if TYPE_CHECKING:
-    from facecore.data import PhotoFolder
+    from facecore.data import ParameterPhotos, PhotoFolder
     from facecore.morphable import MorphableModel
     from facecore.systems.semi_supervised_training import SemiSupervisedTrainer
 
@@ -124,7 +124,7 @@ def run_together(config: SemiSupervisedConfig) -> int:
         raise UsageError(str(error)) from error
     morphable = load_morphable(config)
     photos = load_photos(config)
-    trainer = SemiSupervisedTrainer(config, morphable, photos)
+    trainer = SemiSupervisedTrainer(config, morphable, photos, load_labelled(config, morphable))
     if config.run.device == "auto" and unused_gpu():
         print(unused_gpu())
     distributed.any_process(False)  # all have looked at the folder before one writes into it
@@ -171,6 +171,12 @@ def _introduce(config: SemiSupervisedConfig, trainer: SemiSupervisedTrainer, fac
             "batch normalisation of each process is over its own pictures: torch synchronises it on GPUs alone; "
             "--model.encoder-norm group does not depend on the batch"
         )
+    if trainer.labelled is not None:
+        print(
+            f"the labelled half of stages A to C: {len(trainer.labelled)} photographs, versions of "
+            f"{trainer.labelled.num_identities}; their albedo and light are unknown, so labelled_albedo and "
+            "labelled_light do not count there"
+        )
     if config.run.start_from is not None and not config.run.resume:
         left = trainer.not_taken_over
         names = f"all but {len(left)}: {', '.join(left[:5])}{', ...' if len(left) > 5 else ''}" if left else "all"
@@ -215,7 +221,7 @@ def check(config: SemiSupervisedConfig) -> None:
         )
     if config.run.start_from is not None and not config.run.start_from.is_file():
         raise UsageError(f"--run.start-from {config.run.start_from}: no such file")
-    for name in ("photos", "landmarks", "identities", "masks"):
+    for name in ("labelled", "photos", "landmarks", "identities", "masks"):
         value = getattr(config.data, name)
         if value not in (None, "none") and not pathlib.Path(value).exists():
             raise UsageError(f"--data.{name} {value}: no such file or folder")
@@ -271,6 +277,35 @@ def load_photos(config: SemiSupervisedConfig) -> PhotoFolder | None:
         assume_cropped=data.assume_cropped or None,
         max_skipped=data.max_skipped,
     )
+    if is_first():
+        print(photos.report, file=sys.stderr)
+    return photos
+
+
+def load_labelled(config: SemiSupervisedConfig, morphable: MorphableModel) -> ParameterPhotos | None:
+    """The labelled half's photographs, with their mirrored copies, or None when that half is rendered."""
+    from facecore.data import Augmentation, ParameterPhotos, open_dataset
+    from facecore.training.distributed import is_first
+
+    folder = config.data.labelled
+    if folder is None:
+        return None
+    if morphable.origin is None:
+        raise UsageError(
+            "--data.labelled: its files belong to the 300W-LP cut of the Basel Face Model; give --model.morphable "
+            "BFM.mat"
+        )
+    photos = open_dataset(
+        "300w-lp",
+        folder,
+        flipped=True,
+        height=config.model.image_size,
+        width=config.model.image_size,
+        seed=config.run.seed,
+        augmentation=Augmentation(mirror=0.0),
+        max_skipped=config.data.max_skipped,
+    )
+    assert isinstance(photos, ParameterPhotos)
     if is_first():
         print(photos.report, file=sys.stderr)
     return photos

@@ -1,11 +1,12 @@
 """Pictures, landmarks and batches: photographs of people and rendered faces with known parameters."""
 
 from facecore.data.augmentation import Augmentation
-from facecore.data.batches import LabelledBatch, PhotoBatch, PhotoSource
+from facecore.data.batches import LabelledBatch, PhotoBatch, PhotoSource, PictureSource, ShapeBatch
 from facecore.data.crop import FaceCrop, landmark_boxes
 from facecore.data.datasets import open_dataset
 from facecore.data.face_parameters import FaceParameters, read_face_parameters
 from facecore.data.images import read_image, write_png
+from facecore.data.labelled_photos import LabelledPhotos
 from facecore.data.landmarks import MIRROR_5, MIRROR_68, Landmarks, LandmarkSource, five_points, read_landmarks
 from facecore.data.loading import PhotoBatches, PhotoStream, default_workers
 from facecore.data.parameter_photos import ParameterPhotos
@@ -22,6 +23,7 @@ __all__ = [
     "FaceCrop",
     "FaceParameters",
     "LabelledBatch",
+    "LabelledPhotos",
     "LabelledRenders",
     "LandmarkSource",
     "Landmarks",
@@ -33,7 +35,9 @@ __all__ = [
     "PhotoReport",
     "PhotoSource",
     "PhotoStream",
+    "PictureSource",
     "RenderedPhotos",
+    "ShapeBatch",
     "default_workers",
     "five_points",
     "landmark_boxes",

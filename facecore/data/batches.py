@@ -9,6 +9,8 @@ from typing import Protocol, SupportsIndex, TypeVar
 import torch
 
 Self = TypeVar("Self", bound="_Batch")
+Batch = TypeVar("Batch", bound="_Batch")
+Batch_co = TypeVar("Batch_co", bound="_Batch", covariant=True)
 
 
 class _Batch:
@@ -35,13 +37,12 @@ class _Batch:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class LabelledBatch(_Batch):
-    """Renders of a morphable model with everything known.
+class ShapeBatch(_Batch):
+    """Pictures of faces whose shape, expression and pose are known.
 
     image: float32 [B, 3, H, W] in [0, 1]; mask: float32 [B, H, W], 1 where the face is seen, occluders cut out;
     landmarks: [B, 68, 2] in continuous pixels, the projections of all 68 model landmarks, hidden or not;
-    identity [B, Ki], expression [B, Ke], albedo [B, Ka]: coefficients; pose: [B, 6] of METHODS 1.3;
-    sh_coefficients: effective light, [B, 9, 3].
+    identity [B, Ki], expression [B, Ke]: coefficients; pose: [B, 6] of METHODS 1.3.
     """
 
     image: torch.Tensor
@@ -49,8 +50,15 @@ class LabelledBatch(_Batch):
     landmarks: torch.Tensor
     identity: torch.Tensor
     expression: torch.Tensor
-    albedo: torch.Tensor
     pose: torch.Tensor
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LabelledBatch(ShapeBatch):
+    """Renders of a morphable model with everything known: also albedo, coefficients [B, Ka], and sh_coefficients,
+    effective light, [B, 9, 3]."""
+
+    albedo: torch.Tensor
     sh_coefficients: torch.Tensor
 
 
@@ -73,8 +81,8 @@ class PhotoBatch(_Batch):
     identity: torch.Tensor
 
 
-class PhotoSource(Protocol):
-    """Where the unlabelled half comes from: PhotoFolder, RenderedPhotos."""
+class PictureSource(Protocol[Batch_co]):
+    """Where pictures that are drawn for each batch come from: PhotoFolder, RenderedPhotos, LabelledPhotos."""
 
     num_identities: int
     identity: torch.Tensor  # int64 [number of samples] on the CPU: the person, -1 = unknown
@@ -90,6 +98,9 @@ class PhotoSource(Protocol):
 
     def batch(
         self, index: torch.Tensor, key: SupportsIndex | None = None, occurrence: Sequence[int] | None = None
-    ) -> PhotoBatch:
+    ) -> Batch_co:
         """The samples `index`, int64 [B]; key: of their random augmentation, None = none; occurrence: how often each
         came before in the batch that this is a part of (`photos.occurrences`), None = it is a whole one."""
+
+
+PhotoSource = PictureSource[PhotoBatch]  # the unlabelled half

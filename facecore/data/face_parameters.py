@@ -14,6 +14,7 @@ from facecore.data.crop import FaceCrop
 from facecore.files import read_matlab
 from facecore.morphable import MorphableModel
 from facecore.render import WeakPerspectiveCamera
+from facecore.render.affine import apply_affine
 from facecore.render.cameras import ndc_to_pixel, pixel_to_ndc
 from facecore.render.rotation import matrix_from_300wlp, matrix_to_euler
 
@@ -127,15 +128,26 @@ def read_face_parameters(path: str | os.PathLike[str]) -> FaceParameters:
 
 def crop_camera(camera: WeakPerspectiveCamera, crop: FaceCrop) -> WeakPerspectiveCamera:
     """The camera of a crop of the picture that `camera` belongs to."""
-    before, after = min(camera.height, camera.width), min(crop.height, crop.width)
-    centre = crop.to_crop(ndc_to_pixel(camera.translation, camera.height, camera.width))
-    return WeakPerspectiveCamera(
-        camera.rotation,
-        camera.scale * (crop.scale * before / after),
-        pixel_to_ndc(centre, crop.height, crop.width),
-        crop.height,
-        crop.width,
-    )
+    return moved_camera(camera, crop.matrix(), crop.height, crop.width)
+
+
+def moved_camera(camera: WeakPerspectiveCamera, matrix: torch.Tensor, height: int, width: int) -> WeakPerspectiveCamera:
+    """The camera of a picture of that size into which `matrix` takes the one that `camera` belongs to.
+
+    matrix: [2, 3], a shift, a turn and a scale in continuous pixels. Raises ValueError for one that mirrors or shears:
+    no camera sees that.
+    """
+    cos, sin = matrix[:, 0].to(camera.scale).unbind()  # times the scale
+    along = matrix.new_tensor([-1.0, 1.0]) * matrix[:, 0].flip(0)
+    if not torch.allclose(matrix[:, 1], along, rtol=0, atol=1e-9 * float(along.norm())):
+        raise ValueError(f"matrix must turn and scale alone, got {matrix[:, :2].tolist()}")
+    factor = torch.hypot(cos, sin)
+    turn = torch.eye(3).to(camera.rotation)
+    turn[:2, :2] = torch.stack([cos, sin, -sin, cos]).view(2, 2) / factor  # in a frame with y up
+    before, after = min(camera.height, camera.width), min(height, width)
+    centre = apply_affine(matrix.to(camera.scale), ndc_to_pixel(camera.translation, camera.height, camera.width))
+    scale, translation = camera.scale * (factor * before / after), pixel_to_ndc(centre, height, width)
+    return WeakPerspectiveCamera(turn @ camera.rotation, scale, translation, height, width)
 
 
 def _origin(model: MorphableModel) -> torch.Tensor:

@@ -6,12 +6,12 @@ import dataclasses
 import os
 import signal
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Generic
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from facecore.data.batches import PhotoBatch, PhotoSource
+from facecore.data.batches import Batch, PictureSource
 from facecore.data.photos import occurrences
 from facecore.data.random import sample_generator
 
@@ -28,21 +28,23 @@ def default_workers(device: torch.device | str) -> int:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class PhotoBatches(Dataset[Any]):
+class PhotoBatches(Dataset[Any], Generic[Batch]):
     """The photographs of each iteration: `self[iteration]` depends on (seed, iteration) and the photographs alone.
 
-    photos: any source; worker processes can load from a `PhotoFolder`. count: of a batch, over all processes of a run;
+    photos: any source; worker processes can load files alone. count: of a batch, over all processes of a run;
     per_identity: of a person, where persons are known (`PhotoFolder.sample`). rank, world_size: this process of several
-    that share each batch; it gets an equal part, and the parts together are the batch of one process.
+    that share each batch; it gets an equal part, and the parts together are the batch of one process. purpose: tells
+    the draws of several streams of one seed apart.
     Raises ValueError unless world_size divides count.
     """
 
-    photos: PhotoSource
+    photos: PictureSource[Batch]
     seed: int
     count: int
     per_identity: int = 2
     rank: int = 0
     world_size: int = 1
+    purpose: str = "photos"
 
     def __post_init__(self) -> None:
         if self.count < 1 or self.per_identity < 1:
@@ -54,9 +56,9 @@ class PhotoBatches(Dataset[Any]):
 
     def index(self, iteration: int) -> torch.Tensor:
         """Which photographs the whole batch has, of all processes, int64 [count]."""
-        return self.photos.sample(sample_generator(self.seed, "photos", iteration), self.count, self.per_identity)
+        return self.photos.sample(sample_generator(self.seed, self.purpose, iteration), self.count, self.per_identity)
 
-    def __getitem__(self, iteration: int) -> PhotoBatch:
+    def __getitem__(self, iteration: int) -> Batch:
         index = self.index(iteration)
         if self.world_size == 1:
             return self.photos.batch(index, iteration)
@@ -65,7 +67,7 @@ class PhotoBatches(Dataset[Any]):
         return self.photos.batch(index[mine], iteration, occurrences(index.tolist())[mine])
 
 
-class PhotoStream:
+class PhotoStream(Generic[Batch]):
     """`at(iteration)` for iterations in rising order, each batch made ahead while earlier ones are used.
 
     Args:
@@ -79,15 +81,17 @@ class PhotoStream:
     processes.
     """
 
-    def __init__(self, batches: PhotoBatches, end: int, *, num_workers: int = 0, pin_memory: bool = False) -> None:
+    def __init__(
+        self, batches: PhotoBatches[Batch], end: int, *, num_workers: int = 0, pin_memory: bool = False
+    ) -> None:
         if num_workers < 0:
             raise ValueError(f"num_workers must be at least 0, got {num_workers}")
         self.batches, self.end, self.num_workers, self.pin_memory = batches, end, num_workers, pin_memory
-        self._iterator: Iterator[PhotoBatch | _Failure] | None = None
+        self._iterator: Iterator[Batch | _Failure] | None = None
         self._next = -1
-        self._kept: tuple[int, PhotoBatch] | None = None  # iteration, what `part` takes parts of
+        self._kept: tuple[int, Batch] | None = None  # iteration, what `part` takes parts of
 
-    def part(self, iteration: int, rows: slice, device: torch.device | str) -> PhotoBatch:
+    def part(self, iteration: int, rows: slice, device: torch.device | str) -> Batch:
         """Some rows of an iteration's whole batch, all of them of this process, on a device.
 
         The parts of an iteration are asked for one after the other: it is made once. Raises what `at` raises.
@@ -97,7 +101,7 @@ class PhotoStream:
         first = self.batches.rank * len(self._kept[1])
         return self._kept[1][rows.start - first : rows.stop - first]
 
-    def at(self, iteration: int) -> PhotoBatch:
+    def at(self, iteration: int) -> Batch:
         """The batch of an iteration, where its photographs lie: a folder's on the CPU.
 
         Raises ValueError for an iteration outside [0, end) and for what a picture raises (`PhotoFolder.batch`),
@@ -127,13 +131,13 @@ class PhotoStream:
         """Ends the processes; `at` starts them again."""
         self._iterator = None
 
-    def __enter__(self) -> PhotoStream:
+    def __enter__(self) -> PhotoStream[Batch]:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _start(self, first: int) -> Iterator[PhotoBatch | _Failure]:
+    def _start(self, first: int) -> Iterator[Batch | _Failure]:
         return iter(
             DataLoader(
                 _Guarded(self.batches),
@@ -157,9 +161,9 @@ class _Failure:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Guarded(Dataset[Any]):
-    batches: PhotoBatches
+    batches: PhotoBatches[Any]
 
-    def __getitem__(self, iteration: int) -> PhotoBatch | _Failure:
+    def __getitem__(self, iteration: int) -> Any:
         try:
             return self.batches[iteration]
         except ValueError as error:

@@ -157,7 +157,7 @@ class PhotoFolder:
         if any(not 0 <= i < len(self) for i in numbers):
             raise ValueError(f"index must be in [0, {len(self)}), got {min(numbers)} to {max(numbers)}")
         times = occurrences(numbers) if occurrence is None else occurrence
-        maps = [self._map(i, time, key) for i, time in zip(numbers, times, strict=True)]
+        maps = self.maps(numbers, key, times)
         image, mask = self._pictures(numbers, [matrix for matrix, _ in maps])
         points, weight = torch.zeros(len(numbers), 68, 2), torch.zeros(len(numbers), 68)
         five, five_weight = torch.zeros(len(numbers), 5, 2), torch.zeros(len(numbers), 5)
@@ -182,10 +182,14 @@ class PhotoFolder:
         """Samples of `num_identities` persons, int64 [num_identities * per_identity] (`IdentitySampler`)."""
         return self._sampler.sample(generator, num_identities, per_identity)
 
-    def _map(self, index: int, occurrence: int, key: SupportsIndex | None) -> tuple[torch.Tensor, bool]:
+    def maps(
+        self, numbers: Sequence[int], key: SupportsIndex | None, occurrence: Sequence[int]
+    ) -> list[tuple[torch.Tensor, bool]]:
+        """How `batch` moves samples from their crops: float64 [2, 3] each, and whether it mirrors (`Augmentation`)."""
         settings = NO_AUGMENTATION if key is None else self.augmentation
-        generator = sample_generator(self.seed, "photo", -1 if key is None else key, index, occurrence)
-        return settings.draw(generator, self.height, self.width)
+        epoch = -1 if key is None else key
+        drawn = [sample_generator(self.seed, "photo", epoch, *pair) for pair in zip(numbers, occurrence, strict=True)]
+        return [settings.draw(generator, self.height, self.width) for generator in drawn]
 
     def _pictures(self, numbers: list[int], maps: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Images [B, 3, H, W] and masks [B, H, W] of the working crops (RGB, mask, mask-is-given) under the maps."""

@@ -84,14 +84,14 @@ class LabelledRenders:
         image, mask = self._occluded(index, image, rendering.alpha * ~opening, landmarks)
         image = self._sensed(index, image.clamp(0, 1))
         return LabelledBatch(
-            image,
-            mask,
-            landmarks,
-            coefficients.identity,
-            coefficients.expression,
-            coefficients.albedo,
-            pose,
-            sh_coefficients,
+            image=image,
+            mask=mask,
+            landmarks=landmarks,
+            identity=coefficients.identity,
+            expression=coefficients.expression,
+            pose=pose,
+            albedo=coefficients.albedo,
+            sh_coefficients=sh_coefficients,
         )
 
     def coefficients(self, index: torch.Tensor) -> Coefficients:

@@ -36,8 +36,15 @@ class Fakes:
 class ShapeAdversary:
     """The graph discriminator: the morphable model's random shapes against decoded ones (WGAN-div, METHODS 1.11)."""
 
-    def __init__(self, config: SemiSupervisedConfig, system: SemiSupervised, morphable: MorphableModel) -> None:
-        self._config, self._system, self._morphable = config, system, morphable
+    def __init__(
+        self,
+        config: SemiSupervisedConfig,
+        system: SemiSupervised,
+        morphable: MorphableModel,
+        expressions: torch.Tensor | None = None,
+    ) -> None:
+        """expressions: coefficients of real faces [N, Ke], from which shapes take theirs; None = from the prior."""
+        self._config, self._system, self._morphable, self._expressions = config, system, morphable, expressions
         rate = config.stages.critic_learning_rate
         self.optimizer = torch.optim.RMSprop(system.discriminator.parameters(), lr=rate, foreach=True)
 
@@ -53,11 +60,15 @@ class ShapeAdversary:
             generator = sample_generator(seed, "critic", iteration, index)
             sample = self._morphable.sample(parts[0].total, generator)
             mix = torch.rand((parts[0].total, 1, 1), generator=generator)
+            expressions = sample.expression
+            if self._expressions is not None:
+                rows = torch.randint(len(self._expressions), (parts[0].total,), generator=generator)
+                expressions = self._expressions[rows]
             self.optimizer.zero_grad(set_to_none=True)
             value = torch.zeros_like(value)
             for part, fakes in enumerate(parts):
                 identity, expression = (
-                    weights[fakes.places].to(fakes.made.device) for weights in (sample.identity, sample.expression)
+                    weights[fakes.places].to(fakes.made.device) for weights in (sample.identity, expressions)
                 )
                 real = (self._morphable.shape(identity, expression) - system.template) / system.shape_scale
                 with accumulated(self._averaged, part, len(parts)):

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from facecore import losses
-from facecore.data import LabelledBatch, PhotoBatch, five_points
+from facecore.data import LabelledBatch, PhotoBatch, ShapeBatch, five_points
 from facecore.morphable import MorphableModel
 from facecore.nn import PointMaps, surface_point_loss
 from facecore.ops import sh_shading
@@ -49,7 +49,7 @@ class Truth:
     swap: torch.Tensor  # int64 [N]: the partner of each sample
 
     @classmethod
-    def of(cls, batch: LabelledBatch, model: MorphableModel, system: SemiSupervised) -> Truth:
+    def of(cls, batch: ShapeBatch, model: MorphableModel, system: SemiSupervised) -> Truth:
         n, scale = len(batch.identity), system.shape_scale
         if n % 2:
             raise ValueError(f"the labelled half must be even to make pairs, got {n}")
@@ -62,25 +62,26 @@ class Truth:
 
 
 def labelled_terms(
-    system: SemiSupervised, codes: Codes, displacement: torch.Tensor, batch: LabelledBatch, truth: Truth
+    system: SemiSupervised, codes: Codes, displacement: torch.Tensor, batch: ShapeBatch, truth: Truth
 ) -> Terms:
-    """L_shp, L_pair and the terms beyond the paper, for the labelled half; displacement: Estimate's, of that half.
+    """L_shp, L_pair and the terms beyond the paper, for the labelled half: that of the light if it is known.
 
-    L_pair decodes (A's identity, B's expression) for both orders of each pair, and (A's identity, no expression).
+    displacement: Estimate's, of that half. L_pair decodes (A's identity, B's expression) for both orders of each pair,
+    and (A's identity, no expression).
     """
     n = len(batch.identity)
     paired = system.decode_displacement(
         codes.identity.repeat(2, 1), torch.cat([codes.expression[truth.swap], torch.zeros_like(codes.expression)])
     )
-    return {
+    terms = {
         "shape": losses.shape_loss(displacement, truth.own),
         "pair": losses.shape_loss(paired[:n], truth.swapped) + losses.shape_loss(paired[n:], truth.neutral),
         "labelled_pose": pose_term(codes, batch),
-        "labelled_light": light_term(codes, batch),
     }
+    return terms | ({"labelled_light": light_term(codes, batch)} if isinstance(batch, LabelledBatch) else {})
 
 
-def pose_term(codes: Codes, batch: LabelledBatch) -> torch.Tensor:
+def pose_term(codes: Codes, batch: ShapeBatch) -> torch.Tensor:
     """Squared difference of the pose codes, mean over the pictures."""
     return (codes.pose - batch.pose).square().sum(1).mean()
 
@@ -96,13 +97,13 @@ def albedo_term(albedo: torch.Tensor, batch: LabelledBatch, model: MorphableMode
     return functional.l1_loss(albedo, model.albedo(batch.albedo))
 
 
-def landmark_term(predicted: torch.Tensor, batch: LabelledBatch | PhotoBatch, image_size: int) -> torch.Tensor:
+def landmark_term(predicted: torch.Tensor, batch: ShapeBatch | PhotoBatch, image_size: int) -> torch.Tensor:
     """L_lmk: squared distances plus pairwise structure; on five points where only those are known.
 
     predicted: Estimate.landmarks_ndc, [N, 68, 2].
     """
     target = pixel_to_ndc(batch.landmarks, image_size, image_size)
-    if isinstance(batch, LabelledBatch):
+    if isinstance(batch, ShapeBatch):
         return losses.landmark_loss(predicted, target) + losses.landmark_structure_loss(predicted, target)
     weight = batch.landmark_weight
     term = losses.landmark_loss(predicted, target, weight) + losses.landmark_structure_loss(predicted, target, weight)
@@ -124,14 +125,14 @@ class PointShapes:
 
 
 def surface_point_term(
-    system: SemiSupervised, points: PointMaps, batch: LabelledBatch | PhotoBatch, shapes: PointShapes
+    system: SemiSupervised, points: PointMaps, batch: ShapeBatch | PhotoBatch, shapes: PointShapes
 ) -> torch.Tensor:
-    """Where the encoder's maps see points of the face: all of them on renders, the known landmarks on photographs.
+    """Where the encoder's maps see points of the face: all where the shape is known, else the known landmarks.
 
     shapes: of system.point_vertices.
     """
     size = system.config.image_size
-    if isinstance(batch, LabelledBatch):
+    if isinstance(batch, ShapeBatch):
         target = system.camera(batch.pose).ndc(shapes(batch.identity, batch.expression))
         return surface_point_loss(points, target)
     count = batch.landmarks.shape[1]

@@ -9,15 +9,19 @@ from torch import nn
 
 from facecore.data import (
     LabelledBatch,
+    LabelledPhotos,
     LabelledRenders,
     PhotoBatch,
     PhotoBatches,
     PhotoFolder,
     PhotoSource,
     PhotoStream,
+    PictureSource,
+    ShapeBatch,
     default_workers,
     sample_generator,
 )
+from facecore.data.batches import Batch
 from facecore.morphable import MorphableModel
 from facecore.nn import PointMaps
 from facecore.systems.semi_supervised import SemiSupervised
@@ -49,8 +53,9 @@ class Objective(nn.Module):
 
     A module, so that torch's DistributedDataParallel can wrap it: its parameters are the system's and the classifier's.
     A share is a part of the iteration's batch; all shares have equally many samples, so that the mean of their losses
-    is the loss of the whole. stream: this process's share of the photographs, None = there are none. score_shapes,
-    score_pictures: what the discriminators make of fakes (L_adv, L_patch).
+    is the loss of the whole. stream: this process's share of the photographs, None = there are none; labelled: that of
+    the labelled half, None = it is rendered. score_shapes, score_pictures: what the discriminators make of fakes
+    (L_adv, L_patch).
     """
 
     def __init__(
@@ -59,14 +64,16 @@ class Objective(nn.Module):
         system: SemiSupervised,
         morphable: MorphableModel,
         renders: LabelledRenders,
-        stream: PhotoStream | None,
+        stream: PhotoStream[PhotoBatch] | None,
+        labelled: PhotoStream[ShapeBatch] | None,
         identity_loss: IdentityLoss | None,
         score_shapes: Score,
         score_pictures: Score | None,
     ) -> None:
         super().__init__()
         self.config, self.system, self.morphable = config, system, morphable
-        self.renders, self.stream, self.identity_loss = renders, stream, identity_loss
+        self.renders, self.stream, self.labelled = renders, stream, labelled
+        self.identity_loss = identity_loss
         self._score_shapes, self._score_pictures = score_shapes, score_pictures
         model, seed = config.model, config.run.seed
         self.embedding = CodeEmbedding(morphable, model.identity_size, model.expression_size, seed)
@@ -103,7 +110,7 @@ class Objective(nn.Module):
         return decoder_terms(self.system, self.morphable, self.embedding, count, generator, share)
 
     def _encoder(self, iteration: int, share: Share) -> Terms:
-        batch = self._labelled(iteration, share, self.config.stages.encoder_batch)
+        batch = self._rendered(iteration, share, self.config.stages.encoder_batch)
         encoding = self.system.encode(batch.image)
         terms = encoder_terms(self.system, self.embedding, encoding.codes, batch)
         return terms | self._point_terms(encoding.points, batch)
@@ -148,7 +155,7 @@ class Objective(nn.Module):
         terms = picture_terms(system, estimate, rendering, images, masks, weights)
         if self.config.stages.texture_trunk == "trained":
             terms |= self._labelled_terms(estimate, batch) | self._photo_terms(estimate, batch, photos, known)
-        else:
+        elif isinstance(batch, LabelledBatch):
             terms["labelled_albedo"] = albedo_term(estimate.albedo[: len(batch)], batch, self.morphable)
         if weights.patch:
             assert self._score_pictures is not None
@@ -158,12 +165,13 @@ class Objective(nn.Module):
             self._keep(fake, images * region, share, photos)
         return terms
 
-    def _labelled_terms(self, estimate: Estimate, batch: LabelledBatch) -> Terms:
+    def _labelled_terms(self, estimate: Estimate, batch: ShapeBatch) -> Terms:
         """Of the estimate's first faces, which are the batch's."""
         n, codes = len(batch), estimate.codes[: len(batch)]
         truth = Truth.of(batch, self.morphable, self.system)
         terms = labelled_terms(self.system, codes, estimate.displacement[:n], batch, truth)
-        terms["labelled_albedo"] = albedo_term(estimate.albedo[:n], batch, self.morphable)
+        if isinstance(batch, LabelledBatch):
+            terms["labelled_albedo"] = albedo_term(estimate.albedo[:n], batch, self.morphable)
         terms["labelled_code"] = self.embedding.code_term(codes, batch)
         return terms
 
@@ -175,7 +183,7 @@ class Objective(nn.Module):
         real = None if real is None else real.detach()
         self.fakes.append(Fakes(made.detach(), real, places, labelled + unlabelled))
 
-    def _photo_terms(self, estimate: Estimate, batch: LabelledBatch, photos: PhotoBatch | None, known: float) -> Terms:
+    def _photo_terms(self, estimate: Estimate, batch: ShapeBatch, photos: PhotoBatch | None, known: float) -> Terms:
         """L_lmk over both halves; L_recog of the photographs where persons are known (known: see _known_share)."""
         size, n = self.config.model.image_size, len(batch)
         landmarks = estimate.landmarks_ndc(self.system.landmarks68)
@@ -190,7 +198,7 @@ class Objective(nn.Module):
             self.persons.append((codes.detach(), persons))
         return terms
 
-    def _point_terms(self, points: PointMaps | None, batch: LabelledBatch, photos: PhotoBatch | None = None) -> Terms:
+    def _point_terms(self, points: PointMaps | None, batch: ShapeBatch, photos: PhotoBatch | None = None) -> Terms:
         """The term of the surface points, if the encoder has them: the renders' first, then the photographs'."""
         if points is None:
             return {}
@@ -202,9 +210,15 @@ class Objective(nn.Module):
         photo_term = surface_point_term(self.system, other, photos, self._point_shapes)
         return {"surface_points": (term * n + photo_term * m) / (n + m)}
 
-    def _labelled(self, iteration: int, share: Share, count: int | None = None) -> LabelledBatch:
+    def _labelled(self, iteration: int, share: Share) -> ShapeBatch:
+        """The labelled half of stages A to C: photographs if there are any, else renders."""
+        count = self.config.data.labelled_batch
+        if self.labelled is None:
+            return self._rendered(iteration, share, count)
+        return self.labelled.part(iteration, share.rows(count), self.system.template.device)
+
+    def _rendered(self, iteration: int, share: Share, count: int) -> LabelledBatch:
         """Renders that no other iteration sees: each iteration owns a stretch of the sample numbers."""
-        count = self.config.data.labelled_batch if count is None else count
         return self.renders.batch(iteration * self.stride + torch.arange(count)[share.rows(count)])
 
     def _photos(self, iteration: int, share: Share = WHOLE) -> PhotoBatch | None:
@@ -227,21 +241,41 @@ class Objective(nn.Module):
 
 def photo_stream(
     photos: PhotoSource | None, config: SemiSupervisedConfig, device: torch.device, iterations: int
-) -> PhotoStream | None:
-    """This process's share of the photographs: a folder's loaded ahead by processes, rendered ones made when asked for,
-    where the model is; None without photographs."""
+) -> PhotoStream[PhotoBatch] | None:
+    """This process's share of the photographs; None without photographs."""
+    data = config.data
     if photos is None:
         return None
-    data, share = config.data, distributed.own_share()
-    sizes = (config.run.seed, data.photo_batch, data.photos_per_identity)
-    batches = PhotoBatches(photos, *sizes, rank=share.index, world_size=share.count)
-    if not isinstance(photos, PhotoFolder):
+    return _stream(photos, config, (data.photo_batch, data.photos_per_identity), "photos", device, iterations)
+
+
+def labelled_stream(
+    photos: LabelledPhotos | None, config: SemiSupervisedConfig, device: torch.device, iterations: int
+) -> PhotoStream[ShapeBatch] | None:
+    """This process's share of the labelled half, in random pairs of different originals; None where it is rendered."""
+    if photos is None:
+        return None
+    return _stream(photos, config, (config.data.labelled_batch, 1), "labelled", device, iterations)
+
+
+def _stream(
+    source: PictureSource[Batch],
+    config: SemiSupervisedConfig,
+    sizes: tuple[int, int],
+    purpose: str,
+    device: torch.device,
+    iterations: int,
+) -> PhotoStream[Batch]:
+    """Files are loaded ahead by processes; rendered photographs are made when asked for, where the model is."""
+    share = distributed.own_share()
+    batches = PhotoBatches(source, config.run.seed, *sizes, share.index, share.count, purpose)
+    if not isinstance(source, PhotoFolder | LabelledPhotos):
         return PhotoStream(batches, iterations)
-    workers = default_workers(device) if data.workers is None else data.workers
+    workers = default_workers(device) if config.data.workers is None else config.data.workers
     return PhotoStream(batches, iterations, num_workers=workers, pin_memory=device.type == "cuda")
 
 
-def _together(batch: LabelledBatch, photos: PhotoBatch | None) -> tuple[torch.Tensor, torch.Tensor]:
+def _together(batch: ShapeBatch, photos: PhotoBatch | None) -> tuple[torch.Tensor, torch.Tensor]:
     """Pictures and masks of the labelled half, then of the photographs."""
     if photos is None:
         return batch.image, batch.mask

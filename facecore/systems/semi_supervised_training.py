@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from facecore.data import LabelledRenders, PhotoSource, RenderedPhotos
+from facecore.data import LabelledPhotos, LabelledRenders, ParameterPhotos, PhotoSource, RenderedPhotos
 from facecore.evaluation.held_out import Baseline, evaluate_held_out
 from facecore.morphable import MorphableModel
 from facecore.morphable.variants import first_identity_modes, with_local_bumps
@@ -17,7 +17,7 @@ from facecore.systems.semi_supervised import SemiSupervised
 from facecore.systems.semi_supervised_adversaries import PatchAdversary, ShapeAdversary, accumulated, frozen
 from facecore.systems.semi_supervised_config import SemiSupervisedConfig
 from facecore.systems.semi_supervised_losses import IdentityLoss, Terms
-from facecore.systems.semi_supervised_objective import Objective, photo_stream
+from facecore.systems.semi_supervised_objective import Objective, labelled_stream, photo_stream
 from facecore.systems.semi_supervised_schedule import STAGES as STAGES
 from facecore.systems.semi_supervised_schedule import Schedule
 from facecore.systems.semi_supervised_warmup import solve_code_heads
@@ -36,7 +36,13 @@ PERSONS_SEED = 2_000_003  # likewise, of the persons on rendered photographs
 class SemiSupervisedTrainer:
     """Implements training.loop.Trainer. All randomness is keyed by (seed, iteration), so that resuming is exact."""
 
-    def __init__(self, config: SemiSupervisedConfig, morphable: MorphableModel, photos: PhotoSource | None) -> None:
+    def __init__(
+        self,
+        config: SemiSupervisedConfig,
+        morphable: MorphableModel,
+        photos: PhotoSource | None,
+        labelled_photos: ParameterPhotos | None = None,
+    ) -> None:
         self.config = config
         self.device = choose_device(config.run.device)
         labelled, world = faces_of_world(morphable, config.world)
@@ -46,6 +52,7 @@ class SemiSupervisedTrainer:
             counts = {"persons": config.world.persons, "pictures": config.world.pictures}
             photos = RenderedPhotos(self.world, size, size, seed + PERSONS_SEED, **counts)
         self.photos = photos
+        self.labelled = None if labelled_photos is None else LabelledPhotos(labelled_photos, labelled)
         torch.manual_seed(seed)
         assets = FaceAssets.from_morphable(labelled, config.model.factors)
         self.system = SemiSupervised(config.model, assets).to(self.device)
@@ -67,7 +74,8 @@ class SemiSupervisedTrainer:
         if self.identity_loss is not None:
             self.model_parameters += list(self.identity_loss.parameters())
         self.optimizer = torch.optim.Adam(self.model_parameters, lr=config.stages.learning_rate, fused=True)
-        self.shapes = ShapeAdversary(config, self.system, self.morphable)
+        expressions = None if self.labelled is None else self.labelled.expressions()
+        self.shapes = ShapeAdversary(config, self.system, self.morphable, expressions)
         self.patches: PatchAdversary | None = None
         if config.model.albedo_decoder != "graph" and config.stages.texture_iterations and config.weights.patch:
             self.patches = PatchAdversary(config).to(self.device)
@@ -76,8 +84,9 @@ class SemiSupervisedTrainer:
         self.total_iterations = self.schedule.total
         self._share = distributed.own_share()
         check_shares(config, photos is not None, self._share.count)
-        stream = photo_stream(photos, config, self.device, self.total_iterations)
-        parts = (self.system, self.morphable, self.renders, stream, self.identity_loss)
+        loading = (config, self.device, self.total_iterations)
+        streams = (photo_stream(photos, *loading), labelled_stream(self.labelled, *loading))
+        parts = (self.system, self.morphable, self.renders, *streams, self.identity_loss)
         self.objective = Objective(config, *parts, *scores)
         with frozen(self.system.discriminator):  # it has a backward pass of its own
             self._averaged = distributed.averaged(self.objective)
@@ -212,6 +221,7 @@ class SemiSupervisedTrainer:
             "config_hash": self.system.config_hash,
             "encoder_precision": str(self.system.encoder_precision).removeprefix("torch."),
             "photos": None if self.photos is None else self.photos.digest,
+            "labelled": None if self.labelled is None else self.labelled.digest,
             "start": self._start,
             "assets": assets,
         }

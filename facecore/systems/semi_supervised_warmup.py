@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import torch
 
 from facecore import losses
-from facecore.data import LabelledBatch, sample_generator
+from facecore.data import LabelledBatch, ShapeBatch, sample_generator
 from facecore.morphable import Coefficients, MorphableModel
 from facecore.render import pixel_to_ndc
 from facecore.systems.semi_supervised import SemiSupervised
@@ -54,7 +54,7 @@ class CodeEmbedding:
         self, identity: torch.Tensor, expression: torch.Tensor, albedo: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Coefficients of N faces -> c_id [N, 128], c_exp [N, 64]."""
-        whitened_albedo, whitened_shape = self._whitened(identity, expression, albedo)
+        whitened_albedo, whitened_shape = self._whitened_albedo(albedo), self._whitened_shape(identity, expression)
         count = self.model.num_identity
         in_identity = torch.cat([whitened_albedo, whitened_shape[:, :count]], 1)
         return in_identity @ self.identity_map, whitened_shape[:, count:] @ self.expression_map
@@ -65,15 +65,18 @@ class CodeEmbedding:
         albedo, identity = in_identity.split([self.model.num_albedo, self.model.num_identity], 1)
         return albedo, torch.cat([identity, codes.expression @ self.expression_map.T], 1)
 
-    def code_term(self, codes: Codes, batch: LabelledBatch) -> torch.Tensor:
-        """Mean squared error of shape and albedo that the codes' coefficients make, each over its variance.
+    def code_term(self, codes: Codes, batch: ShapeBatch) -> torch.Tensor:
+        """Mean squared error of the shape, and of a known albedo, that the codes' coefficients make, over its variance.
 
         A quadratic form in the coefficients: nothing is decoded. What a similarity undoes (size above all, which a
         weak-perspective picture does not show) counts SIMILARITY_SHARE.
         """
         albedo, shape = self.decoded(codes)
-        true_albedo, true_shape = self._whitened(batch.identity, batch.expression, batch.albedo)
+        true_shape = self._whitened_shape(batch.identity, batch.expression)
         shape_error = ((shape - true_shape) @ self._shape_factor).square().sum(1).mean()
+        if not isinstance(batch, LabelledBatch):
+            return shape_error
+        true_albedo = self._whitened_albedo(batch.albedo)
         return shape_error + ((albedo - true_albedo) @ self._albedo_factor).square().sum(1).mean()
 
     def landmarks(self, codes: Codes) -> torch.Tensor:
@@ -81,12 +84,12 @@ class CodeEmbedding:
         _, shape = self.decoded(codes)
         return self._landmark_neutral + torch.einsum("nk,kpc->npc", shape, self._landmark_basis)
 
-    def _whitened(
-        self, identity: torch.Tensor, expression: torch.Tensor, albedo: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _whitened_shape(self, identity: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
         prior = self.model.prior
-        shape = torch.cat([(identity - prior.identity_mean) / prior.identity_std, expression / prior.expression_std], 1)
-        return (albedo - prior.albedo_mean) / prior.albedo_std, shape
+        return torch.cat([(identity - prior.identity_mean) / prior.identity_std, expression / prior.expression_std], 1)
+
+    def _whitened_albedo(self, albedo: torch.Tensor) -> torch.Tensor:
+        return (albedo - self.model.prior.albedo_mean) / self.model.prior.albedo_std
 
 
 def encoder_terms(system: SemiSupervised, embedding: CodeEmbedding, codes: Codes, batch: LabelledBatch) -> Terms:

@@ -27,11 +27,14 @@ class DataConfig:
     """Where pictures come from and how they are mixed."""
 
     labelled_batch: int = 16
-    """Renders with known parameters in each batch; even, as they are used in pairs."""
+    """Pictures with known parameters in each batch; even, as they are used in pairs."""
     photo_batch: int = 16
     """Photographs in each hybrid batch."""
     photos_per_identity: int = 2
     """Photographs of one person in a batch, where the folder knows persons."""
+    labelled: pathlib.Path | None = None
+    """Folder of 300W-LP, or in its format: the labelled half of stages A to C, with model.morphable BFM.mat, its model.
+    By default that half is rendered."""
     photos: pathlib.Path | None = None
     """Folder of photographs, the unlabelled half."""
     dataset: Literal["folder", "300w-lp", "aflw2000", "celeba", "auto"] = "folder"
@@ -47,9 +50,10 @@ class DataConfig:
     assume_cropped: bool = False
     """Take pictures without landmarks as already cropped to the face, instead of skipping them."""
     workers: int | None = None
-    """Processes that load photographs ahead; by default none where a CPU trains, else its cores less one, at most 8."""
+    """Processes that load each half's photographs ahead; by default none where a CPU trains, else its cores less one,
+    at most 8."""
     unlabelled: bool = True
-    """False trains on the renders alone."""
+    """False trains on the labelled half alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +100,7 @@ class RunConfig:
 
 # Settings that say where a run reads and writes, or how often it reports: they don't change what it learns.
 UNHASHED = frozenset(
-    {"run", "data.photos", "data.landmarks", "data.identities", "data.masks", "data.workers"}
+    {"run", "data.labelled", "data.photos", "data.landmarks", "data.identities", "data.masks", "data.workers"}
     | {"data.max_skipped", "model.morphable"}
 )
 

@@ -30,6 +30,12 @@ def check_same_run(saved: dict[str, Any], mine: dict[str, Any]) -> None:
             f"the checkpoint was trained with the encoder in {precision}, this machine would go on in {own_precision}; "
             "resume on a machine like the first, or train again"
         )
+    if saved["labelled"] != mine["labelled"]:
+        before = "from renders alone" if saved["labelled"] is None else "on other labelled photographs"
+        raise ValueError(
+            f"the checkpoint was trained {before}; give --data.labelled as config.yaml has it, with the same files "
+            "in it"
+        )
     if saved["photos"] != mine["photos"]:
         before = "without photographs" if saved["photos"] is None else "on other photographs"
         raise ValueError(
