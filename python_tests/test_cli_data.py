@@ -206,6 +206,26 @@ def test_masks_by_a_network(run, photographs, networks, model, tmp_path, monkeyp
     assert float((seen[0] - wanted).abs().mean()) < 0.02
 
 
+def test_a_picture_that_is_cropped_has_a_mask_by_a_network_too(run, model, tmp_path, monkeypatch):
+    """The picture stands for the crop around a face, so the network sees crop_factor / 1.5 of it: here all."""
+    from facecore.cli import reconstruct
+
+    manifest = write_manifest(
+        tmp_path / "s.json", "segmentation", "callable", "toy_perception:segment", crop_factor=1.5
+    )
+    write_png(tmp_path / "cropped.png", picture(96, 96, (24, 40, 30)))
+    seen = []
+    plain = reconstruct.reconstruct_with_progress
+    monkeypatch.setattr(
+        reconstruct, "reconstruct_with_progress", lambda face, *rest: seen.append(face.mask) or plain(face, *rest)
+    )
+    options = ["--model", model, "--size", 48, "--out", tmp_path / "out", "--segmentation", manifest]
+    assert run("reconstruct", tmp_path / "cropped.png", "--assume-cropped", *options)[0] == 0
+    wanted = torch.zeros(96, 96)
+    wanted[40:70, 24:54] = 1
+    assert float((seen[0] - wanted).abs().mean()) < 0.02  # of 96 pixels the network sees 64: edges of 1.5 pixels
+
+
 def test_without_a_detector_the_refusal_says_what_to_install(run, photographs, model, tmp_path, no_mediapipe):
     options = ["--model", model, "--out", tmp_path / "out"]
     code, out, errors = run("reconstruct", photographs / "anna/one.png", *options)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from toy_perception import landmarks_of, picture, write_manifest, write_toy_manifests
 
-from facecore.data import Landmarks
+from facecore.data import FaceCrop
 from facecore.data.face_finder import FaceFinder, load_face_finder, load_segmenter, segment_face
 from facecore.perception import FaceBoxes, LandmarkEstimate, PerceptionCache
 
@@ -108,9 +108,8 @@ def test_segmentation_in_pixels_of_the_picture(tmp_path):
         tmp_path / "s.json", "segmentation", "callable", "toy_perception:segment", crop_factor=1.5
     )
     square = (120, 50, 64)
-    mask = segment_face(
-        load_segmenter(manifest), picture(200, 300, square, (10, 10, 20)), Landmarks(landmarks_of(square))
-    )
+    crop = FaceCrop.from_landmarks(landmarks_of(square), 10, 10)
+    mask = segment_face(load_segmenter(manifest), picture(200, 300, square, (10, 10, 20)), crop)
     wanted = torch.zeros(200, 300)
     wanted[50:114, 120:184] = 1
     # 96 pixels are seen by 64: the edge is 1.5 pixels wide; the other square is not looked at

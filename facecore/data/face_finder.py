@@ -9,7 +9,7 @@ import pathlib
 import numpy as np
 import torch
 
-from facecore.data.crop import FaceCrop, landmark_boxes
+from facecore.data.crop import BOX_FACTOR, FaceCrop, landmark_boxes
 from facecore.data.landmarks import Landmarks
 from facecore.perception import (
     FaceBoxes,
@@ -129,14 +129,15 @@ def load_segmenter(manifest: str | os.PathLike[str]) -> FaceSegmenter:
 def segment_face(
     segmenter: FaceSegmenter,
     image: torch.Tensor,
-    landmarks: Landmarks,
+    face: FaceCrop,
     path: pathlib.Path | None = None,
     cache: PerceptionCache | None = None,
 ) -> torch.Tensor:
-    """Where a face is seen, float32 [H, W] in [0, 1] of the picture [3, H, W]; 0 beyond what the network looked at."""
-    centre, side = landmark_boxes(landmarks.points[None])
-    square = FaceCrop((float(centre[0, 0]), float(centre[0, 1])), float(side) * segmenter.crop_factor, 1, 1)
-    crop = square.resized(*segmenter.input_size)
+    """Where a face is seen, float32 [H, W] in [0, 1] of the picture [3, H, W]; 0 beyond what the network looked at.
+
+    face: its crop, BOX_FACTOR times as large as the box of its landmarks, whatever its size in pixels.
+    """
+    crop = face.resized(*segmenter.input_size, segmenter.crop_factor / BOX_FACTOR)
 
     def compute() -> dict[str, np.ndarray]:
         probability = segmenter.segment(crop.crop(image).clamp(0, 1))

@@ -233,7 +233,7 @@ class Preparation:
         pixels = min(round(self._size * MARGIN), math.ceil(side))
         crop = FaceCrop(source.centre, side, pixels, pixels)
         seen = crop.crop(image).clamp(0, 1)
-        mask, decided_by = self._mask(path, image, landmarks, crop, seen)
+        mask, decided_by = self._mask(path, image, source, crop, seen)
         stem = pathlib.PurePosixPath(name)
         number_suffix = "" if number == 1 else f"-{number}"
         target = stem.parent / f"{stem.stem}_{stem.suffix[1:]}{number_suffix}"
@@ -257,12 +257,12 @@ class Preparation:
         }
 
     def _mask(
-        self, path: pathlib.Path, image: torch.Tensor, landmarks: Landmarks, crop: FaceCrop, seen: torch.Tensor
+        self, path: pathlib.Path, image: torch.Tensor, face: FaceCrop, crop: FaceCrop, seen: torch.Tensor
     ) -> tuple[torch.Tensor, str]:
         """Where visible face skin is, [H, W] of the crop, and what decided it. Nothing beyond the picture counts."""
         inside = crop.inside(image.shape[1], image.shape[2]).float()
         if self._segmenter is not None:
-            whole = segment_face(self._segmenter, image, landmarks, path, self._cache)
+            whole = segment_face(self._segmenter, image, face, path, self._cache)
             return (crop.crop(whole[None])[0] > SKIN_THRESHOLD) * inside, self._segmenter.identity
         if is_grey(image):
             return inside, "grey"

@@ -55,8 +55,8 @@ class FoundFace:
         file."""
         image = read_image(self.path)
         mask = None if self.mask is None else _read_mask(self.mask, image.shape[1:])
-        if mask is None and self.segmenter is not None and self.landmarks is not None:
-            mask = segment_face(self.segmenter, image, self.landmarks)
+        if mask is None and self.segmenter is not None:
+            mask = segment_face(self.segmenter, image, self.crop)
         return FaceInput(self.path, image, self.crop, self.landmarks, mask)
 
 
@@ -94,7 +94,7 @@ def find_faces(
             )
         _read_mask(mask, image_size)
     if not found and assume_cropped:
-        return [FoundFace(path, FaceCrop.whole(height, width, size, size), None, mask)]
+        return [FoundFace(path, FaceCrop.whole(height, width, size, size), None, mask, segmenter)]
     if not found:
         found = _detected(path, image, "" if finder is None else finder())
     return [FoundFace(path, crop_around(path, points, size), points, mask, segmenter) for points in found]
