@@ -121,6 +121,11 @@ BAD = {
     "size": (["prepare", "{photographs}", "--size", "4"], 2, "--size must lie in [64, 4096], got 4"),
     "min face": (["prepare", "{photographs}", "--min-face", "nan"], 2, "--min-face must be at least 24, got nan"),
     "no such manifest": (["prepare", "{photographs}", "--detector", "x.json"], 2, "x.json: no such file or folder"),
+    "no landmark network": (
+        ["prepare", "{photographs}", "--landmark-network", "none"],
+        2,
+        "--landmark-network none: no such file or folder; give a manifest, or 'mediapipe'",
+    ),
     "manifest of another role": (
         ["prepare", "{photographs}", "--detector", "{landmarks}", "--landmark-network", "{landmarks}"],
         1,
@@ -224,6 +229,25 @@ def test_a_picture_that_is_cropped_has_a_mask_by_a_network_too(run, model, tmp_p
     wanted = torch.zeros(96, 96)
     wanted[40:70, 24:54] = 1
     assert float((seen[0] - wanted).abs().mean()) < 0.02  # of 96 pixels the network sees 64: edges of 1.5 pixels
+
+
+@pytest.mark.parametrize("detector", ["mediapipe", "none"])
+def test_a_manifest_beside_a_built_in_name_is_read_at_once(
+    run, photographs, networks, model, tmp_path, no_mediapipe, detector
+):
+    """A network of one's own is refused where it is named, also where MediaPipe is absent or nothing is detected."""
+    options = ["--detector", detector, "--landmark-network", networks[1], "--out", tmp_path / "out"]
+    message = f"{networks[1]} describes a network for detector; one for landmarks is needed here"
+    for command in (["reconstruct", photographs, "--model", model], ["data", "prepare", photographs]):
+        code, _, errors = run(*command, *options)
+        assert code == 1 and message in errors and errors.count("\n") == 0
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_fitting_manifest_beside_mediapipe_still_needs_it(run, photographs, networks, tmp_path, no_mediapipe):
+    options = ["--landmark-network", networks[3], "--out", tmp_path / "out"]
+    code, _, errors = run("data", "prepare", photographs, *options)
+    assert code == 1 and "pip install 'facecore[landmarks]'" in errors
 
 
 def test_without_a_detector_the_refusal_says_what_to_install(run, photographs, model, tmp_path, no_mediapipe):

@@ -11,7 +11,7 @@ import tyro
 from tqdm import tqdm
 
 from facecore.cli.errors import UsageError
-from facecore.cli.finders import BUILT_IN, finder_identity, lazy_finder
+from facecore.cli.finders import check_finder, finder_identity, lazy_finder
 from facecore.cli.parsing import parse_options
 
 DESCRIPTION = """Prepares photographs for training, and checks what training would read.
@@ -93,9 +93,9 @@ class DataPrepare:
         return 1 if prepared.skipped else 0
 
     def check(self) -> None:
-        networks = [name for name in (self.detector, self.landmark_network) if name not in BUILT_IN]
+        check_finder(self.detector, self.landmark_network)
         identities = None if self.identities == "none" else self.identities
-        for path in (self.folder, self.landmarks, self.segmentation, identities, *networks):
+        for path in (self.folder, self.landmarks, self.segmentation, identities):
             if path is not None and not pathlib.Path(path).exists():
                 raise UsageError(f"{path}: no such file or folder")
         if not self.folder.is_dir():

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import functools
 import os
+import pathlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+from facecore.cli.errors import UsageError
 
 if TYPE_CHECKING:
     from facecore.data.face_finder import FaceFinder
 
 BUILT_IN = ("mediapipe", "none")
+
+
+def check_finder(detector: str, landmark_network: str) -> None:
+    """Raises UsageError for names that are neither built in nor files. A detector alone can be 'none'."""
+    for option, name, words in (
+        ("--detector", detector, BUILT_IN),
+        ("--landmark-network", landmark_network, BUILT_IN[:1]),
+    ):
+        if name not in words and not pathlib.Path(name).exists():
+            known = " or ".join(f"'{word}'" for word in words)
+            raise UsageError(f"{option} {name}: no such file or folder; give a manifest, or {known}")
 
 
 def lazy_finder(
@@ -22,19 +36,21 @@ def lazy_finder(
     is refused, ImportError where one needs a package that is absent.
     """
 
+    from facecore.data.face_finder import MEDIAPIPE, own_networks
+
+    own = own_networks(MEDIAPIPE if detector == "none" else detector, landmark_network)
+
     @functools.cache
     def load() -> FaceFinder | str:
         if detector == "none":
             return ""
-        from facecore.data.face_finder import MEDIAPIPE, load_face_finder
+        from facecore.data.face_finder import join_networks
         from facecore.perception.mediapipe_faces import missing
 
-        if MEDIAPIPE in (detector, landmark_network) and (reason := missing()):
+        if None in own and (reason := missing()):
             return f"or let faces be found: {reason}"
-        return load_face_finder(detector, landmark_network, cache)
+        return join_networks(*own, cache)
 
-    if not {detector, landmark_network} <= set(BUILT_IN):
-        load()
     return load
 
 

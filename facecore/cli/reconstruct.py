@@ -12,7 +12,7 @@ import tyro
 from tqdm import tqdm
 
 from facecore.cli.errors import UsageError
-from facecore.cli.finders import BUILT_IN
+from facecore.cli.finders import check_finder
 from facecore.cli.parsing import parse_options
 
 if TYPE_CHECKING:
@@ -112,8 +112,8 @@ class Reconstruct:
     def check(self) -> None:
         if not self.images:
             raise UsageError("name at least one picture or folder of pictures")
-        networks = [pathlib.Path(name) for name in (self.detector, self.landmark_network) if name not in BUILT_IN]
-        for path in (*self.images, self.checkpoint, self.landmarks, self.masks, self.segmentation, *networks):
+        check_finder(self.detector, self.landmark_network)
+        for path in (*self.images, self.checkpoint, self.landmarks, self.masks, self.segmentation):
             if path is not None and not path.exists():
                 raise UsageError(f"{path}: no such file or folder")
         if self.model is not None and self.checkpoint is not None:

@@ -114,10 +114,23 @@ def load_face_finder(
 
     Raises ImportError with a remedy where MediaPipe is asked for and absent, ValueError for a manifest that is refused.
     """
-    first: FaceDetector
-    second: LandmarkDetector
-    first = MediapipeDetector() if detector == MEDIAPIPE else NetworkDetector(read_manifest(detector))
-    second = MediapipeLandmarks() if landmarks == MEDIAPIPE else NetworkLandmarks(read_manifest(landmarks))
+    return join_networks(*own_networks(detector, landmarks), cache)
+
+
+def own_networks(
+    detector: str | os.PathLike[str], landmarks: str | os.PathLike[str]
+) -> tuple[NetworkDetector | None, NetworkLandmarks | None]:
+    """The networks of two manifests, None for "mediapipe". Raises ValueError for a manifest that is refused."""
+    first = None if detector == MEDIAPIPE else NetworkDetector(read_manifest(detector))
+    return first, None if landmarks == MEDIAPIPE else NetworkLandmarks(read_manifest(landmarks))
+
+
+def join_networks(
+    detector: FaceDetector | None, landmarks: LandmarkDetector | None, cache: str | os.PathLike[str] | None = None
+) -> FaceFinder:
+    """A finder from two networks, MediaPipe for None. Raises ImportError with a remedy where that is absent."""
+    first = MediapipeDetector() if detector is None else detector
+    second = MediapipeLandmarks() if landmarks is None else landmarks
     return FaceFinder(first, second, None if cache is None else PerceptionCache(cache))
 
 
