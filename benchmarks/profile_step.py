@@ -26,7 +26,8 @@ import torch
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from facecore.cli.train import load_labelled, load_morphable, load_photos, parse
+from facecore.cli.train import parse
+from facecore.cli.train_data import load_labelled, load_morphable, load_photos
 from facecore.ops import _library
 from facecore.systems.semi_supervised_config import SemiSupervisedConfig
 from facecore.systems.semi_supervised_training import STAGES, SemiSupervisedTrainer

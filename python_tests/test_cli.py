@@ -18,6 +18,7 @@ import yaml
 from tiny_settings import TINY_MODEL
 
 from facecore.cli import demo, main
+from facecore.cli.errors import UsageError
 from facecore.cli.main import COMMANDS
 from facecore.cli.parsing import parse_options
 from facecore.cli.reconstruct import Reconstruct
@@ -142,7 +143,7 @@ def test_unknown_option_is_one_line(run, command):
 def test_tyros_boxes_become_one_line(utf8, monkeypatch):
     """However wide the terminal and whatever it can draw."""
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="utf-8" if utf8 else "ascii"))
-    with pytest.raises(main.UsageError) as caught:
+    with pytest.raises(UsageError) as caught:
         parse_options(Reconstruct, ["a.png", "--size", "x"], prog="facecore x", description="")
     assert str(caught.value).startswith("Error parsing --size: invalid literal for int() with base 10: 'x'; Argument ")
     assert str(caught.value).endswith("(default: 160); For full helptext, see facecore x --help")
@@ -155,7 +156,7 @@ def test_tyros_boxes_become_one_line(utf8, monkeypatch):
         (RuntimeError("two\nlines"), 1, "two lines"),
         (KeyError("x"), 1, "KeyError: 'x'; this is a bug: report it with the output of --debug"),
         (KeyboardInterrupt(), 1, "stopped"),
-        (main.UsageError("--x must be 1"), 2, "--x must be 1"),
+        (UsageError("--x must be 1"), 2, "--x must be 1"),
     ],
 )
 def test_errors_become_one_line_and_a_code(run, monkeypatch, error, code, message):
@@ -480,12 +481,39 @@ BAD_TRAININGS = {
     "widths of the critic": (["--model.critic-channels", "8"], 2, "--model.critic-channels must have as many widths"),
     "no such model": (["--model.morphable", "ict"], 2, "--model.morphable ict: no such file or folder"),
     "not a model": (["--model.morphable", "{bad}"], 1, "{bad} is not a morphable model of a known kind"),
-    "no such weights": (["--model.encoder-weights", "w.pth"], 1, "w.pth"),
+    "no such weights": (["--model.encoder-weights", "w.pth"], 2, "--model.encoder-weights w.pth: no such file"),
+    "too many modes": (
+        ["--world.labelled-modes", "9999"],
+        2,
+        "--world.labelled-modes must be at most 66, the identity modes of procedural",
+    ),
+    "too few vertices": (["--model.num-vertices", "10"], 2, "--model.num-vertices must be an integer from 2500 to"),
+    "no factor": (["--model.factors", "1", "4", "4"], 2, "--model.factors must be at least 2 each, got [1, 4, 4]"),
+    "no width": (
+        ["--model.critic-channels", "0", "8", "8"],
+        2,
+        "--model.critic-channels must be at least 1 each, got [0, 8, 8]",
+    ),
+    "points": (["--model.surface-points", "5"], 2, "--model.surface-points must be 0 or from 68 (the landmarks) to"),
+    "a dent": (
+        ["--world.bumps", "4", "--world.bump-mm", "-1"],
+        2,
+        "--world.bump-mm must be positive and finite, got -1.0",
+    ),
+    "a weight of no number": (["--weights.pair", "nan"], 2, "--weights.pair must be at least 0 and finite, got nan"),
+    "a weight below 0": (["--weights.pair", "-1"], 2, "--weights.pair must be at least 0 and finite, got -1.0"),
+    "a seed of many digits": (["--run.seed", "9" * 25], 2, "--run.seed must lie in [-2**62, 2**62], got 99"),
+    "photographs in a file": (["--data.photos", "{bad}"], 2, "--data.photos {bad} is a file; give a folder"),
+    "masks in a file": (
+        ["--data.photos", "{folder}", "--data.masks", "{bad}"],
+        2,
+        "--data.masks {bad} is a file; give a folder",
+    ),
     "no such photographs": (["--data.photos", "none"], 2, "--data.photos none: no such file or folder"),
     "another data set's options": (
         ["--data.photos", "{folder}", "--data.dataset", "300w-lp", "--data.landmarks", "{folder}"],
-        1,
-        "300w-lp has no option landmarks (it brings its own)",
+        2,
+        "--data.landmarks: 300w-lp brings its own landmarks; leave it out",
     ),
     "a share above 1": (["--data.max-skipped", "2"], 2, "--data.max-skipped must be a share from 0 to 1, got 2.0"),
     "a texture of odd size": (
@@ -572,7 +600,7 @@ def test_training_on_a_full_disk_keeps_no_half_checkpoint(run, shared, tmp_path,
 
 def test_ict_models_take_their_options(run, shared, data_dir, tmp_path, monkeypatch):
     """--model.region reaches the ICT loader, and a facecore npz, which has no such option, loads all the same."""
-    from facecore.cli.train import load_morphable
+    from facecore.cli.train_data import load_morphable
 
     narrow = overlay(PRESETS["quick"], {"model": {"morphable": str(data_dir / "ict_facekit.npz"), "region": "narrow"}})
     assert load_morphable(narrow).num_vertices == 6706

@@ -136,7 +136,21 @@ BAD = {
         1,
         "{landmarks} describes a network for landmarks; one for segmentation is needed here",
     ),
-    "check": (["check", "{tmp}/none"], 1, "{tmp}/none is not a folder"),
+    "check": (["check", "{tmp}/none"], 2, "FOLDER {tmp}/none: no such file or folder"),
+    "check a file": (["check", "{landmarks}"], 2, "FOLDER {landmarks} is a file; give a folder"),
+    "check without masks": (["check", "{tmp}", "--masks", "x"], 2, "--masks x: no such file or folder"),
+    "check without landmarks": (["check", "{tmp}", "--landmarks", "x"], 2, "--landmarks x: no such file or folder"),
+    "check without persons": (["check", "{tmp}", "--identities", "x"], 2, "--identities x: no such file or folder"),
+    "landmarks of one's own": (
+        ["check", "{tmp}", "--dataset", "celeba", "--landmarks", "{landmarks}"],
+        2,
+        "--landmarks: celeba brings its own landmarks; leave it out",
+    ),
+    "persons of one's own": (
+        ["check", "{tmp}", "--dataset", "aflw2000", "--identities", "none"],
+        2,
+        "--identities: aflw2000 brings its own identities; leave it out",
+    ),
 }
 
 

@@ -324,6 +324,7 @@ def test_pose_sweep_for_another_method(run, checkpoint, tmp_path):
         (["point-to-plane", "{truth}", "{truth}", "--icp.trim", "1.5"], 2, "trim must lie in [0, 1)"),
         (["point-to-plane", "{truth}"], 2, "TRUTH"),
         (["correspondence", "{truth}", "{truth}", "--alignment", "best"], 2, "alignment"),
+        (["point-to-plane", "{truth}", "{truth}", "--crop-mm", "-1"], 2, "--crop-mm must be positive, got -1.0"),
         (["rmse", "{empty}", "{truth}"], 1, "no mesh; endings that are read"),
         (["held-out", "--checkpoint", "none"], 2, "--checkpoint none: no such file"),
         (["pose-sweep", "--checkpoint", "{truth}/ann.npz", "--yaws", "400"], 2, "--yaws must be degrees"),

@@ -68,8 +68,10 @@ def test_options_of_linear_models(tmp_path: pathlib.Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["show", "nothing.npz"], 1, "no model at nothing.npz; give an existing file or folder, or 'procedural'"),
-        (["show", "procedural", "--refine", "1"], 1, "the procedural model has no option refine"),
+        (["show", "nothing.npz"], 2, "MODEL nothing.npz: no such file or folder"),
+        (["show", "procedural", "--refine", "1"], 2, "the procedural model has no option refine"),
+        (["show", "procedural", "--num-vertices", "5"], 2, "--num-vertices must be an integer from 2500 to 40000"),
+        (["show", "procedural", "--landmarks", "x.txt"], 2, "--landmarks x.txt: no such file or folder"),
         (["convert", "procedural", "out.pkl"], 2, "OUT must end in .npz, got out.pkl"),
     ],
 )

@@ -314,6 +314,11 @@ def test_average_needs_two_faces(run, shared):
     assert reason == "facecore reconstruct: --average needs a face in at least two pictures, got 1"
 
 
+def test_average_of_one_picture_is_bad_usage(run, shared):
+    code, _, errors, files = run(shared["x"], "--average", command="reconstruct")
+    assert (code, files) == (2, set()) and "--average needs at least two pictures of a person" in errors
+
+
 def test_average_goes_on_without_a_refused_picture(run, shared):
     arguments = [shared["x"], shared["nobody"], shared["y1"], "--average"]
     code, out, errors, files = run(*arguments, command="reconstruct")

@@ -19,7 +19,7 @@ PACKAGE = REPOSITORY / "facecore"
 
 # Lower imports nothing of higher; packages of one line may import each other.
 LAYERS = (
-    ("_C", "files", "structures"),
+    ("_C", "errors", "files", "structures"),
     ("ops", "reference", "reference_rasterize", "reference_uv"),
     ("losses", "mesh", "reference_losses"),
     ("render", "morphable", "nn", "perception"),

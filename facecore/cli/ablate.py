@@ -87,7 +87,8 @@ class Ablate:
         return read_rows(self.rows)
 
     def trained_rows(self, experiment: Ablation, config: SemiSupervisedConfig, variants: list[str]) -> list[Row]:
-        from facecore.cli.train import check, load_morphable
+        from facecore.cli.train import check
+        from facecore.cli.train_data import check_model, load_morphable
         from facecore.systems.semi_supervised_ablation import measure
         from facecore.systems.semi_supervised_training import SemiSupervisedTrainer
         from facecore.training.ablation import read_rows
@@ -100,6 +101,7 @@ class Ablate:
             if getattr(config.data, name) is not None:
                 raise UsageError(f"--config: data.{name} is not used here; an ablation's pictures are rendered")
         morphable = load_morphable(config)
+        check_model(config, morphable)
         rows = run_ablation(
             experiment,
             config,

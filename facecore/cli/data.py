@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from facecore.cli.errors import UsageError
 from facecore.cli.finders import check_finder, finder_identity, lazy_finder
-from facecore.cli.parsing import parse_options
+from facecore.cli.parsing import check_exists, check_folders, parse_options
 
 DESCRIPTION = """Prepares photographs for training, and checks what training would read.
 
@@ -142,11 +142,13 @@ class DataCheck:
 
     def run(self) -> int:
         """0 when nothing was left out, 1 otherwise."""
-        from facecore.data import open_dataset
-
         if not 32 <= self.size <= 4096:
             raise UsageError(f"--size must lie in [32, 4096], got {self.size}")
-        photos = open_dataset(
+        check_folders(FOLDER=self.folder, masks=self.masks)
+        check_exists(landmarks=self.landmarks, identities=None if self.identities == "none" else self.identities)
+        from facecore.cli.train_data import open_photos
+
+        photos = open_photos(
             self.dataset,
             self.folder,
             landmarks=self.landmarks,

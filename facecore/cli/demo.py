@@ -93,7 +93,7 @@ class Demo:
 
     def train(self) -> tuple[SemiSupervisedTrainer, dict[str, float]]:
         """The quick preset, in a temporary folder; the trained model is kept as model.safetensors."""
-        from facecore.cli.train import load_morphable
+        from facecore.cli.train_data import load_morphable
         from facecore.systems.semi_supervised_config import PRESETS
         from facecore.systems.semi_supervised_training import SemiSupervisedTrainer
         from facecore.training.config import config_hash

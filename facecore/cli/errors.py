@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from facecore.errors import OptionError
 
-class UsageError(ValueError):
+
+class UsageError(OptionError):
     """The command line asks for something impossible (exit code 2). The message names the argument and the remedy."""

@@ -11,7 +11,7 @@ import tyro
 
 from facecore.cli.errors import UsageError
 from facecore.cli.evaluate_mesh_pairs import MeshOptions, Row
-from facecore.cli.evaluate_output import check_exists
+from facecore.cli.parsing import check_exists
 from facecore.evaluation.alignment import Alignment
 from facecore.evaluation.point_to_plane import PointToPlaneSettings
 

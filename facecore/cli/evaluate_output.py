@@ -60,11 +60,3 @@ class Output:
 def why(error: Exception, name: str) -> str:
     """The reason in one line, without the name of the file that stands beside it."""
     return " ".join(str(error).split()).removeprefix(f"{name}: ").removeprefix(f"{name} ")
-
-
-def check_exists(**paths: pathlib.Path | None) -> None:
-    """UsageError for a path that is not there; the option's name in Python's spelling."""
-    for name, path in paths.items():
-        if path is not None and not path.exists():
-            option = name if name.isupper() else "--" + name.replace("_", "-")
-            raise UsageError(f"{option} {path}: no such file or folder")

@@ -11,7 +11,8 @@ import tyro
 from tqdm import tqdm
 
 from facecore.cli.errors import UsageError
-from facecore.cli.evaluate_output import Output, check_exists, why
+from facecore.cli.evaluate_output import Output, why
+from facecore.cli.parsing import check_exists
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from tqdm import tqdm
 
 from facecore.cli.errors import UsageError
-from facecore.cli.evaluate_output import Output, check_exists
+from facecore.cli.evaluate_output import Output
+from facecore.cli.parsing import check_exists
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +51,7 @@ class SystemOptions(Output):
 
     def load(self) -> Loaded:
         """The system, its training settings and its morphable model. Raises ValueError when that is another one."""
-        from facecore.cli.train import load_morphable
+        from facecore.cli.train_data import load_morphable
         from facecore.systems import load
         from facecore.systems.semi_supervised_config import SemiSupervisedConfig
         from facecore.systems.semi_supervised_training import faces_of_world

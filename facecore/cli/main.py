@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-from facecore.cli.errors import UsageError
+from facecore.errors import OptionError
 
 COMMANDS = {
     "doctor": "what was found on this machine: torch, CUDA, kernels, threads; remedies",
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         if not isinstance(error, (ValueError, OSError, RuntimeError, ImportError)):  # nobody meant to raise it
             reason = f"{type(error).__name__}: {reason}; this is a bug: report it with the output of --debug"
         print(f"facecore {name}: {reason}", file=sys.stderr)
-        return BAD_USAGE if isinstance(error, UsageError) else FAILED
+        return BAD_USAGE if isinstance(error, OptionError) else FAILED
 
 
 def _overview() -> str:

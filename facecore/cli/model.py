@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from facecore.cli.errors import UsageError
-from facecore.cli.parsing import parse_options
+from facecore.cli.parsing import check_exists, in_options, parse_options
+from facecore.errors import OptionError
 from facecore.morphable import MorphableModel, load
 
 DESCRIPTION = """Lists, shows and converts morphable models.
@@ -154,6 +155,9 @@ def describe(model: MorphableModel) -> dict[str, Any]:
 
 
 def _load(args: LoadOptions) -> MorphableModel:
+    if args.model != "procedural":
+        check_exists(MODEL=args.model)
+    check_exists(landmarks=args.landmarks, expressions=args.expressions)
     options: dict[str, Any] = {
         key: getattr(args, key)
         for key in ("num_vertices", "region", "refine", "landmarks", "expressions", *NUM_MODES)
@@ -161,7 +165,10 @@ def _load(args: LoadOptions) -> MorphableModel:
     }
     if args.albedo is not None:
         options["albedo"] = None if args.albedo == "none" else args.albedo
-    return load(args.model, **options)
+    try:
+        return load(args.model, **options)
+    except OptionError as error:
+        raise UsageError(in_options(str(error))) from error
 
 
 def _list(args: ModelList) -> None:

@@ -81,6 +81,8 @@ class Reconstruct:
         from facecore.systems.export import output_names
         from facecore.systems.refinement import Diverged
 
+        if self.average and len(self.pictures()) < 2:
+            raise UsageError("--average needs at least two pictures of a person; leave it out for one")
         source = self.load_source()
         faces, refused = self.find_faces()
         if self.average:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import argparse
 import math
 import pathlib
-import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from facecore.cli.errors import UsageError
-from facecore.cli.parsing import parse_options
+from facecore.cli.parsing import check_exists, check_folders, parse_options
+from facecore.cli.train_data import check_model, load_labelled, load_morphable, load_photos
 from facecore.systems.semi_supervised_config import PRESETS, SemiSupervisedConfig
 from facecore.training.config import config_hash, overlay, read_yaml, write_yaml
 
 if TYPE_CHECKING:
-    from facecore.data import ParameterPhotos, PhotoFolder
-    from facecore.morphable import MorphableModel
     from facecore.systems.semi_supervised_training import SemiSupervisedTrainer
 
 DESCRIPTION = f"""Trains a system. Settings come from --preset ({", ".join(PRESETS)}), over it a YAML file (--config), \
@@ -52,6 +50,7 @@ LEAST = {
     "world.persons": 0,
     "world.pictures": 1,
 }
+LARGEST_SEED = 2**62  # a 64-bit integer with room for what is added to it
 POSITIVE = ("learning_rate", "decoder_learning_rate", "encoder_learning_rate", "critic_learning_rate", "clip_norm")
 
 
@@ -123,6 +122,7 @@ def run_together(config: SemiSupervisedConfig) -> int:
     except ValueError as error:
         raise UsageError(str(error)) from error
     morphable = load_morphable(config)
+    check_model(config, morphable)
     photos = load_photos(config)
     trainer = SemiSupervisedTrainer(config, morphable, photos, load_labelled(config, morphable))
     if config.run.device == "auto" and unused_gpu():
@@ -221,10 +221,29 @@ def check(config: SemiSupervisedConfig) -> None:
         )
     if config.run.start_from is not None and not config.run.start_from.is_file():
         raise UsageError(f"--run.start-from {config.run.start_from}: no such file")
-    for name in ("labelled", "photos", "landmarks", "identities", "masks"):
-        value = getattr(config.data, name)
-        if value not in (None, "none") and not pathlib.Path(value).exists():
-            raise UsageError(f"--data.{name} {value}: no such file or folder")
+    check_numbers(config)
+    folders = ("labelled", "photos", "masks")
+    check_folders(**{f"data.{name}": getattr(config.data, name) for name in folders})
+    identities = None if config.data.identities == "none" else config.data.identities
+    files = {"data.landmarks": config.data.landmarks, "data.identities": identities}
+    check_exists(**files, **{"model.encoder_weights": config.model.encoder_weights})
+
+
+def check_numbers(config: SemiSupervisedConfig) -> None:
+    """Refuses loss weights, widths, bumps and seeds that are outside their ranges."""
+    for name, value in vars(config.weights).items():
+        if isinstance(value, float) and not 0 <= value < math.inf:
+            raise UsageError(f"--weights.{name.replace('_', '-')} must be at least 0 and finite, got {value}")
+    for name, least in (("factors", 2), ("shape_channels", 1), ("albedo_channels", 1), ("critic_channels", 1)):
+        values = getattr(config.model, name)
+        if min(values, default=least) < least:
+            raise UsageError(f"--model.{name.replace('_', '-')} must be at least {least} each, got {list(values)}")
+    for name in ("bump_mm", "bump_radius_mm"):
+        value = getattr(config.world, name)
+        if config.world.bumps and not 0 < value < math.inf:
+            raise UsageError(f"--world.{name.replace('_', '-')} must be positive and finite, got {value}")
+    if abs(config.run.seed) > LARGEST_SEED:
+        raise UsageError(f"--run.seed must lie in [-2**62, 2**62], got {config.run.seed}")
 
 
 def check_folder(out: pathlib.Path, resume: bool, has_checkpoint: bool) -> None:
@@ -239,73 +258,3 @@ def check_folder(out: pathlib.Path, resume: bool, has_checkpoint: bool) -> None:
         raise UsageError(
             f"--run.out {out} is not empty and has no checkpoint to go on from; delete it or choose another folder"
         )
-
-
-def load_morphable(config: SemiSupervisedConfig) -> MorphableModel:
-    from facecore.morphable import load
-    from facecore.morphable.recognise import ICT, recognise
-
-    name = config.model.morphable
-    if name == "procedural":
-        return load(name, num_vertices=config.model.num_vertices)
-    if not pathlib.Path(name).exists():
-        raise UsageError(
-            f"--model.morphable {name}: no such file or folder; give 'procedural' or a model that "
-            "'facecore model show' reads"
-        )
-    options = {"region": config.model.region, "refine": config.model.refine}
-    return load(name, **(options if recognise(pathlib.Path(name)) == ICT else {}))
-
-
-def load_photos(config: SemiSupervisedConfig) -> PhotoFolder | None:
-    """The unlabelled half, or None when it is switched off or not given."""
-    from facecore.data import open_dataset
-    from facecore.training.distributed import is_first
-
-    data = config.data
-    if data.photos is None or not data.unlabelled:
-        return None
-    photos = open_dataset(
-        data.dataset,
-        data.photos,
-        landmarks=data.landmarks,
-        identities=data.identities,
-        masks=data.masks,
-        height=config.model.image_size,
-        width=config.model.image_size,
-        seed=config.run.seed,
-        assume_cropped=data.assume_cropped or None,
-        max_skipped=data.max_skipped,
-    )
-    if is_first():
-        print(photos.report, file=sys.stderr)
-    return photos
-
-
-def load_labelled(config: SemiSupervisedConfig, morphable: MorphableModel) -> ParameterPhotos | None:
-    """The labelled half's photographs, with their mirrored copies, or None when that half is rendered."""
-    from facecore.data import Augmentation, ParameterPhotos, open_dataset
-    from facecore.training.distributed import is_first
-
-    folder = config.data.labelled
-    if folder is None:
-        return None
-    if morphable.origin is None:
-        raise UsageError(
-            "--data.labelled: its files belong to the 300W-LP cut of the Basel Face Model; give --model.morphable "
-            "BFM.mat"
-        )
-    photos = open_dataset(
-        "300w-lp",
-        folder,
-        flipped=True,
-        height=config.model.image_size,
-        width=config.model.image_size,
-        seed=config.run.seed,
-        augmentation=Augmentation(mirror=0.0),
-        max_skipped=config.data.max_skipped,
-    )
-    assert isinstance(photos, ParameterPhotos)
-    if is_first():
-        print(photos.report, file=sys.stderr)
-    return photos

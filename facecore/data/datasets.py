@@ -14,7 +14,7 @@ from facecore.data.photos import PhotoFolder
 from facecore.data.search import find_pictures
 
 Split = Literal["all", "train", "valid", "test"]
-_DECIDED = ("landmarks", "identities", "pictures")  # by a data set itself
+DECIDED = ("landmarks", "identities", "pictures")  # by a data set itself
 MAX_SKIPPED = 0.02  # of a data set's pictures: more means that a part of the download is missing
 _CELEBA_SPLITS = {"train": "0", "valid": "1", "test": "2"}
 _LAST_NUMBER = re.compile(r"_\d+$")
@@ -42,9 +42,9 @@ def open_dataset(kind: str, folder: str | os.PathLike[str], **options: Any) -> P
         raise ValueError(f"unknown kind of data set {kind!r}; known are {', '.join(KINDS)} and auto")
     given = {name: value for name, value in options.items() if value is not None}
     accepted = {*_options_of(KINDS[kind]), *_options_of(PhotoFolder)} - {"root", "options"}
-    accepted -= set() if kind == "folder" else set(_DECIDED)
+    accepted -= set() if kind == "folder" else set(DECIDED)
     if unknown := sorted(set(given) - accepted):
-        own = " (it brings its own)" if set(unknown) & set(_DECIDED) else ""
+        own = " (it brings its own)" if set(unknown) & set(DECIDED) else ""
         raise ValueError(f"{kind} has no option {', '.join(unknown)}{own}; it takes {', '.join(sorted(accepted))}")
     if missing := sorted({"height", "width"} - set(given)):
         raise ValueError(f"{kind} needs {' and '.join(missing)}, the size of the crops in pixels")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from facecore.errors import OptionError
 from facecore.morphable.landmark_vertices import read_landmark_vertices
 from facecore.morphable.landmarks import landmark_regions
 from facecore.morphable.mirror import mirror_from_pairs, mirror_from_topology
@@ -37,7 +38,7 @@ class Modes:
         if count is None:
             return self
         if not isinstance(count, int) or not 0 <= count <= len(self.std):
-            raise ValueError(f"{name} must be an integer from 0 to {len(self.std)}, got {count!r}")
+            raise OptionError(f"{name} must be an integer from 0 to {len(self.std)}, got {count!r}")
         return Modes(self.basis[:, :count], self.std[:count])
 
     def whitened(self, factor: float, num_vertices: int) -> torch.Tensor:
@@ -106,6 +107,8 @@ def assemble(
         )
     try:
         return _assembled(source, source.landmarks68, num_identity, num_expression, num_albedo)
+    except OptionError:
+        raise
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from facecore.errors import OptionError
 from facecore.morphable.model import MorphableModel
 from facecore.morphable.prior import BlendshapePrior, Prior
 from facecore.morphable.recognise import (
@@ -185,5 +186,5 @@ def _call(loader_name: str, arguments: tuple[Any, ...], options: dict[str, Any],
     accepted = list(inspect.signature(loader).parameters)[len(arguments) :]
     unknown = sorted(set(options) - set(accepted))
     if unknown:
-        raise ValueError(f"{kind} has no option {', '.join(unknown)}; it takes {', '.join(accepted) or 'none'}")
+        raise OptionError(f"{kind} has no option {', '.join(unknown)}; it takes {', '.join(accepted) or 'none'}")
     return loader(*arguments, **options)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from facecore.errors import OptionError
 from facecore.morphable import procedural_eye as eyes
 from facecore.morphable import procedural_mouth as mouth
 from facecore.morphable.albedo import attach_procedural_albedo
@@ -30,7 +31,9 @@ def procedural_model(num_vertices: int = 5000) -> MorphableModel:
     samples the same surface and modes. Float32 on the CPU, deterministic. Raises ValueError outside the range.
     """
     if not isinstance(num_vertices, int) or not MIN_VERTICES <= num_vertices <= MAX_VERTICES:
-        raise ValueError(f"num_vertices must be an integer from {MIN_VERTICES} to {MAX_VERTICES}, got {num_vertices!r}")
+        raise OptionError(
+            f"num_vertices must be an integer from {MIN_VERTICES} to {MAX_VERTICES}, got {num_vertices!r}"
+        )
     half = triangulate_half(named_points(), num_vertices)
     domain, side, triangles, mirror_map = _mirrored(half)
     face = face_coordinates(domain, side)
