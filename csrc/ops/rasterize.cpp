@@ -1,11 +1,9 @@
 // CPU build and Python binding of rasterize. Built with -ffp-contract=off (core/ieee.h).
 #include "ops/rasterize.h"
 
-#include <memory>
-#include <vector>
-
 #include "core/binding.h"
 #include "simd/raster_pixels.h"
+#include "simd/raster_slices.h"
 #include "simd/raster_triangles.h"
 
 #ifdef _OPENMP
@@ -167,99 +165,22 @@ template <class T> void backward_one_by_one(const RasterizeBackward<T>& body, in
     for (int32_t column = 0; column < body.width; ++column) body.at(n, row, column);
 }
 
-// The rows of one image in slices (simd/raster_pixels.h), whose number and cuts depend on the picture alone.
-class BackwardSlices {
- public:
-  BackwardSlices(const RasterizeBackward<float>& body, int64_t n)
-      : whole_(work_of(body, n)),
-        slices_(number_of_slices(body)),
-        first_row_(slices_ + 1),
-        put_off_(slices_),
-        num_put_off_(slices_) {
-    const int64_t width = body.width, height = body.height;
-    first_row_[slices_] = body.height;
-    if (slices_ == 1) return;
-    std::vector<int64_t> covered(height / kRowStep + 1);  // above row kRowStep * i, judged by every kRowStep-th row
-    for (size_t i = 0; i + 1 < covered.size(); ++i) {
-      const int32_t* ids = whole_.triangle_id + static_cast<int64_t>(i) * kRowStep * width;
-      int32_t here = 0;
-      for (int64_t column = 0; column < width; ++column) here += ids[column] >= 0;
-      covered[i + 1] = covered[i] + here;
-    }
-    for (int64_t s = 1; s < slices_; ++s) {
-      const auto cut = std::lower_bound(covered.begin(), covered.end(), covered.back() * s / slices_);
-      first_row_[s] = static_cast<int32_t>(kRowStep * (cut - covered.begin()));
-    }
-  }
-
-  void run(int64_t threads) {
-    const int team = static_cast<int>(std::min(threads, slices_));
-#pragma omp parallel for schedule(static) num_threads(team) if (team > 1)
-    for (int64_t slice = 0; slice < slices_; ++slice) add(slice);
-    for (int64_t slice = 0; slice < slices_; ++slice)
-      for (int64_t i = 0; i < num_put_off_[slice]; ++i) {
-        const VertexTerm& term = put_off_[slice][i];
-        float* target = whole_.grad_vertices_clip + term.place;
-        for (int c = 0; c < 4; ++c) target[c] += term.value[c];
-      }
-  }
-
- private:
-  static RasterPixelsBackward work_of(const RasterizeBackward<float>& body, int64_t n) {
-    const int64_t pixels = static_cast<int64_t>(body.height) * body.width, vertices = n * body.num_vertices * 4;
-    return {{body.height, body.width, 0, body.height, body.num_vertices, body.num_triangles,
-             body.vertices_clip + vertices, body.triangles},
-            body.triangle_id + n * pixels,
-            body.grad_barycentric + 3 * n * pixels,
-            body.grad_vertices_clip + vertices,
-            0.0f,
-            0.0f,
-            nullptr};
-  }
-
-  // One where slices would not pay: a small picture, triangles of so many rows that most terms were put off, or a
-  // picture so large that the terms put off (60 bytes a pixel) would fill the memory.
-  static int64_t number_of_slices(const RasterizeBackward<float>& body) {
-    constexpr int64_t kSlices = 8, kFewestPixels = 16384, kLargestTriangle = 64,  // pixels
-        kMostPixels = 1 << 22;
-    const int64_t pixels = static_cast<int64_t>(body.height) * body.width;
-    return pixels < kFewestPixels || pixels > kMostPixels || body.num_triangles * kLargestTriangle < pixels ? 1
-                                                                                                            : kSlices;
-  }
-
-  // NDC of the upper edge of a row; beyond every vertex for that of the first and below the last.
-  float edge_above(int32_t row) const {
-    const int32_t height = whole_.pixels.height;
-    if (row <= 0 || row >= height) return row <= 0 ? kBeyond : -kBeyond;
-    return static_cast<float>(height - 2 * row) / static_cast<float>(height);
-  }
-
-  void add(int64_t slice) {
-    RasterPixelsBackward work = whole_;
-    work.pixels.first_row = first_row_[slice], work.pixels.last_row = first_row_[slice + 1];
-    const int64_t num_rows = work.pixels.last_row - work.pixels.first_row;
-    if (num_rows == 0) return;
-    if (slices_ > 1) {
-      put_off_[slice].reset(new VertexTerm[3 * num_rows * work.pixels.width]);
-      work.put_off = put_off_[slice].get();
-      work.top = edge_above(work.pixels.first_row), work.bottom = edge_above(work.pixels.last_row);
-    }
-    num_put_off_[slice] = FACECORE_SIMD(RasterPixelsBackwardKernel*, raster_pixels_backward)(work);
-  }
-
-  static constexpr float kBeyond = 1e30f;
-  static constexpr int64_t kRowStep = 4;
-  RasterPixelsBackward whole_;
-  int64_t slices_;
-  std::vector<int32_t> first_row_;
-  std::vector<std::unique_ptr<VertexTerm[]>> put_off_;
-  std::vector<int64_t> num_put_off_;
-};
+RasterPixelsBackward backward_of_image(const RasterizeBackward<float>& body, int64_t n) {
+  const int64_t pixels = static_cast<int64_t>(body.height) * body.width, vertices = n * body.num_vertices * 4;
+  return {{body.height, body.width, 0, body.height, body.num_vertices, body.num_triangles,
+           body.vertices_clip + vertices, body.triangles},
+          body.triangle_id + n * pixels,
+          body.grad_barycentric + 3 * n * pixels,
+          body.grad_vertices_clip + vertices,
+          0.0f,
+          0.0f,
+          nullptr};
+}
 
 void backward_image(const RasterizeBackward<double>& body, int64_t n, int64_t) { backward_one_by_one(body, n); }
 void backward_image(const RasterizeBackward<float>& body, int64_t n, int64_t threads) {
   if (!fits_gathers(body.num_vertices, body.num_triangles)) return backward_one_by_one(body, n);
-  BackwardSlices(body, n).run(threads);
+  RasterBackwardSlices(backward_of_image(body, n)).run(threads);
 }
 
 // A thread per image, or all threads on one image after the other; bit-equal for any number of threads.

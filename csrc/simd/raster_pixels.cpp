@@ -18,8 +18,8 @@ struct PixelLanes {  // of PixelTriangle
 using Triangles = PixelTriangle<PixelLanes>;
 typedef Vector<uint32_t, kVectorBytes>::type UnsignedLanes;
 
-// The corners of the triangles `id`, as they are given. A triangle that does not exist, that of an uncovered pixel above
-// all, is replaced by one that does: nothing else may be read.
+// The corners of the triangles `id`, as they are given. A triangle that does not exist, that of an uncovered pixel
+// above all, is replaced by one that does: nothing else may be read.
 FACECORE_INLINE void find_corners(const RasterPixels& pixels, IntLanes id, IntLanes* corner) {
   const IntLanes first = bounded(id, pixels.num_triangles) * 3;
   for (int k = 0; k < 3; ++k) corner[k] = gather(pixels.triangles + k, first);
