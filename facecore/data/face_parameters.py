@@ -13,9 +13,8 @@ import torch
 from facecore.data.crop import FaceCrop
 from facecore.files import read_matlab
 from facecore.morphable import MorphableModel
-from facecore.render import WeakPerspectiveCamera
+from facecore.render import WeakPerspectiveCamera, ndc_to_pixel, pixel_to_ndc
 from facecore.render.affine import apply_affine
-from facecore.render.cameras import ndc_to_pixel, pixel_to_ndc
 from facecore.render.rotation import matrix_from_300wlp, matrix_to_euler
 
 MICROMETRES_PER_MM = 1e3  # of the files

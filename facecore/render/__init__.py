@@ -1,12 +1,7 @@
 """Cameras, light and the renderer."""
 
-from facecore.render.cameras import (
-    Camera,
-    PerspectiveCamera,
-    WeakPerspectiveCamera,
-    ndc_to_pixel,
-    pixel_to_ndc,
-)
+from facecore.render._camera import ndc_to_pixel, pixel_to_ndc
+from facecore.render.cameras import Camera, PerspectiveCamera, WeakPerspectiveCamera
 from facecore.render.lighting import (
     PhongLights,
     phong_shading,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, TypeVar
 
 import torch
 
 from facecore.ops._library import check_tensor
+from facecore.render._camera import BaseCamera, ndc_to_pixel
 from facecore.render.rotation import euler_to_matrix, matrix_from_300wlp, matrix_to_euler
 
 MM_PER_UNIT = 100.0  # cameras compute in units of 100 mm inside, METHODS 1.1
@@ -16,83 +16,9 @@ MEAN_SCALE = 0.8  # f = MEAN_SCALE * exp(c_f), NDC units per 100 mm, METHODS 1.3
 DEPTH_HALF_RANGE_MM = 500.0  # of the weak perspective camera: holds any head with neck and shoulders
 MICROMETRES_PER_UNIT = 1e5  # BFM files are in micrometres, METHODS 1.1
 
-Self = TypeVar("Self", bound="_Camera")
-
-
-def ndc_to_pixel(points_ndc: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Returns pixels (u right, v down) [..., 2] of q [..., 2]: u = W/2 + q_x m/2, v = H/2 - q_y m/2, m = min(W, H)."""
-    half = min(height, width) / 2.0
-    return torch.stack([width / 2.0 + half * points_ndc[..., 0], height / 2.0 - half * points_ndc[..., 1]], -1)
-
-
-def pixel_to_ndc(points_pixel: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Returns q [..., 2] (y up, the shorter side spans [-1, 1]) of pixels [..., 2]: the inverse of ndc_to_pixel."""
-    half = min(height, width) / 2.0
-    return torch.stack([(points_pixel[..., 0] - width / 2.0) / half, (height / 2.0 - points_pixel[..., 1]) / half], -1)
-
-
-class _Camera:
-    """What both cameras share. Camera axes: +x image right, +y up, looking along -z.
-
-    Every method is differentiable in the points and in the camera's tensors, deterministic, and computes in the
-    tensors' own dtype under autocast too (a half-precision matrix product would move points by a pixel).
-    """
-
-    rotation: torch.Tensor  # [N, 3, 3], object axes to camera axes
-    height: int
-    width: int
-
-    def __len__(self) -> int:
-        return self.rotation.shape[0]
-
-    def __getitem__(self: Self, index: slice | torch.Tensor) -> Self:
-        """The cameras of some images: a slice, or an int64 or bool tensor."""
-        if not isinstance(index, slice | torch.Tensor):
-            raise ValueError(f"index a camera with a slice or a tensor (it stays a batch), got {type(index).__name__}")
-        return self._map(lambda tensor: tensor[index])
-
-    def to(self: Self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
-        return self._map(lambda tensor: tensor.to(device=device, dtype=dtype))
-
-    def detach(self: Self) -> Self:
-        return self._map(torch.Tensor.detach)
-
-    def _map(self: Self, function: Any) -> Self:
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
-        tensors = {name: function(value) for name, value in values.items() if isinstance(value, torch.Tensor)}
-        return type(self)(**{**values, **tensors})
-
-    def rotate(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Returns directions, such as normals, in camera axes: [N, V, 3] -> [N, V, 3]."""
-        check_tensor("vectors", vectors, (len(self), "V", 3), like=self.rotation)
-        return _transform(self.rotation, vectors)
-
-    def to_clip(self, vertices_mm: torch.Tensor) -> torch.Tensor:
-        """Returns clip coordinates for the rasterizer: [N, V, 3] mm -> [N, V, 4], z/w smaller = nearer."""
-        check_tensor("vertices_mm", vertices_mm, (len(self), "V", 3), like=self.rotation)
-        matrix = self.clip_matrix()
-        return _transform(matrix[:, :, :3], vertices_mm) + matrix[:, None, :, 3]
-
-    def clip_matrix(self) -> torch.Tensor:
-        """Returns [N, 4, 4]: (x, y, z, 1) in mm -> clip coordinates."""
-        raise NotImplementedError
-
-    def project(self, points_mm: torch.Tensor) -> torch.Tensor:
-        """Returns pixels (u right, v down; the centre of row i, column j is (j+0.5, i+0.5)): [N, P, 3] -> [N, P, 2]."""
-        return ndc_to_pixel(self.ndc(points_mm), self.height, self.width)
-
-    def ndc(self, points_mm: torch.Tensor) -> torch.Tensor:
-        """Returns normalised image coordinates q, y up, the shorter image side spanning [-1, 1]: -> [N, P, 2]."""
-        raise NotImplementedError
-
-    def _check(self) -> None:
-        if self.height < 1 or self.width < 1:
-            raise ValueError(f"height and width must be at least 1, got {self.height} and {self.width}")
-        check_tensor("rotation", self.rotation, ("N", 3, 3))
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class WeakPerspectiveCamera(_Camera):
+class WeakPerspectiveCamera(BaseCamera):
     """q = scale * (R s)_xy / 100 mm + translation: parallel rays along the camera's z axis. METHODS 1.3.
 
     rotation: [N, 3, 3]; scale: [N], NDC units per 100 mm, positive; translation: [N, 2] in NDC.
@@ -187,7 +113,7 @@ class WeakPerspectiveCamera(_Camera):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class PerspectiveCamera(_Camera):
+class PerspectiveCamera(BaseCamera):
     """x_camera = R s + translation, eye at 0; depth d = -z; u = W/2 + focal x/d, v = H/2 - focal y/d. METHODS 1.3.
 
     rotation: [N, 3, 3]; translation: [N, 3] in mm, eye to object origin in camera axes (its z is negative for an
@@ -294,18 +220,6 @@ class PerspectiveCamera(_Camera):
     def view_direction(self, points_camera: torch.Tensor) -> torch.Tensor:
         """Returns unit vectors from points in camera axes [N, ..., 3] towards the eye at 0; 0 for a point there."""
         return -torch.nn.functional.normalize(points_camera, dim=-1)
-
-
-def _transform(linear: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
-    """Returns linear @ vector, [N, C, 3] and [N, P, 3] -> [N, P, C], in full precision whatever torch's settings are.
-
-    Autocast is off, and CUDA multiplies elementwise: a matrix product may run in TF32, which moves points by 0.1 pixel.
-    """
-    if vectors.is_cuda:
-        x, y, z = linear[:, None].unbind(-1)
-        return vectors[..., :1] * x + vectors[..., 1:2] * y + vectors[..., 2:] * z
-    with torch.autocast(vectors.device.type, enabled=False):
-        return torch.matmul(vectors, linear.transpose(1, 2))
 
 
 def _unit(vectors: torch.Tensor, requirement: str) -> torch.Tensor:
