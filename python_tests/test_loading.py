@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 
 from facecore.data import PhotoBatch, PhotoBatches, PhotoFolder, PhotoStream, RenderedPhotos, default_workers
-from facecore.data.photos import occurrences
 from facecore.morphable import load
 
 COUNT, END = 6, 30
@@ -117,10 +116,6 @@ def test_it_can_be_sent_to_a_process_that_starts_afresh(root):
     """As macOS starts its workers: everything is pickled."""
     made = batches(root)
     assert equal(pickle.loads(pickle.dumps(made))[3], made[3])
-
-
-def test_occurrences_count_from_zero():
-    assert occurrences([4, 2, 4, 4, 2, 7]) == [0, 0, 1, 2, 1, 0]
 
 
 def test_an_error_of_a_worker_is_one_line(root, close):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from facecore.data import sample_generator
+from facecore.data.random import occurrences
 
 
 def draw(*keys) -> list[float]:
@@ -43,3 +44,7 @@ def test_stream_does_not_depend_on_the_process(tmp_path):
 def test_refuses_other_keys():
     with pytest.raises(ValueError, match="integers or strings, got float"):
         sample_generator(0, 1.5)  # type: ignore[arg-type]
+
+
+def test_occurrences_count_from_zero():
+    assert occurrences([4, 2, 4, 4, 2, 7]) == [0, 0, 1, 2, 1, 0]

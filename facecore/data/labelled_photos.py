@@ -12,7 +12,7 @@ from facecore.data.batches import ShapeBatch
 from facecore.data.face_parameters import crop_camera, moved_camera
 from facecore.data.images import read_image_size
 from facecore.data.parameter_photos import ParameterPhotos
-from facecore.data.photos import occurrences
+from facecore.data.random import occurrences
 from facecore.morphable import MorphableModel
 from facecore.render import WeakPerspectiveCamera
 

@@ -12,8 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from facecore.data.batches import Batch, PictureSource
-from facecore.data.photos import occurrences
-from facecore.data.random import sample_generator
+from facecore.data.random import occurrences, sample_generator
 
 MAX_WORKERS = 8
 PREFETCH = 4  # batches that each worker makes ahead

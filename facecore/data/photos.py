@@ -22,7 +22,7 @@ from facecore.data.identities import IdentitySampler, folder_identities, number,
 from facecore.data.images import is_grey, read_image, read_image_size
 from facecore.data.landmarks import Landmarks, LandmarkSource
 from facecore.data.photo_report import PhotoReport, reason_of
-from facecore.data.random import sample_generator
+from facecore.data.random import occurrences, sample_generator
 from facecore.data.search import find_mask, find_pictures
 from facecore.losses import skin_probability
 from facecore.render.affine import warp
@@ -39,16 +39,6 @@ class _Face:
     path: pathlib.Path
     crop: FaceCrop  # without the margin for augmentation
     landmarks: Landmarks | None
-
-
-def occurrences(numbers: Sequence[int]) -> list[int]:
-    """How often each number occurred before, in its place: 0 for the first time."""
-    seen: Counter[int] = Counter()
-    result = []
-    for number_ in numbers:
-        result.append(seen[number_])
-        seen[number_] += 1
-    return result
 
 
 class PhotoFolder:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import operator
+from collections import Counter
+from collections.abc import Sequence
 from typing import SupportsIndex
 
 import torch
@@ -24,6 +26,16 @@ def sample_generator(seed: SupportsIndex, *keys: SupportsIndex | str) -> torch.G
     for key in (seed, *keys):
         digest.update(_encoded(key))
     return torch.Generator().manual_seed(int.from_bytes(digest.digest(), "little") >> 1)
+
+
+def occurrences(numbers: Sequence[int]) -> list[int]:
+    """How often each number occurred before, in its place: 0 for the first time."""
+    seen: Counter[int] = Counter()
+    result = []
+    for number_ in numbers:
+        result.append(seen[number_])
+        seen[number_] += 1
+    return result
 
 
 def _encoded(key: SupportsIndex | str) -> bytes:
