@@ -62,3 +62,37 @@ def test_codes_of_reconstructed_faces(tmp_path):
         FeatureFiles(tmp_path, "texture").of("deep/a")
     with pytest.raises(ValueError, match=r"no \.\./outside\.npz in"):
         FeatureFiles(tmp_path / "deep", "identity").of("../outside")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"code_sizes": np.array([2])},  # fewer sizes than names
+        {"code_sizes": np.array([2, 9])},
+        {"code_sizes": np.array([7, -2])},
+        {"code_sizes": np.array([2.0, 3.0])},
+        {"code_sizes": np.array(5)},
+        {"code_names": np.array("identity")},
+        {"codes": np.array(1.0)},
+        {"codes": np.zeros((5, 2))},
+    ],
+    ids=str,
+)
+def test_codes_that_do_not_fit_their_names_are_refused(tmp_path, changes):
+    arrays = {
+        "codes": np.arange(5.0),
+        "code_names": np.array(["identity", "expression"]),
+        "code_sizes": np.array([2, 3]),
+    }
+    np.savez(tmp_path / "a.npz", **arrays | changes)
+    with pytest.raises(ValueError, match=r"a\.npz: code_sizes must hold .*write it again with 'facecore reconstruct'"):
+        FeatureFiles(tmp_path, "expression").of("a")
+
+
+def test_features_that_are_no_numbers_are_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", names=np.array(["x"]), features=np.array([["one"]]))
+    with pytest.raises(ValueError, match=r"a\.npz: names must be \[N\] and features finite \[N, F\]"):
+        FeatureFiles(tmp_path / "a.npz", "identity")
+    np.savez(tmp_path / "b.npz", codes=np.array(["one"]), code_names=np.array(["x"]), code_sizes=np.array([1]))
+    with pytest.raises(ValueError, match=r"b\.npz: the code 'x' must be a finite vector"):
+        FeatureFiles(tmp_path, "x").of("b")

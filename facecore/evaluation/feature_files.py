@@ -60,7 +60,8 @@ class FeatureFiles:
             return
         arrays = _arrays(source, ("names", "features"))
         names, features = arrays["names"], arrays["features"]
-        if features.ndim != 2 or names.shape != (len(features),) or not np.isfinite(features).all():
+        numbers = features.dtype.kind in "iuf" and features.ndim == 2
+        if not numbers or names.shape != (len(features),) or not np.isfinite(features).all():
             raise ValueError(f"{source}: names must be [N] and features finite [N, F]")
         self._known = {str(name): feature for name, feature in zip(names, features.astype(np.float64))}
 
@@ -81,14 +82,22 @@ class FeatureFiles:
 
     def _code_of(self, path: pathlib.Path) -> np.ndarray:
         arrays = _arrays(path, ("codes", "code_names", "code_sizes"))
-        names, sizes = [str(name) for name in arrays["code_names"]], arrays["code_sizes"]
+        codes, sizes = arrays["codes"], arrays["code_sizes"]
+        one_axis = all(array.ndim == 1 for array in arrays.values())
+        whole = sizes.dtype.kind in "iu" and bool((sizes >= 0).all())
+        if not (one_axis and whole and len(sizes) == len(arrays["code_names"]) and sizes.sum() == len(codes)):
+            got = ", ".join(f"{name} {array.dtype} {list(array.shape)}" for name, array in arrays.items())
+            raise ValueError(
+                f"{path}: code_sizes must hold how many of codes [F] belong to each of code_names, got {got}; write it "
+                "again with 'facecore reconstruct'"
+            )
+        names = [str(name) for name in arrays["code_names"]]
         if self.code not in names:
             raise ValueError(f"{path} has no code {self.code!r}; it has {', '.join(names) or 'none'}")
-        start = int(sizes[: names.index(self.code)].sum())
-        feature = arrays["codes"][start : start + int(sizes[names.index(self.code)])].astype(np.float64)
-        if feature.ndim != 1 or not len(feature) or not np.isfinite(feature).all():
-            raise ValueError(f"{path}: the code {self.code!r} must be a finite vector")
-        return feature
+        feature = np.split(codes, sizes.cumsum())[names.index(self.code)]
+        if feature.dtype.kind not in "iuf" or not len(feature) or not np.isfinite(feature).all():
+            raise ValueError(f"{path}: the code {self.code!r} must be a finite vector; write it again")
+        return feature.astype(np.float64)
 
 
 def _arrays(path: pathlib.Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
