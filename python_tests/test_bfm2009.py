@@ -45,7 +45,7 @@ def test_what_is_read_is_what_was_written(tmp_path: pathlib.Path, landmarks: pat
 def test_landmarks_of_the_deep3d_family_beside_the_file(tmp_path: pathlib.Path) -> None:
     truth = small_truth()
     path = _write(tmp_path / "01_MorphableModel.mat")
-    with pytest.raises(ValueError, match=r"01_MorphableModel.mat has no 68 landmarks; give landmarks="):
+    with pytest.raises(ValueError, match=r"01_MorphableModel.mat has no 68 landmarks; give a file of their"):
         load(path)
     chosen = np.sort(np.random.default_rng(0).permutation(len(truth.vertices))[:2000])
     chosen = np.union1d(chosen, truth.landmarks68)

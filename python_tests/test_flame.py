@@ -115,7 +115,7 @@ def test_wrong_arrays_are_refused(
 
 def test_what_it_lacks_is_said(tmp_path: pathlib.Path) -> None:
     (tmp_path / "model.pkl").write_bytes(pickle.dumps(_fields(), 2))
-    with pytest.raises(ValueError, match=r"model.pkl has no 68 landmarks; give landmarks="):
+    with pytest.raises(ValueError, match=r"model.pkl has no 68 landmarks; give a file of their"):
         load(tmp_path / "model.pkl")
     (tmp_path / "other.pkl").write_bytes(pickle.dumps({"a": 1}, 2))
     with pytest.raises(ValueError, match="not FLAME: it has no v_template, shapedirs, f"):

@@ -56,7 +56,7 @@ def test_parts_may_be_missing(tmp_path: pathlib.Path, landmarks: pathlib.Path) -
 def test_landmarks_in_the_file(tmp_path: pathlib.Path) -> None:
     path, truth = tmp_path / "model.h5", small_truth()
     write_statismo(path, truth)
-    with pytest.raises(ValueError, match=r"model.h5 has no 68 landmarks; give landmarks="):
+    with pytest.raises(ValueError, match=r"model.h5 has no 68 landmarks; give a file of their"):
         load(path)
     places = truth.vertices[truth.landmarks68].tolist()
     names = [str(i + 1) for i in range(68)]

@@ -103,12 +103,13 @@ def assemble(
         source = dataclasses.replace(source, landmarks68=found)
     if source.landmarks68 is None:
         raise ValueError(
-            f"{path} has no 68 landmarks; give landmarks=, a file of their vertices (.npy, .txt, .json, .mat)"
+            f"{path} has no 68 landmarks; give a file of their vertices (.npy, .txt, .json, .mat) by the option "
+            "landmarks of facecore.morphable.load, or by 'facecore model convert MODEL OUT.npz --landmarks FILE'"
         )
     try:
         return _assembled(source, source.landmarks68, num_identity, num_expression, num_albedo)
-    except OptionError:
-        raise
+    except OptionError as error:
+        raise OptionError(f"{error}; the file is {path}") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -167,7 +168,7 @@ def _prior(num_identity: int, num_expression: int, blendshapes: bool) -> Prior:
 def _with_albedo(model: MorphableModel, source: LinearSource, num_albedo: int | None) -> MorphableModel:
     if source.albedo_mean is None or source.albedo is None:
         if num_albedo:
-            raise ValueError("num_albedo: this file has no albedo")
+            raise OptionError(f"num_albedo must be 0, got {num_albedo}: this file has no albedo")
         return model
     albedo = source.albedo.first(num_albedo, "num_albedo")
     mean = source.albedo_mean.astype(np.float64) / source.white
