@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 
@@ -31,10 +32,25 @@ def read_matlab(path: str | os.PathLike[str], names: Sequence[str] | None = None
     """
     import scipy.io
 
-    try:
+    with _reading_matlab(path):
         fields = scipy.io.loadmat(path, variable_names=None if names is None else list(names))
+    return {name: value for name, value in fields.items() if not name.startswith("__")}
+
+
+def matlab_names(path: str | os.PathLike[str]) -> set[str]:
+    """The names of a MATLAB file's variables, whose values are not read. Raises what read_matlab raises."""
+    import scipy.io
+
+    with _reading_matlab(path):
+        return {name for name, _, _ in scipy.io.whosmat(path)}
+
+
+@contextlib.contextmanager
+def _reading_matlab(path: str | os.PathLike[str]) -> Iterator[None]:
+    try:
+        yield
     except NotImplementedError:
         raise ValueError(f"{path} is a MATLAB 7.3 file; save it again with `-v7`") from None
     except Exception as error:  # scipy raises errors of many types for a damaged file; each means the same here
-        raise ValueError(f"{path} is not a readable MATLAB file ({' '.join(str(error).split())})") from None
-    return {name: value for name, value in fields.items() if not name.startswith("__")}
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is not a readable MATLAB file ({reason}); get it again") from None

@@ -8,7 +8,8 @@ import zipfile
 import zlib
 
 import numpy as np
-import scipy.io
+
+from facecore.files import matlab_names
 
 FORMAT = "facecore-morphable-model"  # the value of "format" in the header of a facecore npz
 FACECORE = "a facecore npz"
@@ -65,13 +66,7 @@ def ict_folder(path: pathlib.Path) -> pathlib.Path | None:
 
 
 def _recognise_matlab(path: pathlib.Path) -> str:
-    try:
-        fields = {name for name, _, _ in scipy.io.whosmat(path)}
-    except NotImplementedError:
-        raise ValueError(f"{path} is a MATLAB 7.3 file; save it again with `-v7`") from None
-    except Exception as error:  # scipy raises errors of many types for a damaged file; each means the same here
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path} is a damaged MATLAB file ({reason}); get it again") from error
+    fields = matlab_names(path)
     if {"shapeMU", "shapePC"} <= fields:
         return BFM_2009
     if {"meanshape", "idBase"} <= fields:
