@@ -19,15 +19,14 @@ from facecore.data.augmentation import NO_AUGMENTATION, Augmentation, padded, wa
 from facecore.data.batches import PhotoBatch
 from facecore.data.crop import BOX_FACTOR, FaceCrop
 from facecore.data.identities import IdentitySampler, folder_identities, number, table_identities
-from facecore.data.images import is_grey, read_image, read_image_size
+from facecore.data.images import read_image, read_image_size
 from facecore.data.landmarks import Landmarks, LandmarkSource
+from facecore.data.masks import MASK_THRESHOLD, face_mask, mask_decider, read_mask
 from facecore.data.photo_report import PhotoReport, reason_of
 from facecore.data.random import occurrences, sample_generator
 from facecore.data.search import find_mask, find_pictures
-from facecore.losses import skin_probability
 from facecore.render.affine import warp
 
-SKIN_THRESHOLD = 0.5  # METHODS 2.3
 MIN_FACE_PIXELS = 24.0  # a smaller face is a blur when enlarged to any network's input
 CACHE_BYTES = 4 << 30
 
@@ -187,7 +186,7 @@ class PhotoFolder:
             return torch.zeros(0, 3, self.height, self.width), torch.zeros(0, self.height, self.width)
         working = torch.stack([self._working(i) for i in numbers]).float() / 255
         result = warp(working, padded(torch.stack(maps), self._padding), self.height, self.width)
-        return result[:, :3].contiguous(), (result[:, 3] > 0.5).float()
+        return result[:, :3].contiguous(), (result[:, 3] > MASK_THRESHOLD).float()
 
     def _working(self, index: int) -> torch.Tensor:
         cached = self._cache[index]
@@ -195,29 +194,19 @@ class PhotoFolder:
             return cached
         face = self._faces[index]
         image = read_image(face.path)
-        return self._working_crop(face.crop, image, *self._mask(face.path, image))
+        return self._working_crop(face.crop, image, self._given_mask(face.path, image))
 
-    def _working_crop(self, crop: FaceCrop, image: torch.Tensor, mask: torch.Tensor, decided_by: str) -> torch.Tensor:
+    def _working_crop(self, crop: FaceCrop, image: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         """RGB and mask with the margin that augmentation needs, uint8 [4, H + 2p, W + 2p]."""
         short, margin = min(self.height, self.width), 2 * self._padding
         crop = crop.resized(self.height + margin, self.width + margin, (short + margin) / short)
-        pixels, allowed = crop.crop(image).clamp(0, 1), crop.inside(*mask.shape)[None].to(image)
-        if decided_by == "file":  # else the mask is 1 everywhere
-            allowed = allowed * crop.crop(mask[None])
-        if decided_by == "skin":
-            allowed = allowed * (skin_probability(pixels[None]) > SKIN_THRESHOLD)
-        return (torch.cat((pixels, allowed)).clamp(0, 1) * 255).round().to(torch.uint8)
+        pixels = crop.crop(image).clamp(0, 1)
+        allowed = face_mask(crop, image, mask, pixels)
+        return (torch.cat((pixels, allowed[None])) * 255).round().to(torch.uint8)
 
-    def _mask(self, path: pathlib.Path, image: torch.Tensor) -> tuple[torch.Tensor, str]:
-        """Where the mask may be 1, [H, W] of the picture, and what decides within: `file`, `grey` (all), `skin`."""
+    def _given_mask(self, path: pathlib.Path, image: torch.Tensor) -> torch.Tensor | None:
         mask_path = self._mask_path(path)
-        if mask_path is None:
-            return torch.ones_like(image[0]), "grey" if is_grey(image) else "skin"
-        mask = read_image(mask_path).mean(0)
-        if mask.shape != image.shape[1:]:
-            got, wanted = list(mask.shape), list(image.shape[1:])
-            raise ValueError(f"{mask_path} has size {got}, its picture {wanted} (height, width); make them equal")
-        return mask, "file"
+        return None if mask_path is None else read_mask(mask_path, image.shape[1:])
 
     def _mask_path(self, path: pathlib.Path) -> pathlib.Path | None:
         return None if self.masks is None else find_mask(self.masks, path, self.root)
@@ -235,17 +224,17 @@ class PhotoFolder:
                 image = None if cache_bytes is None else read_image(path)
                 size = read_image_size(path) if image is None else (image.shape[1], image.shape[2])
                 faces = self._faces_of(path, size, source, assume_cropped)
-                mask, decided_by = (None, "") if image is None else self._mask(path, image)
+                mask = None if image is None else self._given_mask(path, image)
             except ValueError as error:
                 self.report.skipped.append((path, reason_of(error, path)))
                 continue
             self.report.num_pictures += bool(faces)
-            self._decided_by[decided_by] += bool(faces)
+            self._decided_by["" if image is None else mask_decider(image, mask)] += bool(faces)
             for crop, landmarks in faces:
                 self._faces.append(_Face(path, crop, landmarks))
                 working = None
-                if image is not None and mask is not None and cache_bytes is not None:
-                    working = self._working_crop(crop, image, mask, decided_by)
+                if image is not None and cache_bytes is not None:
+                    working = self._working_crop(crop, image, mask)
                     cache_bytes -= working.numel()
                 self._cache.append(working if cache_bytes is not None and cache_bytes >= 0 else None)
         self.report.num_faces = len(self._faces)

@@ -16,9 +16,10 @@ from facecore.data.augmentation import REFERENCE_SIZE, Augmentation
 from facecore.data.crop import BOX_FACTOR, FaceCrop, landmark_boxes
 from facecore.data.face_finder import FaceFinder, segment_face
 from facecore.data.identities import folder_identities, table_identities
-from facecore.data.images import is_grey, read_image, write_png
+from facecore.data.images import read_image, write_png
 from facecore.data.landmarks import Landmarks, LandmarkSource
-from facecore.data.photos import MIN_FACE_PIXELS, SKIN_THRESHOLD
+from facecore.data.masks import MASK_THRESHOLD, face_mask, mask_decider
+from facecore.data.photos import MIN_FACE_PIXELS
 from facecore.data.prepared_set import (
     FILES,
     FORMAT,
@@ -34,7 +35,6 @@ from facecore.data.prepared_set import (
 )
 from facecore.data.search import find_pictures
 from facecore.files import write_atomically
-from facecore.losses import skin_probability
 from facecore.perception import FaceSegmenter, PerceptionCache
 from facecore.perception.manifest import file_hash
 
@@ -260,13 +260,11 @@ class Preparation:
         self, path: pathlib.Path, image: torch.Tensor, face: FaceCrop, crop: FaceCrop, seen: torch.Tensor
     ) -> tuple[torch.Tensor, str]:
         """Where visible face skin is, [H, W] of the crop, and what decided it. Nothing beyond the picture counts."""
-        inside = crop.inside(image.shape[1], image.shape[2]).float()
+        whole, decided_by = None, ""
         if self._segmenter is not None:
-            whole = segment_face(self._segmenter, image, face, path, self._cache)
-            return (crop.crop(whole[None])[0] > SKIN_THRESHOLD) * inside, self._segmenter.identity
-        if is_grey(image):
-            return inside, "grey"
-        return (skin_probability(seen[None])[0] > SKIN_THRESHOLD) * inside, "skin"
+            whole, decided_by = segment_face(self._segmenter, image, face, path, self._cache), self._segmenter.identity
+        mask = (face_mask(crop, image, whole, seen) > MASK_THRESHOLD).float()
+        return mask, decided_by or mask_decider(image, whole)
 
     def _forget(self, name: str) -> None:
         """Removes a record that no longer holds, first the record, then its files."""

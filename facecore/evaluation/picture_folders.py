@@ -8,13 +8,14 @@ import pathlib
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-import scipy.io
 
 from facecore.data.images import is_image_file, read_image
 from facecore.data.landmark_files import LANDMARK_SUFFIXES, read_table
 from facecore.data.landmarks import read_landmarks
+from facecore.data.masks import read_mask
 from facecore.data.search import find_mask, find_pictures
 from facecore.evaluation.claims import photometric_error
+from facecore.files import read_matlab
 
 LANDMARKS = tuple(suffix for suffix in LANDMARK_SUFFIXES if suffix != ".xml")  # an .xml holds many pictures
 POINTS_ENDING = "_pts"  # NAME_pts.mat of 300W-LP belongs to NAME
@@ -109,11 +110,9 @@ def yaw_of_mat(path: pathlib.Path) -> float | None:
     mat = path.with_name(path.stem.removesuffix(POINTS_ENDING) + ".mat")
     if not mat.is_file():
         return None
-    try:
-        pose = np.asarray(scipy.io.loadmat(mat).get("Pose_Para", ()), dtype=np.float64).ravel()
-    except Exception as error:  # scipy raises errors of many types for a damaged file; each means the same here
-        raise ValueError(f"{mat} is not a readable MATLAB file ({' '.join(str(error).split())})") from None
-    return math.degrees(pose[1]) if pose.size == 7 and math.isfinite(pose[1]) else None
+    pose = np.asarray(read_matlab(mat, ["Pose_Para"]).get("Pose_Para", ())).ravel()
+    known = pose.size == 7 and pose.dtype.kind in "iuf" and math.isfinite(pose[1])
+    return math.degrees(pose[1]) if known else None
 
 
 def read_yaws(path: pathlib.Path) -> dict[str, float]:
@@ -157,9 +156,7 @@ def picture_error(
         found = find_mask(masks, truth, root)
         if found is None:
             raise ValueError(f"{truth}: no mask of its name in {masks}")
-        mask = read_image(found).mean(0)
-        if mask.shape != other.shape[1:]:
-            raise ValueError(f"{found} has {mask.shape[1]} x {mask.shape[0]} pixels, its picture another size")
+        mask = read_mask(found, other.shape[1:])
     pixels = int((mask > 0).sum())
     if pixels == 0:
         raise ValueError(f"{truth}: its mask is empty")

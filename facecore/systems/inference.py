@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 
 from facecore.data import FaceCrop, Landmarks, LandmarkSource, five_points, read_image
 from facecore.data.face_finder import FaceFinder, segment_face
-from facecore.data.images import is_grey
-from facecore.data.photos import SKIN_THRESHOLD
+from facecore.data.masks import MASK_THRESHOLD, face_mask, read_mask
 from facecore.data.search import find_mask
-from facecore.losses import skin_probability
 from facecore.morphable import MorphableModel
 from facecore.perception import FaceSegmenter
 from facecore.render import fit_weak_perspective, pixel_to_ndc
@@ -54,7 +52,7 @@ class FoundFace:
         """Reads the picture and its mask, which the segmenter makes where there is none. Raises ValueError naming the
         file."""
         image = read_image(self.path)
-        mask = None if self.mask is None else _read_mask(self.mask, image.shape[1:])
+        mask = None if self.mask is None else read_mask(self.mask, image.shape[1:])
         if mask is None and self.segmenter is not None:
             mask = segment_face(self.segmenter, image, self.crop)
         return FaceInput(self.path, image, self.crop, self.landmarks, mask)
@@ -92,7 +90,7 @@ def find_faces(
                 f"{path}: no mask {path.stem}.png in {masks}; write one, or leave --masks out for the "
                 "skin-probability mask"
             )
-        _read_mask(mask, image_size)
+        read_mask(mask, image_size)
     if not found and assume_cropped:
         return [FoundFace(path, FaceCrop.whole(height, width, size, size), None, mask, segmenter)]
     if not found:
@@ -127,16 +125,13 @@ def observe(faces: list[FaceInput], size: int) -> Observation:
     whole. Nothing outside the picture counts.
     """
     images = torch.stack([face.cropped(size) for face in faces])
-    mask = (skin_probability(images) > SKIN_THRESHOLD).to(images.dtype)
-    mask[torch.tensor([is_grey(face.image) for face in faces])] = 1.0
+    mask = torch.zeros_like(images[:, 0])
     n = len(faces)
     points, weight = torch.zeros(n, 68, 2), torch.zeros(n, 68)
     five, five_weight = torch.zeros(n, 5, 2), torch.zeros(n, 5)
     for i, face in enumerate(faces):
         crop = face.crop.resized(size, size)
-        mask[i] *= crop.inside(*face.image.shape[1:])
-        if face.mask is not None:
-            mask[i] = (crop.crop(face.mask[None])[0] > SKIN_THRESHOLD) * crop.inside(*face.image.shape[1:])
+        mask[i] = face_mask(crop, face.image, face.mask, images[i]) > MASK_THRESHOLD
         if face.landmarks is None:
             continue
         in_crop = crop.to_crop(face.landmarks.points).float()
@@ -186,11 +181,3 @@ def reconstruct_faces(
     else:
         parameters = start_from_mean_face(source, observation)
     return refine(parameters, observation, iterations, progress=progress)
-
-
-def _read_mask(path: pathlib.Path, size: Sequence[int]) -> torch.Tensor:
-    """[H, W] of a picture of that size (height, width)."""
-    mask = read_image(path).mean(0)
-    if tuple(mask.shape) != tuple(size):
-        raise ValueError(f"{path} has {mask.shape[1]} x {mask.shape[0]} pixels, its picture {size[1]} x {size[0]}")
-    return mask
