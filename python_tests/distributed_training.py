@@ -8,6 +8,7 @@ import torch
 from test_semi_supervised import overlay_values
 
 from facecore.morphable import load as load_model
+from facecore.systems import semi_supervised_training
 from facecore.systems.semi_supervised_config import PRESETS, SemiSupervisedConfig
 from facecore.systems.semi_supervised_training import STAGES, SemiSupervisedTrainer
 from facecore.training import distributed
@@ -55,11 +56,34 @@ def losses(trainer: SemiSupervisedTrainer) -> list[dict[str, float]]:
     return [{name: float(v) for name, v in trainer.step(i).items()} for i in range(STEPS)]
 
 
+def features_of_heads() -> tuple[torch.Tensor, torch.Tensor]:
+    """With batch normalisation: features of the same renders in every process when the heads are solved, and after."""
+    stages = {"decoder_iterations": 0, "encoder_iterations": 2, "texture_iterations": 0}
+    trainer = make(overlay(settings(**stages), {"model": {"encoder_norm": "batch", "albedo_decoder": "graph"}}))
+    images = trainer.renders.batch(torch.arange(4)).image
+    seen = []
+    solve = semi_supervised_training.solve_code_heads
+
+    def watched(system, embedding, batches):
+        with torch.no_grad():
+            seen.append(distributed.gathered(system.encode(images).features))
+        solve(system, embedding, batches)
+
+    semi_supervised_training.solve_code_heads = watched
+    for iteration in range(2):
+        trainer.step(iteration)
+    with torch.no_grad():
+        after = trainer.system.eval().encode(images).features
+    (at_solving,) = seen
+    return at_solving, after
+
+
 def main(path: str) -> None:
     distributed.start(torch.device("cpu"))
     trainer = make(settings())
     own = {"gradients": gradients(trainer), "losses": losses(trainer)}
     own["state"] = trainer.objective.state_dict()
+    own["features"] = features_of_heads()
     if distributed.is_first():
         torch.save(own, path)
     distributed.finish()

@@ -94,6 +94,12 @@ def test_two_processes_are_two_parts_of_a_batch(two):
         torch.testing.assert_close(two["state"][name], tensor, rtol=1e-5, atol=1e-6, msg=name)
 
 
+def test_heads_are_solved_on_the_statistics_that_are_saved(two):
+    """Batch normalisation on the CPU: each process updates statistics of its own, the first one's are kept."""
+    at_solving, after = two["features"]
+    assert at_solving[0].equal(at_solving[1]) and at_solving[0].equal(after)
+
+
 @pytest.mark.slow  # three starts of torchrun
 def test_a_stopped_run_goes_on_under_torchrun(tmp_path):
     """SIGTERM to torchrun saves in all processes alike; resumed, the weights are those of an uninterrupted run."""
@@ -153,3 +159,6 @@ def test_alone_nothing_is_exchanged():
     assert distributed.summed(tensor) is tensor and distributed.mean(tensor) is tensor
     assert distributed.gathered(tensor).tolist() == [[0.0, 1.0, 2.0]]
     assert distributed.averaged(module) is module and distributed.any_process(True)
+    norm = torch.nn.BatchNorm1d(2)
+    distributed.take_first_buffers(norm)
+    assert norm.running_mean.tolist() == [0, 0]

@@ -106,6 +106,7 @@ class SemiSupervisedTrainer:
         starts = tqdm(starts, desc="heads", leave=False, disable=not distributed.is_first())
         batches = (self.renders.batch(torch.arange(first + i, first + min(i + size, count))) for i in starts)
         self.system.eval()
+        distributed.take_first_buffers(self.system.encoder)
         solve_code_heads(self.system, self.objective.embedding, batches)
         for head in (self.system.identity_head, self.system.expression_head):
             for parameter in head.parameters():

@@ -129,6 +129,17 @@ def gathered(tensor: torch.Tensor) -> torch.Tensor:
     return torch.stack(parts)
 
 
+def take_first_buffers(module: nn.Module) -> None:
+    """Gives every process the first one's buffers, as each forward pass of `averaged` begins with and checkpoints hold.
+
+    Needed where the module runs outside such a pass: since the last one each process has moved its statistics by its
+    own pictures, where they are not `synchronised`.
+    """
+    if world_size() > 1:
+        for buffer in module.buffers():
+            distributed.broadcast(buffer, src=0)
+
+
 def averaged(module: nn.Module) -> nn.Module:
     """The module whose backward pass averages gradients over the processes; itself when this one is alone.
 
