@@ -488,11 +488,11 @@ BAD_TRAININGS = {
         "--world.labelled-modes must be at most 66, the identity modes of procedural",
     ),
     "too few vertices": (["--model.num-vertices", "10"], 2, "--model.num-vertices must be an integer from 2500 to"),
-    "no factor": (["--model.factors", "1", "4", "4"], 2, "--model.factors must be at least 2 each, got [1, 4, 4]"),
+    "no factor": (["--model.factors", "1", "4"], 2, "--model.factors must be at least 2 each, got [1, 4]"),
     "no width": (
-        ["--model.critic-channels", "0", "8", "8"],
+        ["--model.critic-channels", "0", "8"],
         2,
-        "--model.critic-channels must be at least 1 each, got [0, 8, 8]",
+        "--model.critic-channels must be at least 1 each, got [0, 8]",
     ),
     "points": (["--model.surface-points", "5"], 2, "--model.surface-points must be 0 or from 68 (the landmarks) to"),
     "a dent": (
