@@ -132,11 +132,15 @@ def test_gradients_lie_in_memory_as_their_parameters(morphable, precision):
 
 
 def test_spread_points():
-    """On a line: the landmarks first, then the vertex farthest from all before, lowest index at a tie."""
+    """On a line: the landmarks first, then the usable vertex farthest from all before, lowest index at a tie."""
     line = torch.stack([torch.arange(9.0), torch.zeros(9), torch.zeros(9)], 1)
-    assert spread_points(line, torch.tensor([0]), 4).tolist() == [0, 8, 4, 2]
-    with pytest.raises(ValueError, match=r"surface_points must be 0 or from 2 .* to 9 .*, got 1"):
-        spread_points(line, torch.tensor([0, 1]), 1)
+    usable = torch.ones(9, dtype=torch.bool)
+    assert spread_points(line, torch.tensor([0]), 4, usable).tolist() == [0, 8, 4, 2]
+    usable[[0, 4, 8]] = False  # 0 is a landmark all the same
+    assert spread_points(line, torch.tensor([0]), 7, usable).tolist() == [0, 7, 3, 5, 1, 2, 6]
+    for count in (1, 8):
+        with pytest.raises(ValueError, match=rf"surface_points must be 0 or from 2 .* to 7 .*, got {count}"):
+            spread_points(line, torch.tensor([0, 1]), count, usable)
 
 
 def test_bfloat16_encoder_trains_and_infers_in_float32(morphable):

@@ -7,7 +7,7 @@ from torch import nn
 
 from facecore.mesh import build_uv_map, cylindrical_uv, laplacian
 from facecore.nn import EncoderFeatures, MeshDecoder, MeshDiscriminator, ResNetEncoder, SurfacePoints, TextureDecoder
-from facecore.ops import uv_sample
+from facecore.ops import uv_sample, vertex_normals
 from facecore.render import Renderer, Rendering, WeakPerspectiveCamera
 from facecore.structures import SparseMatrix, Texture
 from facecore.systems.assets import FaceAssets
@@ -19,6 +19,8 @@ POSE_SIZE = 6  # pitch, yaw, roll, c_f, t_x, t_y (METHODS 2.1)
 LIGHT_SIZE = 27
 UNIT_MM = 100.0  # systems work in units of 100 mm (METHODS 1.1)
 POINT_SCALE = 4.0  # of point positions as features: their spread over pictures is then about 1
+SHAPE_SCALE = 20.0  # likewise of what the pose does not explain of them
+IN_PICTURE = 0.9  # points of the mean face that lie farther from the middle (NDC) are often outside
 ALBEDO_MARGIN = 0.02  # keeps the mean albedo off 0 and 1, where its logit is infinite
 
 
@@ -57,13 +59,14 @@ class SemiSupervised(nn.Module):
         # Channels-last is what CPUs and tensor cores convolve fastest.
         self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.encoder_precision = torch.float32  # of convolutions in training; see StageConfig.encoder_precision
-        features = self.encoder.num_features
+        features = code_features = self.encoder.num_features
         self.point_maps: SurfacePoints | None = None
         if config.surface_points:
             self._add_point_maps(config)
             features += 2 * config.surface_points
-        self.identity_head = nn.Linear(features, config.identity_size)
-        self.expression_head = nn.Linear(features, config.expression_size)
+            code_features += 6 * config.surface_points
+        self.identity_head = nn.Linear(code_features, config.identity_size)
+        self.expression_head = nn.Linear(code_features, config.expression_size)
         self.pose_head = _zero_linear(features, POSE_SIZE)
         self.light_head = _zero_linear(features, LIGHT_SIZE)
         hierarchy = assets.hierarchy
@@ -86,10 +89,12 @@ class SemiSupervised(nn.Module):
         self._random_walk = laplacian(hierarchy.levels[0], "random_walk")
 
     def _add_point_maps(self, config: ModelConfig) -> None:
-        points = spread_points(self.template, self.landmarks68, config.surface_points)
+        mean = self.camera(torch.zeros(1, POSE_SIZE)).ndc(self.template[None])
+        facing = vertex_normals(self.template[None], self.triangles)[0, :, 2] > 0
+        seen = facing & (mean[0].abs().amax(1) < IN_PICTURE)
+        points = spread_points(self.template, self.landmarks68, config.surface_points, seen)
         self.register_buffer("point_vertices", points)
-        mean = self.camera(torch.zeros(1, POSE_SIZE)).ndc(self.template[points][None])
-        self.register_buffer("mean_positions", mean, persistent=False)
+        self.register_buffer("mean_positions", mean[:, points], persistent=False)
         self.point_maps = SurfacePoints(config.surface_points, self.encoder.widths)
         self.point_maps.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -144,12 +149,26 @@ class SemiSupervised(nn.Module):
             maps = self.encoder.features(images)
             if self.point_maps is not None:
                 points = self.point_maps(maps)
-        features = maps.pooled.float()
+        features = pooled = maps.pooled.float()
         if points is not None:
             offset = (points.positions - self.mean_positions) * POINT_SCALE
-            features = torch.cat([features, offset.flatten(1)], 1)
-        heads = (self.identity_head, self.expression_head, self.pose_head, self.light_head)
-        return Encoding(Codes(*(head(features) for head in heads)), maps, points, features)
+            features = torch.cat([pooled, offset.flatten(1)], 1)
+        pose, light = self.pose_head(features), self.light_head(features)
+        if points is not None:
+            features = torch.cat([pooled, self._points_less_pose(points.positions, pose.detach())], 1)
+        return Encoding(
+            Codes(self.identity_head(features), self.expression_head(features), pose, light), maps, points, features
+        )
+
+    def _points_less_pose(self, positions: torch.Tensor, pose: torch.Tensor) -> torch.Tensor:
+        """What the estimated pose does not explain of the points, [N, 6 P], in units of the face's size: their distance
+        from those of the mean face, by itself and times pitch and yaw.
+
+        That is shape, and to first order how shape shows on a turned head, so linear heads can read it.
+        """
+        expected = self.camera(pose).ndc(self.template[self.point_vertices].expand(len(pose), -1, -1))
+        away = ((positions - expected) * (SHAPE_SCALE / pose[:, 3].exp())[:, None, None]).flatten(1)
+        return torch.cat([away, away * pose[:, :1], away * pose[:, 1:2]], 1)
 
     def decode_displacement(self, identity: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
         """(s_hat - s_tmpl) / sigma_s, [N, V, 3]."""
@@ -222,21 +241,22 @@ def _read_use_of_texture(module: nn.Module, _: object) -> None:
     module.use_texture(bool(module.uses_texture) or module.config.albedo_decoder == "texture")
 
 
-def spread_points(vertices: torch.Tensor, first: torch.Tensor, count: int) -> torch.Tensor:
-    """`count` vertices int64: `first`, then ever the one that is farthest from all before.
+def spread_points(vertices: torch.Tensor, first: torch.Tensor, count: int, usable: torch.Tensor) -> torch.Tensor:
+    """`count` vertices int64: `first`, then ever the usable one (bool [V]) that is farthest from all before.
 
-    Raises ValueError when count is less than len(first) or more than there are vertices.
+    Raises ValueError when count is less than len(first) or more than there are of both.
     """
-    if not len(first) <= count <= len(vertices):
+    distance = torch.cdist(vertices, vertices[first]).amin(1).masked_fill(~usable, -1.0)
+    most = len(first) + int((distance > 0).sum())
+    if not len(first) <= count <= most:
         raise ValueError(
-            f"surface_points must be 0 or from {len(first)} (the landmarks) to {len(vertices)} (the vertices), "
-            f"got {count}"
+            f"surface_points must be 0 or from {len(first)} (the landmarks) to {most} (with the vertices that are "
+            f"seen on the mean face), got {count}"
         )
-    distance = torch.cdist(vertices, vertices[first]).amin(1)
     chosen = first.tolist()
     while len(chosen) < count:
         chosen.append(int(distance.argmax()))
-        distance = torch.minimum(distance, (vertices - vertices[chosen[-1]]).norm(dim=1))
+        distance = torch.minimum(distance, (vertices - vertices[chosen[-1]]).norm(dim=1))  # unusable ones stay below 0
     return torch.tensor(chosen, device=vertices.device)
 
 
