@@ -67,6 +67,7 @@ COMPARISONS = (
         BASE,
         "no adversary",
     ),
+    Comparison("2", "and from shrinking towards the mean face", "shrinkage", BASE, "no adversary"),
     Comparison("3", "mask and symmetry are needed to learn the light", "shading_error", BASE, "no mask, no symmetry"),
     Comparison(
         "3", "mask and symmetry keep side light out of the albedo", "albedo_asymmetry", BASE, "no mask, no symmetry"
@@ -100,7 +101,8 @@ def measure(trainer: SemiSupervisedTrainer, count: int = NUM_RENDERS) -> Measure
     """Every measure of the comparisons, means over held-out renders of the world; lower is better in each.
 
     shape_mm, neutral_mm, albedo, shading, landmark_percent: evaluate_held_out. detail_mm: of the shape at rims and
-    creases. width_error: |1 - width / true width|, forehead and sides. The others: facecore.evaluation.claims.
+    creases. width_error: |1 - width / true width|, forehead and sides. shrinkage: |1 - mahalanobis|. The others:
+    facecore.evaluation.claims.
     """
     trainer.system.eval()
     held_out = evaluate_held_out(trainer.system.reconstruct, trainer.world, trainer.held_out, trainer.baseline, count)
@@ -142,11 +144,13 @@ def _of_pictures(trainer: SemiSupervisedTrainer, encoding: Encoding, batch: Labe
     covered = (normals.square().sum(-1) > 0) & (batch.mask > 0)
     light, true_light = encoding.codes.sh_coefficients, batch.sh_coefficients
     rendering = system.render(estimate)
+    mahalanobis = claims.mahalanobis_distance(trainer.morphable, system.decode_shape(encoding.codes.identity))
     return {
         "detail_mm": detail,
         "rest_mm": errors["rest"],
         "width_error": torch.stack([(width - 1).abs() for width in widths.values()]).mean(0),
-        "mahalanobis": claims.mahalanobis_distance(trainer.morphable, system.decode_shape(encoding.codes.identity)),
+        "mahalanobis": mahalanobis,
+        "shrinkage": (1 - mahalanobis).abs(),
         "shading_error": claims.shading_error_up_to_scale(
             sh_shading(normals, light), sh_shading(normals, true_light), covered
         ),
