@@ -43,7 +43,8 @@ struct RasterPixelsBackward {
 // those whose triangle is too thin.
 using RasterResolveKernel = int64_t(const RasterResolve& work);
 
-// As RasterizeBackward: pixels whose triangle or one of its vertices does not exist add nothing. Returns how many terms were put off.
+// As RasterizeBackward: pixels whose triangle or one of its vertices does not exist add nothing. Returns how many terms
+// were put off.
 using RasterPixelsBackwardKernel = int64_t(const RasterPixelsBackward& work);
 
 FACECORE_DECLARE_SIMD(int64_t raster_resolve(const RasterResolve& work))
