@@ -427,6 +427,21 @@ def test_growth_is_drawn_over_what_varies_alone():
     assert growth_panels(rows[:1]) == []
 
 
+def test_different_work_at_one_size_is_no_growth():
+    rows = [
+        scaled(ms, case=f"{name}{pixels}", sizes={"pixels": pixels})
+        for name, pixels, ms in (
+            ("encoder", 96, 12.0),
+            ("render", 96, 2.0),
+            ("encoder", 224, 50.0),
+            ("render", 224, 4.0),
+        )
+    ]
+    assert growth_panels(rows) == []
+    (panel,) = growth_panels(rows[::2])
+    assert panel.lines == {"facecore": [(96.0, 12.0), (224.0, 50.0)]}
+
+
 def test_an_empty_run_has_a_page():
     page = Reader(make_page([], [], [("a[1]", "no GPU"), ("a[2]", "no GPU"), ("b[1]", "no GPU")], "").html())
     assert page.found["h2"] == ["How to read this", "Not run"] and page.found["td"] == ["no GPU", "a, b", "3"]

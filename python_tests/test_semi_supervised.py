@@ -143,6 +143,18 @@ def test_spread_points():
             spread_points(line, torch.tensor([0, 1]), count, usable)
 
 
+def test_points_are_those_of_the_checkpoint(trainer):
+    """Whichever vertices it names: their places on the mean face belong to them, and training aims at them."""
+    system = trainer.system
+    state = {name: tensor.clone() for name, tensor in system.state_dict().items()}
+    state["point_vertices"] = state["point_vertices"].flip(0)
+    places = system.mean_positions
+    system.load_state_dict(state)
+    assert system.mean_positions.equal(places.flip(1)) and not places.equal(places.flip(1))
+    trainer.objective.terms("encoder", 0)
+    assert trainer.objective._point_shapes._template.equal(trainer.morphable.template[state["point_vertices"]])
+
+
 def test_bfloat16_encoder_trains_and_infers_in_float32(morphable):
     """Mixed precision in training only: weights, codes and results stay float32, losses near the float32 ones."""
     reported = {}

@@ -68,7 +68,8 @@ def _series(rows: Sequence[Row], mode: str, axis: tuple[str, ...]) -> Iterable[P
         for row in group:
             size = row["sizes"][axis[0]] * (row["sizes"][axis[1]] if square else 1)
             lines.setdefault(row["provider"], []).append((float(size), float(row["median_ms"])))
-        lines = {name: sorted(line) for name, line in lines.items() if len(line) > 1}
+        # a provider with two times at one size has cases that differ in more than sizes: no growth
+        lines = {name: sorted(line) for name, line in lines.items() if 1 < len(line) == len(dict(line))}
         if lines:
             fixed = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in rest)
             label = " × ".join(axis) if square else axis[0]

@@ -19,7 +19,6 @@ POSE_SIZE = 6  # pitch, yaw, roll, c_f, t_x, t_y (METHODS 2.1)
 LIGHT_SIZE = 27
 UNIT_MM = 100.0  # systems work in units of 100 mm (METHODS 1.1)
 POINT_SCALE = 4.0  # of point positions as features: their spread over pictures is then about 1
-SHAPE_SCALE = 20.0  # likewise of what the pose does not explain of them
 IN_PICTURE = 0.9  # points of the mean face that lie farther from the middle (NDC) are often outside
 ALBEDO_MARGIN = 0.02  # keeps the mean albedo off 0 and 1, where its logit is infinite
 
@@ -59,14 +58,13 @@ class SemiSupervised(nn.Module):
         # Channels-last is what CPUs and tensor cores convolve fastest.
         self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.encoder_precision = torch.float32  # of convolutions in training; see StageConfig.encoder_precision
-        features = code_features = self.encoder.num_features
+        features = self.encoder.num_features
         self.point_maps: SurfacePoints | None = None
         if config.surface_points:
             self._add_point_maps(config)
             features += 2 * config.surface_points
-            code_features += 6 * config.surface_points
-        self.identity_head = nn.Linear(code_features, config.identity_size)
-        self.expression_head = nn.Linear(code_features, config.expression_size)
+        self.identity_head = nn.Linear(features, config.identity_size)
+        self.expression_head = nn.Linear(features, config.expression_size)
         self.pose_head = _zero_linear(features, POSE_SIZE)
         self.light_head = _zero_linear(features, LIGHT_SIZE)
         hierarchy = assets.hierarchy
@@ -95,6 +93,7 @@ class SemiSupervised(nn.Module):
         points = spread_points(self.template, self.landmarks68, config.surface_points, seen)
         self.register_buffer("point_vertices", points)
         self.register_buffer("mean_positions", mean[:, points], persistent=False)
+        self.register_load_state_dict_post_hook(_read_points)
         self.point_maps = SurfacePoints(config.surface_points, self.encoder.widths)
         self.point_maps.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -149,26 +148,12 @@ class SemiSupervised(nn.Module):
             maps = self.encoder.features(images)
             if self.point_maps is not None:
                 points = self.point_maps(maps)
-        features = pooled = maps.pooled.float()
+        features = maps.pooled.float()
         if points is not None:
             offset = (points.positions - self.mean_positions) * POINT_SCALE
-            features = torch.cat([pooled, offset.flatten(1)], 1)
-        pose, light = self.pose_head(features), self.light_head(features)
-        if points is not None:
-            features = torch.cat([pooled, self._points_less_pose(points.positions, pose.detach())], 1)
-        return Encoding(
-            Codes(self.identity_head(features), self.expression_head(features), pose, light), maps, points, features
-        )
-
-    def _points_less_pose(self, positions: torch.Tensor, pose: torch.Tensor) -> torch.Tensor:
-        """What the estimated pose does not explain of the points, [N, 6 P], in units of the face's size: their distance
-        from those of the mean face, by itself and times pitch and yaw.
-
-        That is shape, and to first order how shape shows on a turned head, so linear heads can read it.
-        """
-        expected = self.camera(pose).ndc(self.template[self.point_vertices].expand(len(pose), -1, -1))
-        away = ((positions - expected) * (SHAPE_SCALE / pose[:, 3].exp())[:, None, None]).flatten(1)
-        return torch.cat([away, away * pose[:, :1], away * pose[:, 1:2]], 1)
+            features = torch.cat([features, offset.flatten(1)], 1)
+        heads = (self.identity_head, self.expression_head, self.pose_head, self.light_head)
+        return Encoding(Codes(*(head(features) for head in heads)), maps, points, features)
 
     def decode_displacement(self, identity: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
         """(s_hat - s_tmpl) / sigma_s, [N, V, 3]."""
@@ -233,6 +218,13 @@ class SemiSupervised(nn.Module):
             landmarks68=self.landmarks68,
             texture=estimate.texture,
         )
+
+
+def _read_points(module: nn.Module, _: object) -> None:
+    """A checkpoint may have chosen other vertices than this version would."""
+    assert isinstance(module, SemiSupervised)
+    mean = module.template[module.point_vertices][None]
+    module.mean_positions = module.camera(mean.new_zeros(1, POSE_SIZE)).ndc(mean)
 
 
 def _read_use_of_texture(module: nn.Module, _: object) -> None:

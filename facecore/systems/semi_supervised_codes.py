@@ -33,8 +33,7 @@ class Codes:
 class Encoding:
     """Codes, the encoder's feature maps, the maps of surface points where the configuration has them, and features.
 
-    features: what the linear heads of c_id and c_exp saw, [N, F]: pooled features, then what the pose does not explain
-    of the surface points.
+    features: what the linear heads saw, [N, F]: pooled features, then positions of the surface points.
     """
 
     codes: Codes

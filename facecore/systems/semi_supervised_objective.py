@@ -78,8 +78,7 @@ class Objective(nn.Module):
         model, seed = config.model, config.run.seed
         self.embedding = CodeEmbedding(morphable, model.identity_size, model.expression_size, seed)
         self.stride = max(config.data.labelled_batch, config.stages.encoder_batch)  # sample numbers of an iteration
-        if model.surface_points:
-            self._point_shapes = PointShapes(morphable, system.point_vertices)
+        self._point_shapes: PointShapes | None = None  # made when needed: a checkpoint may bring its own points
         self.fakes: list[Fakes] = []  # of the forward passes since `forget`, as are the persons
         self.persons: list[tuple[torch.Tensor, torch.Tensor]] = []
 
@@ -202,6 +201,8 @@ class Objective(nn.Module):
         """The term of the surface points, if the encoder has them: the renders' first, then the photographs'."""
         if points is None:
             return {}
+        if self._point_shapes is None:
+            self._point_shapes = PointShapes(self.morphable, self.system.point_vertices)
         if photos is None:
             return {"surface_points": surface_point_term(self.system, points, batch, self._point_shapes)}
         n, m = len(batch), len(photos)

@@ -22,7 +22,7 @@ from facecore.systems.semi_supervised_losses import Terms, light_term, pose_term
 from facecore.training import distributed
 from facecore.training.distributed import Share
 
-HEAD_RIDGE = 0.03  # of the mean square of a feature: the best of 0.001 to 0.1 on 4,000 renders
+HEAD_RIDGE = 0.01  # of the mean square of a feature: the best of 0.001 to 0.1 on 4,000 renders
 SIMILARITY_SHARE = 0.1  # weight of the part of a shape difference that moving, turning and scaling would undo
 
 
