@@ -65,6 +65,9 @@ class SemiSupervised(nn.Module):
             features += 2 * config.surface_points
         self.identity_head = nn.Linear(features, config.identity_size)
         self.expression_head = nn.Linear(features, config.expression_size)
+        if config.surface_points:  # solved, never trained: see _less_pose
+            self.identity_correction = _fixed_linear(6 * config.surface_points, config.identity_size)
+            self.expression_correction = _fixed_linear(6 * config.surface_points, config.expression_size)
         self.pose_head = _zero_linear(features, POSE_SIZE)
         self.light_head = _zero_linear(features, LIGHT_SIZE)
         hierarchy = assets.hierarchy
@@ -153,7 +156,24 @@ class SemiSupervised(nn.Module):
             offset = (points.positions - self.mean_positions) * POINT_SCALE
             features = torch.cat([features, offset.flatten(1)], 1)
         heads = (self.identity_head, self.expression_head, self.pose_head, self.light_head)
-        return Encoding(Codes(*(head(features) for head in heads)), maps, points, features)
+        codes = Codes(*(head(features) for head in heads))
+        if points is not None:
+            less_pose = self._less_pose(points.positions, codes.pose.detach())
+            codes.identity = codes.identity + self.identity_correction(less_pose)
+            codes.expression = codes.expression + self.expression_correction(less_pose)
+            features = torch.cat([features, less_pose], 1)
+        return Encoding(codes, maps, points, features)
+
+    def _less_pose(self, positions: torch.Tensor, pose: torch.Tensor) -> torch.Tensor:
+        """What the estimated pose does not explain of the points, [N, 6 P]: their distance from those of the mean face,
+        in units of the face's size, by itself and times pitch and yaw.
+
+        That is shape, and to first order how shape shows on a turned head, so a linear map reads it. An optimiser that
+        trains such a map from the start diverges with the first wrong poses.
+        """
+        expected = self.camera(pose).ndc(self.template[self.point_vertices].expand(len(pose), -1, -1))
+        away = ((positions - expected) * (POINT_SCALE / pose[:, 3].exp())[:, None, None]).flatten(1)
+        return torch.cat([away, away * pose[:, :1], away * pose[:, 1:2]], 1)
 
     def decode_displacement(self, identity: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
         """(s_hat - s_tmpl) / sigma_s, [N, V, 3]."""
@@ -250,6 +270,13 @@ def spread_points(vertices: torch.Tensor, first: torch.Tensor, count: int, usabl
         chosen.append(int(distance.argmax()))
         distance = torch.minimum(distance, (vertices - vertices[chosen[-1]]).norm(dim=1))  # unusable ones stay below 0
     return torch.tensor(chosen, device=vertices.device)
+
+
+def _fixed_linear(num_inputs: int, num_outputs: int) -> nn.Linear:
+    """A map that adds nothing until it is solved (semi_supervised_warmup.solve_code_heads)."""
+    layer = nn.Linear(num_inputs, num_outputs, bias=False)
+    nn.init.zeros_(layer.weight)
+    return layer.requires_grad_(False)
 
 
 def _zero_linear(num_inputs: int, num_outputs: int) -> nn.Linear:

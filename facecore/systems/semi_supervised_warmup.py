@@ -107,7 +107,8 @@ def encoder_terms(system: SemiSupervised, embedding: CodeEmbedding, codes: Codes
 
 @torch.no_grad()
 def solve_code_heads(system: SemiSupervised, embedding: CodeEmbedding, batches: Iterable[LabelledBatch]) -> None:
-    """The linear heads of c_id and c_exp that fit the batches' codes best, by ridge regression on the features.
+    """The linear heads of c_id and c_exp, and their corrections by what the pose leaves of the surface points, that fit
+    the batches' codes best, by ridge regression on the features.
 
     Their inputs are strongly correlated (all points move with the pose), so the optimiser's steps come to the small
     differences in which identity lies late or never. The constant is not shrunk. Deterministic; float64. Of
@@ -115,9 +116,11 @@ def solve_code_heads(system: SemiSupervised, embedding: CodeEmbedding, batches: 
     """
     if system.training:
         raise ValueError("call .eval() first: features must be those of inference")
-    size = system.identity_head.in_features + 1
-    gram = torch.zeros(size, size, dtype=torch.float64, device=system.template.device)
     heads = (system.identity_head, system.expression_head)
+    corrections = (system.identity_correction, system.expression_correction) if system.point_maps is not None else ()
+    inputs = [layers[0].in_features for layers in (heads, corrections) if layers]
+    size = sum(inputs) + 1
+    gram = torch.zeros(size, size, dtype=torch.float64, device=system.template.device)
     product = gram.new_zeros(size, sum(head.out_features for head in heads))
     for batch in batches:
         features = torch.nn.functional.pad(system.encode(batch.image).features, (0, 1), value=1.0).double()
@@ -128,9 +131,13 @@ def solve_code_heads(system: SemiSupervised, embedding: CodeEmbedding, batches: 
     shrink = HEAD_RIDGE * gram.diagonal().mean() * torch.ones_like(gram[0])
     shrink[-1] = 0
     solution = torch.linalg.solve(gram + shrink.diag(), product).float()
-    for head, part in zip(heads, solution.split([head.out_features for head in heads], 1)):
-        head.weight.copy_(part[:-1].T)
-        head.bias.copy_(part[-1])
+    outputs = solution.split([head.out_features for head in heads], 1)
+    for i, part in enumerate(outputs):
+        weights = part[:-1].split(inputs)
+        heads[i].weight.copy_(weights[0].T)
+        heads[i].bias.copy_(part[-1])
+        if corrections:
+            corrections[i].weight.copy_(weights[1].T)
 
 
 def decoder_terms(
