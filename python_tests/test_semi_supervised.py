@@ -110,7 +110,8 @@ def test_stages_follow_each_other(trainer):
 
     assert moved(0) == {"shape_decoder", "albedo_decoder"}
     heads = {"identity_head", "expression_head", "pose_head", "light_head"}
-    assert moved(1) == heads | {"encoder", "point_maps"}
+    solved = {"identity_correction", "expression_correction"}  # as the stage ends
+    assert moved(1) == heads | solved | {"encoder", "point_maps"}
     assert moved(2) >= {"encoder", "shape_decoder", "albedo_decoder"} and "discriminator" not in moved(3)
     assert "discriminator" in moved(4)
 
@@ -184,7 +185,9 @@ def test_solved_heads_are_the_least_squares_fit(trainer, morphable):
     shrink = np.eye(x.shape[1]) * HEAD_RIDGE * (x * x).sum(0).mean()
     shrink[-1, -1] = 0
     expected = np.linalg.solve(x.T @ x + shrink, x.T @ y)
-    weight = torch.cat([system.identity_head.weight, system.expression_head.weight]).detach().double().numpy()
+    heads = torch.cat([system.identity_head.weight, system.expression_head.weight])
+    corrections = torch.cat([system.identity_correction.weight, system.expression_correction.weight])
+    weight = torch.cat([heads, corrections], 1).detach().double().numpy()
     np.testing.assert_allclose(weight.T, expected[:-1], rtol=0, atol=1e-5 * np.abs(expected).max())  # float32 weights
     assert system.pose_head.weight.equal(pose)
     with pytest.raises(ValueError, match=r"call \.eval\(\) first"):
