@@ -6,7 +6,7 @@ from facecore.nn.mesh_discriminator import MeshDiscriminator
 from facecore.nn.patch_discriminator import PatchDiscriminator, PictureHistory
 from facecore.nn.recognition import RecognitionFeatures, RecognitionNet
 from facecore.nn.resnet import EncoderFeatures, ResNetEncoder
-from facecore.nn.surface_points import PointMaps, SurfacePoints, surface_point_loss
+from facecore.nn.surface_points import PointFeatures, PointMaps, SurfacePoints, surface_point_loss
 from facecore.nn.texture_decoder import TextureDecoder
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "MeshDiscriminator",
     "PatchDiscriminator",
     "PictureHistory",
+    "PointFeatures",
     "PointMaps",
     "RecognitionFeatures",
     "RecognitionNet",

@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from facecore.nn.resnet import EncoderFeatures
+from facecore.ops import uv_sample
 
 NECK_CHANNELS = 64
 POSITION_WEIGHT = 10.0  # a tenth of NDC, 5 % of the picture's width, weighs as much as one nat
@@ -77,6 +78,35 @@ class SurfacePoints(nn.Module):
         logits = self.maps.weight @ neck + self.maps.bias[:, None]
         with torch.autocast(logits.device.type, enabled=False):  # positions are to be finer than bfloat16's 1/256
             return point_maps(logits.float().unflatten(-1, (height, width)))
+
+
+class PointFeatures(nn.Module):
+    """What a feature map shows at the surface points (shape-indexed features, Cao et al. 2012).
+
+    Pooled features mix all places, and maps say only where a point is. The same place of every face is compared here,
+    wherever it lies in the picture, so that a linear map reads it.
+
+    Args:
+        channels: of the map.
+        num_features: of each point.
+
+    Raises ValueError for num_features below 1.
+    """
+
+    def __init__(self, channels: int, num_features: int) -> None:
+        super().__init__()
+        if num_features < 1:
+            raise ValueError(f"num_features must be at least 1, got {num_features}")
+        self.reduce = nn.Conv2d(channels, num_features, 1)
+
+    def forward(self, feature_map: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """[N, C, h, w] and NDC positions [N, P, 2] -> [N, P * num_features].
+
+        Bilinear; beyond the outermost cells the border's value. Differentiable once, in the map alone: the gradient of
+        the positions would be that of the map's noise.
+        """
+        reduced = self.reduce(feature_map).float()
+        return uv_sample(reduced.contiguous(), (positions.detach() + 1) / 2).flatten(1)
 
 
 def point_maps(logits: torch.Tensor) -> PointMaps:

@@ -6,7 +6,15 @@ import torch
 from torch import nn
 
 from facecore.mesh import build_uv_map, cylindrical_uv, laplacian
-from facecore.nn import EncoderFeatures, MeshDecoder, MeshDiscriminator, ResNetEncoder, SurfacePoints, TextureDecoder
+from facecore.nn import (
+    EncoderFeatures,
+    MeshDecoder,
+    MeshDiscriminator,
+    PointFeatures,
+    ResNetEncoder,
+    SurfacePoints,
+    TextureDecoder,
+)
 from facecore.ops import uv_sample, vertex_normals
 from facecore.render import Renderer, Rendering, WeakPerspectiveCamera
 from facecore.structures import SparseMatrix, Texture
@@ -60,9 +68,10 @@ class SemiSupervised(nn.Module):
         self.encoder_precision = torch.float32  # of convolutions in training; see StageConfig.encoder_precision
         features = self.encoder.num_features
         self.point_maps: SurfacePoints | None = None
+        self.point_features: PointFeatures | None = None
         if config.surface_points:
             self._add_point_maps(config)
-            features += 2 * config.surface_points
+            features += (2 + config.point_features) * config.surface_points
         self.identity_head = nn.Linear(features, config.identity_size)
         self.expression_head = nn.Linear(features, config.expression_size)
         if config.surface_points:  # solved, never trained: see _less_pose
@@ -99,6 +108,8 @@ class SemiSupervised(nn.Module):
         self.register_load_state_dict_post_hook(_read_points)
         self.point_maps = SurfacePoints(config.surface_points, self.encoder.widths)
         self.point_maps.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if config.point_features:
+            self.point_features = PointFeatures(self.encoder.widths[0], config.point_features)
 
     def _add_texture_decoder(self, config: ModelConfig) -> None:
         mesh, size = self.assets.hierarchy.levels[0], config.image_size
@@ -151,10 +162,12 @@ class SemiSupervised(nn.Module):
             maps = self.encoder.features(images)
             if self.point_maps is not None:
                 points = self.point_maps(maps)
-        features = maps.pooled.float()
-        if points is not None:
-            offset = (points.positions - self.mean_positions) * POINT_SCALE
-            features = torch.cat([features, offset.flatten(1)], 1)
+            parts = [maps.pooled.float()]
+            if points is not None:
+                parts.append(((points.positions - self.mean_positions) * POINT_SCALE).flatten(1))
+                if self.point_features is not None:
+                    parts.append(self.point_features(maps.layer1, points.positions))
+        features = torch.cat(parts, 1)
         heads = (self.identity_head, self.expression_head, self.pose_head, self.light_head)
         codes = Codes(*(head(features) for head in heads))
         if points is not None:

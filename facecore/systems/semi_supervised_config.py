@@ -34,6 +34,9 @@ class ModelConfig:
     surface_points: int = 0
     """Beyond the paper: points of the face that the encoder finds by maps and gives to its heads; the 68 landmarks are
     the first of them. 0 = the heads see pooled features alone, as in the paper."""
+    point_features: int = 0
+    """Beyond the paper: numbers that the heads see of each surface point, from the encoder's finest map; 0 = its
+    position alone."""
     identity_size: int = 128
     """Length of the identity code c_id."""
     expression_size: int = 64
@@ -176,6 +179,7 @@ PRESETS: dict[str, SemiSupervisedConfig] = {
             image_size=96,
             encoder_depth=18,
             surface_points=168,
+            point_features=16,
             shape_channels=(64, 64, 48, 32, 16),
             albedo_channels=(32, 32, 32, 16, 16),
             critic_channels=(16, 16, 32, 32),
@@ -205,6 +209,7 @@ PRESETS: dict[str, SemiSupervisedConfig] = {
             image_size=64,
             encoder_depth=18,
             surface_points=132,
+            point_features=16,
             identity_size=96,
             expression_size=48,
             shape_channels=(64, 64, 32, 16),
@@ -238,6 +243,7 @@ PRESETS: dict[str, SemiSupervisedConfig] = {
             image_size=64,
             encoder_depth=18,
             surface_points=132,
+            point_features=16,
             identity_size=96,
             expression_size=48,
             shape_channels=(32, 32, 24, 16),

@@ -22,7 +22,8 @@ from facecore.systems.semi_supervised_losses import Terms, light_term, pose_term
 from facecore.training import distributed
 from facecore.training.distributed import Share
 
-HEAD_RIDGE = 0.01  # of the mean square of a feature: the best of 0.001 to 0.1 on 4,000 renders
+HEAD_RIDGE = 0.1  # of a feature's variance: the best of 0.1 to 1 on 6,000 to 24,000 renders
+EPSILON = 1e-9  # of a feature's mean square: a smaller variance is rounding
 SIMILARITY_SHARE = 0.1  # weight of the part of a shape difference that moving, turning and scaling would undo
 
 
@@ -128,9 +129,7 @@ def solve_code_heads(system: SemiSupervised, embedding: CodeEmbedding, batches: 
         gram += features.T @ features
         product += features.T @ codes
     gram, product = distributed.summed(gram), distributed.summed(product)
-    shrink = HEAD_RIDGE * gram.diagonal().mean() * torch.ones_like(gram[0])
-    shrink[-1] = 0
-    solution = torch.linalg.solve(gram + shrink.diag(), product).float()
+    solution = _ridge(gram, product).float()
     outputs = solution.split([head.out_features for head in heads], 1)
     for i, part in enumerate(outputs):
         weights = part[:-1].split(inputs)
@@ -138,6 +137,25 @@ def solve_code_heads(system: SemiSupervised, embedding: CodeEmbedding, batches: 
         heads[i].bias.copy_(part[-1])
         if corrections:
             corrections[i].weight.copy_(weights[1].T)
+
+
+def _ridge(gram: torch.Tensor, product: torch.Tensor) -> torch.Tensor:
+    """Weights [F + 1, K], the last of them the constant, of ridge regression on standardised features.
+
+    gram: sums of products of the features, the last of which is 1, [F + 1, F + 1]; product: with the targets. A feature
+    that never changes gets no weight.
+    """
+    count = gram[-1, -1]
+    mean, target_mean = gram[-1, :-1] / count, product[-1] / count
+    covariance = gram[:-1, :-1] / count - mean[:, None] * mean
+    variance = covariance.diagonal()
+    changes = variance > EPSILON * gram.diagonal()[:-1] / count
+    scale = torch.where(changes, variance, 1.0).rsqrt() * changes
+    correlation = covariance * scale[:, None] * scale
+    correlation.diagonal().fill_(1 + HEAD_RIDGE)
+    cross = (product[:-1] / count - mean[:, None] * target_mean) * scale[:, None]
+    weight = torch.linalg.solve(correlation, cross) * scale[:, None]
+    return torch.cat([weight, (target_mean - mean @ weight)[None]])
 
 
 def decoder_terms(
