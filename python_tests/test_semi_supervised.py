@@ -172,7 +172,7 @@ def test_bfloat16_encoder_trains_and_infers_in_float32(morphable):
 
 
 def test_solved_heads_are_the_least_squares_fit(trainer, morphable):
-    """Against numpy on the same renders: no other linear heads have a smaller error plus ridge; pose heads stay."""
+    """Against numpy on the same renders, features over their deviation; the mean maps to the mean; pose heads stay."""
     system, embedding = trainer.system.eval(), trainer.objective.embedding
     batches = [trainer.renders.batch(torch.arange(i, i + 40)) for i in (0, 40)]
     pose = system.pose_head.weight.clone()
@@ -180,15 +180,19 @@ def test_solved_heads_are_the_least_squares_fit(trainer, morphable):
     with torch.no_grad():
         features = torch.cat([system.encode(batch.image).features for batch in batches]).double().numpy()
     codes = [torch.cat(embedding.codes(b.identity, b.expression, b.albedo), 1) for b in batches]
-    ones = np.ones((len(features), 1))
-    x, y = np.concatenate([features, ones], 1), torch.cat(codes).double().numpy()
-    shrink = np.eye(x.shape[1]) * HEAD_RIDGE * (x * x).sum(0).mean()
-    shrink[-1, -1] = 0
-    expected = np.linalg.solve(x.T @ x + shrink, x.T @ y)
+    y = torch.cat(codes).double().numpy()
+    mean, deviation = features.mean(0), features.std(0)
+    moving = deviation > 1e-4 * np.abs(mean)  # units of the encoder that stay at 0, or nearly at some value
+    x = np.where(moving, (features - mean) / np.where(moving, deviation, 1), 0)
+    ridge = HEAD_RIDGE * len(x) * np.eye(x.shape[1])
+    expected = np.linalg.solve(x.T @ x + ridge, x.T @ (y - y.mean(0)))
     heads = torch.cat([system.identity_head.weight, system.expression_head.weight])
     corrections = torch.cat([system.identity_correction.weight, system.expression_correction.weight])
     weight = torch.cat([heads, corrections], 1).detach().double().numpy()
-    np.testing.assert_allclose(weight.T, expected[:-1], rtol=0, atol=1e-5 * np.abs(expected).max())  # float32 weights
+    scaled = weight.T * np.where(moving, deviation, 1)[:, None]
+    np.testing.assert_allclose(scaled, expected, rtol=0, atol=1e-5 * np.abs(expected).max())  # float32 weights
+    bias = torch.cat([system.identity_head.bias, system.expression_head.bias]).detach().numpy()
+    np.testing.assert_allclose(features.mean(0) @ weight.T + bias, y.mean(0), atol=1e-5 * np.abs(y).max())
     assert system.pose_head.weight.equal(pose)
     with pytest.raises(ValueError, match=r"call \.eval\(\) first"):
         solve_code_heads(system.train(), embedding, batches)

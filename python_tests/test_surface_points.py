@@ -8,7 +8,7 @@ import types
 import pytest
 import torch
 
-from facecore.nn import PointMaps, ResNetEncoder, SurfacePoints, surface_point_loss
+from facecore.nn import PointFeatures, PointMaps, ResNetEncoder, SurfacePoints, surface_point_loss
 from facecore.nn.surface_points import POSITION_WEIGHT, cell_centers, point_maps
 
 
@@ -47,6 +47,23 @@ def test_position_is_the_mean_cell_of_a_peaked_map():
     torch.testing.assert_close(position(), torch.tensor([0.25, 0.25]))
     features["layer1"][0, 0, 3, 2] = 1.0
     torch.testing.assert_close(position(), torch.tensor([0.25, -0.25]))
+
+
+def test_point_features_by_hand():
+    """Maps that are x and y themselves, in NDC, show each point its own position, from cell to cell."""
+    module = PointFeatures(2, 2)
+    with torch.no_grad():
+        module.reduce.weight.copy_(torch.eye(2)[:, :, None, None])
+        module.reduce.bias.zero_()
+    maps = cell_centers(4, 8, like=torch.zeros(1)).T.reshape(1, 2, 4, 8).repeat(2, 1, 1, 1).requires_grad_()
+    positions = torch.tensor([[[0.1, 0.2], [-0.8, 0.7]], [[0.0, 0.0], [0.6, -0.3]]], requires_grad=True)
+    shown = module(maps, positions)
+    torch.testing.assert_close(shown, positions.detach().flatten(1))  # bilinear reads a linear map exactly
+    shown.sum().backward()
+    assert positions.grad is None  # where to look is not learned from what is seen
+    torch.testing.assert_close(maps.grad.sum((2, 3)), torch.full((2, 2), 2.0))  # each point's weights add up to 1
+    corner = torch.tensor([[[1.0, 1.0]], [[-1.0, -1.0]]])
+    torch.testing.assert_close(module(maps, corner), torch.tensor([[0.875, 0.75], [-0.875, -0.75]]))  # border cells
 
 
 def test_loss_by_hand():
@@ -89,3 +106,5 @@ def test_gradcheck(generator):
 def test_needs_a_point():
     with pytest.raises(ValueError, match="num_points must be at least 1, got 0"):
         SurfacePoints(0, (1, 1, 1, 1))
+    with pytest.raises(ValueError, match="num_features must be at least 1, got 0"):
+        PointFeatures(8, 0)

@@ -27,6 +27,7 @@ POSE_SIZE = 6  # pitch, yaw, roll, c_f, t_x, t_y (METHODS 2.1)
 LIGHT_SIZE = 27
 UNIT_MM = 100.0  # systems work in units of 100 mm (METHODS 1.1)
 POINT_SCALE = 4.0  # of point positions as features: their spread over pictures is then about 1
+POINT_FEATURE_SCALE = 0.25  # there are many: an optimiser's step in all their weights at once shall not be large
 IN_PICTURE = 0.9  # points of the mean face that lie farther from the middle (NDC) are often outside
 ALBEDO_MARGIN = 0.02  # keeps the mean albedo off 0 and 1, where its logit is infinite
 
@@ -166,7 +167,7 @@ class SemiSupervised(nn.Module):
             if points is not None:
                 parts.append(((points.positions - self.mean_positions) * POINT_SCALE).flatten(1))
                 if self.point_features is not None:
-                    parts.append(self.point_features(maps.layer1, points.positions))
+                    parts.append(self.point_features(maps.layer1, points.positions) * POINT_FEATURE_SCALE)
         features = torch.cat(parts, 1)
         heads = (self.identity_head, self.expression_head, self.pose_head, self.light_head)
         codes = Codes(*(head(features) for head in heads))

@@ -22,7 +22,7 @@ from facecore.systems.semi_supervised_losses import Terms, light_term, pose_term
 from facecore.training import distributed
 from facecore.training.distributed import Share
 
-HEAD_RIDGE = 0.1  # of a feature's variance: the best of 0.1 to 1 on 6,000 to 24,000 renders
+HEAD_RIDGE = 0.2  # of a feature's variance: of 0.1 to 1, 0.1 to 0.3 were best on 6,000 to 24,000 renders
 EPSILON = 1e-9  # of a feature's mean square: a smaller variance is rounding
 SIMILARITY_SHARE = 0.1  # weight of the part of a shape difference that moving, turning and scaling would undo
 
