@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 import torch
 
@@ -20,7 +19,7 @@ from facecore.systems.semi_supervised import Codes, spread_points
 from facecore.systems.semi_supervised_config import PRESETS, SemiSupervisedConfig
 from facecore.systems.semi_supervised_schedule import STAGES
 from facecore.systems.semi_supervised_training import SemiSupervisedTrainer
-from facecore.systems.semi_supervised_warmup import HEAD_RIDGE, SIMILARITY_SHARE, CodeEmbedding, solve_code_heads
+from facecore.systems.semi_supervised_warmup import SIMILARITY_SHARE, CodeEmbedding
 from facecore.training.checkpoint import Checkpoint
 from facecore.training.config import overlay
 
@@ -171,54 +170,13 @@ def test_bfloat16_encoder_trains_and_infers_in_float32(morphable):
     torch.testing.assert_close(single, mixed, rtol=0.05, atol=0)  # 8 bits of mantissa through twenty layers
 
 
-def test_solved_heads_are_the_least_squares_fit(trainer, morphable):
-    """Against numpy on the same renders, features over their deviation; the mean maps to the mean; pose heads stay."""
-    system, embedding = trainer.system.eval(), trainer.objective.embedding
-    batches = [trainer.renders.batch(torch.arange(i, i + 40)) for i in (0, 40)]
-    pose = system.pose_head.weight.clone()
-    solve_code_heads(system, embedding, batches)
-    with torch.no_grad():
-        features = torch.cat([system.encode(batch.image).features for batch in batches]).double().numpy()
-    codes = [torch.cat(embedding.codes(b.identity, b.expression, b.albedo), 1) for b in batches]
-    y = torch.cat(codes).double().numpy()
-    mean, deviation = features.mean(0), features.std(0)
-    moving = deviation > 1e-4 * np.abs(mean)  # units of the encoder that stay at 0, or nearly at some value
-    x = np.where(moving, (features - mean) / np.where(moving, deviation, 1), 0)
-    ridge = HEAD_RIDGE * len(x) * np.eye(x.shape[1])
-    expected = np.linalg.solve(x.T @ x + ridge, x.T @ (y - y.mean(0)))
-    heads = torch.cat([system.identity_head.weight, system.expression_head.weight])
-    corrections = torch.cat([system.identity_correction.weight, system.expression_correction.weight])
-    weight = torch.cat([heads, corrections], 1).detach().double().numpy()
-    scaled = weight.T * np.where(moving, deviation, 1)[:, None]
-    np.testing.assert_allclose(scaled, expected, rtol=0, atol=1e-5 * np.abs(expected).max())  # float32 weights
-    bias = torch.cat([system.identity_head.bias, system.expression_head.bias]).detach().numpy()
-    np.testing.assert_allclose(features.mean(0) @ weight.T + bias, y.mean(0), atol=1e-5 * np.abs(y).max())
-    assert system.pose_head.weight.equal(pose)
-    with pytest.raises(ValueError, match=r"call \.eval\(\) first"):
-        solve_code_heads(system.train(), embedding, batches)
-
-
-def test_heads_are_solved_when_the_encoder_stage_ends(morphable):
-    config = overlay(tiny(), {"stages": {"encoder_iterations": 2, "head_renders": 10}})
-    trainer = SemiSupervisedTrainer(config, morphable, None)
-    head = trainer.system.identity_head.weight
-    largest = []
-    for iteration in range(4):
-        before = head.detach().clone()
-        trainer.step(iteration)
-        largest.append(float((head.detach() - before).abs().max()))
-        assert (head in trainer.optimizer.state) == (iteration in (1, 3))
-    rate = config.stages.encoder_learning_rate
-    assert largest[0] == 0 and largest[1] < 1.01 * rate < largest[2]  # Adam's step is its rate; the solution is not
-
-
 def test_code_embedding_keeps_every_coefficient(morphable):
     size = morphable.num_albedo + morphable.num_identity
     embedding = CodeEmbedding(morphable, size, morphable.num_expression, seed=0)
     sample = morphable.sample(5, torch.Generator().manual_seed(0))
     identity, expression = embedding.codes(*sample)
     codes = Codes(identity, expression, torch.zeros(5, 6), torch.zeros(5, 27))
-    albedo, shape = embedding.decoded(codes)
+    albedo, shape = embedding.decoded(codes.identity, codes.expression)
     prior = morphable.prior
     torch.testing.assert_close(albedo, sample.albedo, rtol=0, atol=1e-5)  # rounding of orthonormal maps
     torch.testing.assert_close(shape[:, : morphable.num_identity], sample.identity, rtol=0, atol=1e-5)

@@ -287,7 +287,7 @@ def spread_points(vertices: torch.Tensor, first: torch.Tensor, count: int, usabl
 
 
 def _fixed_linear(num_inputs: int, num_outputs: int) -> nn.Linear:
-    """A map that adds nothing until it is solved (semi_supervised_warmup.solve_code_heads)."""
+    """A map that adds nothing until it is solved (semi_supervised_heads.solve_code_heads)."""
     layer = nn.Linear(num_inputs, num_outputs, bias=False)
     nn.init.zeros_(layer.weight)
     return layer.requires_grad_(False)

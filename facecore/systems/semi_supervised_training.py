@@ -16,11 +16,11 @@ from facecore.systems.assets import FaceAssets
 from facecore.systems.semi_supervised import SemiSupervised
 from facecore.systems.semi_supervised_adversaries import PatchAdversary, ShapeAdversary, accumulated, frozen
 from facecore.systems.semi_supervised_config import SemiSupervisedConfig
+from facecore.systems.semi_supervised_heads import solve_code_heads
 from facecore.systems.semi_supervised_losses import IdentityLoss, Terms
 from facecore.systems.semi_supervised_objective import Objective, labelled_stream, photo_stream
 from facecore.systems.semi_supervised_schedule import STAGES as STAGES
 from facecore.systems.semi_supervised_schedule import Schedule
-from facecore.systems.semi_supervised_warmup import solve_code_heads
 from facecore.training import distributed
 from facecore.training.checkpoint import Checkpoint, load_matching, load_optimizer_tensors, optimizer_tensors
 from facecore.training.config import WorldConfig, config_hash, to_plain

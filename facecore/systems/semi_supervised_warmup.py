@@ -8,8 +8,6 @@ the encoder to estimate them from renders (nothing is decoded), and the two meet
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 
 from facecore import losses
@@ -19,11 +17,8 @@ from facecore.render import pixel_to_ndc
 from facecore.systems.semi_supervised import SemiSupervised
 from facecore.systems.semi_supervised_codes import Codes
 from facecore.systems.semi_supervised_losses import Terms, light_term, pose_term
-from facecore.training import distributed
 from facecore.training.distributed import Share
 
-HEAD_RIDGE = 0.2  # of a feature's variance: of 0.1 to 1, 0.1 to 0.3 were best on 6,000 to 24,000 renders
-EPSILON = 1e-9  # of a feature's mean square: a smaller variance is rounding
 SIMILARITY_SHARE = 0.1  # weight of the part of a shape difference that moving, turning and scaling would undo
 
 
@@ -60,11 +55,11 @@ class CodeEmbedding:
         in_identity = torch.cat([whitened_albedo, whitened_shape[:, :count]], 1)
         return in_identity @ self.identity_map, whitened_shape[:, count:] @ self.expression_map
 
-    def decoded(self, codes: Codes) -> tuple[torch.Tensor, torch.Tensor]:
-        """Codes -> whitened coefficients: albedo [N, Ka], shape (identity, expression) [N, Ki + Ke]."""
-        in_identity = codes.identity @ self.identity_map.T
-        albedo, identity = in_identity.split([self.model.num_albedo, self.model.num_identity], 1)
-        return albedo, torch.cat([identity, codes.expression @ self.expression_map.T], 1)
+    def decoded(self, identity: torch.Tensor, expression: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """c_id, c_exp -> whitened coefficients: albedo [N, Ka], shape (identity, expression) [N, Ki + Ke]."""
+        in_identity = identity @ self.identity_map.T
+        albedo, in_shape = in_identity.split([self.model.num_albedo, self.model.num_identity], 1)
+        return albedo, torch.cat([in_shape, expression @ self.expression_map.T], 1)
 
     def code_term(self, codes: Codes, batch: ShapeBatch) -> torch.Tensor:
         """Mean squared error of the shape, and of a known albedo, that the codes' coefficients make, over its variance.
@@ -72,7 +67,7 @@ class CodeEmbedding:
         A quadratic form in the coefficients: nothing is decoded. What a similarity undoes (size above all, which a
         weak-perspective picture does not show) counts SIMILARITY_SHARE.
         """
-        albedo, shape = self.decoded(codes)
+        albedo, shape = self.decoded(codes.identity, codes.expression)
         true_shape = self._whitened_shape(batch.identity, batch.expression)
         shape_error = ((shape - true_shape) @ self._shape_factor).square().sum(1).mean()
         if not isinstance(batch, LabelledBatch):
@@ -80,9 +75,15 @@ class CodeEmbedding:
         true_albedo = self._whitened_albedo(batch.albedo)
         return shape_error + ((albedo - true_albedo) @ self._albedo_factor).square().sum(1).mean()
 
+    def code_error(self, difference: torch.Tensor) -> torch.Tensor:
+        """The same for differences of codes, c_id and c_exp side by side, [N, 128 + 64] -> [N]."""
+        identity_size = self.identity_map.shape[1]
+        albedo, shape = self.decoded(difference[:, :identity_size], difference[:, identity_size:])
+        return (shape @ self._shape_factor).square().sum(1) + (albedo @ self._albedo_factor).square().sum(1)
+
     def landmarks(self, codes: Codes) -> torch.Tensor:
         """The 68 points of the codes' coefficients, [N, 68, 3] mm."""
-        _, shape = self.decoded(codes)
+        _, shape = self.decoded(codes.identity, codes.expression)
         return self._landmark_neutral + torch.einsum("nk,kpc->npc", shape, self._landmark_basis)
 
     def _whitened_shape(self, identity: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
@@ -104,58 +105,6 @@ def encoder_terms(system: SemiSupervised, embedding: CodeEmbedding, codes: Codes
         "labelled_pose": pose_term(codes, batch),
         "labelled_light": light_term(codes, batch),
     }
-
-
-@torch.no_grad()
-def solve_code_heads(system: SemiSupervised, embedding: CodeEmbedding, batches: Iterable[LabelledBatch]) -> None:
-    """The linear heads of c_id and c_exp, and their corrections by what the pose leaves of the surface points, that fit
-    the batches' codes best, by ridge regression on the features.
-
-    Their inputs are strongly correlated (all points move with the pose), so the optimiser's steps come to the small
-    differences in which identity lies late or never. The constant is not shrunk. Deterministic; float64. Of
-    several processes each brings its own batches; the heads become the same in all.
-    """
-    if system.training:
-        raise ValueError("call .eval() first: features must be those of inference")
-    heads = (system.identity_head, system.expression_head)
-    corrections = (system.identity_correction, system.expression_correction) if system.point_maps is not None else ()
-    inputs = [layers[0].in_features for layers in (heads, corrections) if layers]
-    size = sum(inputs) + 1
-    gram = torch.zeros(size, size, dtype=torch.float64, device=system.template.device)
-    product = gram.new_zeros(size, sum(head.out_features for head in heads))
-    for batch in batches:
-        features = torch.nn.functional.pad(system.encode(batch.image).features, (0, 1), value=1.0).double()
-        codes = torch.cat(embedding.codes(batch.identity, batch.expression, batch.albedo), 1).double()
-        gram += features.T @ features
-        product += features.T @ codes
-    gram, product = distributed.summed(gram), distributed.summed(product)
-    solution = _ridge(gram, product).float()
-    outputs = solution.split([head.out_features for head in heads], 1)
-    for i, part in enumerate(outputs):
-        weights = part[:-1].split(inputs)
-        heads[i].weight.copy_(weights[0].T)
-        heads[i].bias.copy_(part[-1])
-        if corrections:
-            corrections[i].weight.copy_(weights[1].T)
-
-
-def _ridge(gram: torch.Tensor, product: torch.Tensor) -> torch.Tensor:
-    """Weights [F + 1, K], the last of them the constant, of ridge regression on standardised features.
-
-    gram: sums of products of the features, the last of which is 1, [F + 1, F + 1]; product: with the targets. A feature
-    that never changes gets no weight.
-    """
-    count = gram[-1, -1]
-    mean, target_mean = gram[-1, :-1] / count, product[-1] / count
-    covariance = gram[:-1, :-1] / count - mean[:, None] * mean
-    variance = covariance.diagonal()
-    changes = variance > EPSILON * gram.diagonal()[:-1] / count
-    scale = torch.where(changes, variance, 1.0).rsqrt() * changes
-    correlation = covariance * scale[:, None] * scale
-    correlation.diagonal().fill_(1 + HEAD_RIDGE)
-    cross = (product[:-1] / count - mean[:, None] * target_mean) * scale[:, None]
-    weight = torch.linalg.solve(correlation, cross) * scale[:, None]
-    return torch.cat([weight, (target_mean - mean @ weight)[None]])
 
 
 def decoder_terms(

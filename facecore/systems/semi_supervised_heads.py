@@ -1,0 +1,111 @@
+"""The heads of both codes, solved: ridge regression of embedded coefficients on the encoder's features.
+
+Their inputs are strongly correlated (all points move with the pose), so an optimiser's steps come last to the small
+differences in which identity lies, or never.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+from facecore.data import LabelledBatch
+from facecore.systems.semi_supervised import SemiSupervised
+from facecore.systems.semi_supervised_warmup import CodeEmbedding
+from facecore.training import distributed
+
+RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0)  # of a feature's variance
+CHECKED = 8  # one render in so many chooses among them
+EPSILON = 1e-9  # of a feature's mean square: a smaller variance is rounding
+
+
+@torch.no_grad()
+def solve_code_heads(system: SemiSupervised, embedding: CodeEmbedding, batches: Iterable[LabelledBatch]) -> float:
+    """The linear heads of c_id and c_exp, and their corrections by what the pose leaves of the surface points, that fit
+    the batches' codes best. Returns the ridge.
+
+    The ridge is that of RIDGES which, on the other renders, gives the smallest error of the first eighth of each batch;
+    all renders then make the heads. Deterministic; float64. Of several processes each brings its own batches; the heads
+    become the same in all.
+    """
+    if system.training:
+        raise ValueError("call .eval() first: features must be those of inference")
+    heads = (system.identity_head, system.expression_head)
+    corrections = (system.identity_correction, system.expression_correction) if system.point_maps is not None else ()
+    inputs = [layers[0].in_features for layers in (heads, corrections) if layers]
+    equations = NormalEquations(sum(inputs), sum(head.out_features for head in heads), system.template.device)
+    checks = []
+    for batch in batches:
+        features = system.encode(batch.image).features
+        codes = torch.cat(embedding.codes(batch.identity, batch.expression, batch.albedo), 1)
+        count = -(-len(codes) // CHECKED)
+        checks.append((features[:count], codes[:count]))
+        equations.add(features[count:], codes[count:])
+    equations.sum_over_processes()
+    ridge = _best_ridge(equations, embedding, checks)
+    checked = NormalEquations(*equations.sizes, system.template.device)
+    for features, codes in checks:
+        checked.add(features, codes)
+    equations.join(checked.sum_over_processes())
+    weight, bias = equations.solve(ridge)
+    outputs = [head.out_features for head in heads]
+    for i, (part, constant) in enumerate(zip(weight.float().split(outputs, 1), bias.float().split(outputs))):
+        parts = part.split(inputs)
+        heads[i].weight.copy_(parts[0].T)
+        heads[i].bias.copy_(constant)
+        if corrections:
+            corrections[i].weight.copy_(parts[1].T)
+    return ridge
+
+
+def _best_ridge(
+    equations: NormalEquations, embedding: CodeEmbedding, checks: list[tuple[torch.Tensor, torch.Tensor]]
+) -> float:
+    errors = torch.zeros(len(RIDGES), dtype=torch.float64, device=equations.gram.device)
+    for i, ridge in enumerate(RIDGES):
+        weight, bias = (part.float() for part in equations.solve(ridge))
+        for features, codes in checks:
+            errors[i] += embedding.code_error(features @ weight + bias - codes).sum()
+    return RIDGES[int(distributed.summed(errors).argmin())]
+
+
+class NormalEquations:
+    """Sums over samples, from which linear maps of F features to K targets follow for every ridge; float64."""
+
+    def __init__(self, num_features: int, num_targets: int, device: torch.device) -> None:
+        self.sizes = (num_features, num_targets)
+        self.gram = torch.zeros(num_features + 1, num_features + 1, dtype=torch.float64, device=device)
+        self.product = self.gram.new_zeros(num_features + 1, num_targets)
+
+    def add(self, features: torch.Tensor, targets: torch.Tensor) -> None:
+        """Samples: features [N, F], targets [N, K]."""
+        wide = torch.nn.functional.pad(features, (0, 1), value=1.0).double()  # the last is the constant
+        self.gram.addmm_(wide.T, wide)
+        self.product.addmm_(wide.T, targets.double())
+
+    def join(self, other: NormalEquations) -> None:
+        """The samples of others of the same sizes, too."""
+        self.gram += other.gram
+        self.product += other.product
+
+    def sum_over_processes(self) -> NormalEquations:
+        distributed.summed(self.gram)
+        distributed.summed(self.product)
+        return self
+
+    def solve(self, ridge: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weights [F, K] and constants [K] that minimise the mean squared error plus `ridge` times the squared weights
+        of the features over their deviations. A feature that never changes gets no weight, the constant is not shrunk.
+        """
+        count = self.gram[-1, -1].clamp_min(1)
+        mean, target_mean = self.gram[-1, :-1] / count, self.product[-1] / count
+        covariance = self.gram[:-1, :-1] / count - mean[:, None] * mean
+        variance = covariance.diagonal()
+        changes = variance > EPSILON * self.gram.diagonal()[:-1] / count
+        scale = torch.where(changes, variance, 1.0).rsqrt() * changes
+        correlation = covariance.mul_(scale[:, None]).mul_(scale)
+        correlation.diagonal().fill_(1 + ridge)
+        cross = (self.product[:-1] / count - mean[:, None] * target_mean) * scale[:, None]
+        weight = torch.cholesky_solve(cross, torch.linalg.cholesky(correlation)) * scale[:, None]
+        return weight, target_mean - mean @ weight
