@@ -40,6 +40,7 @@ def make(config: SemiSupervisedConfig) -> SemiSupervisedTrainer:
 def gradients(trainer: SemiSupervisedTrainer) -> dict[str, torch.Tensor]:
     """Of each stage's first batch with the weights as they are at first; nothing moves."""
     result = {}
+    trained = [p for p in trainer.system.parameters() if p.requires_grad]
     for stage in STAGES:
         trainer._prepare(stage)
         trainer.optimizer.zero_grad(set_to_none=True)
@@ -47,7 +48,8 @@ def gradients(trainer: SemiSupervisedTrainer) -> dict[str, torch.Tensor]:
         for name, parameter in trainer.objective.named_parameters():
             if parameter.grad is not None:
                 result[f"{stage}/{name}"] = parameter.grad.clone()
-    trainer.system.requires_grad_(True)
+    for parameter in trained:  # stage C freezes some
+        parameter.requires_grad_(True)
     return result
 
 

@@ -17,7 +17,7 @@ from facecore.training import distributed
 
 RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0)  # of a feature's variance
 CHECKED = 8  # one render in so many chooses among them
-EPSILON = 1e-9  # of a feature's mean square: a smaller variance is rounding
+SMALLEST_VARIANCE = 1e-4  # of the features' mean variance: what varies less is not made as large as the others
 
 
 @torch.no_grad()
@@ -96,16 +96,16 @@ class NormalEquations:
 
     def solve(self, ridge: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Weights [F, K] and constants [K] that minimise the mean squared error plus `ridge` times the squared weights
-        of the features over their deviations. A feature that never changes gets no weight, the constant is not shrunk.
+        of the features over their deviations (of SMALLEST_VARIANCE at least). The constant is not shrunk.
         """
         count = self.gram[-1, -1].clamp_min(1)
         mean, target_mean = self.gram[-1, :-1] / count, self.product[-1] / count
         covariance = self.gram[:-1, :-1] / count - mean[:, None] * mean
         variance = covariance.diagonal()
-        changes = variance > EPSILON * self.gram.diagonal()[:-1] / count
-        scale = torch.where(changes, variance, 1.0).rsqrt() * changes
+        least = (SMALLEST_VARIANCE * variance.mean()).clamp_min(torch.finfo(variance.dtype).tiny)
+        scale = variance.maximum(least).rsqrt()
         correlation = covariance.mul_(scale[:, None]).mul_(scale)
-        correlation.diagonal().fill_(1 + ridge)
+        correlation.diagonal().add_(ridge)
         cross = (self.product[:-1] / count - mean[:, None] * target_mean) * scale[:, None]
         weight = torch.cholesky_solve(cross, torch.linalg.cholesky(correlation)) * scale[:, None]
         return weight, target_mean - mean @ weight

@@ -63,7 +63,7 @@ class Checkpoint:
                     group, name = key.split("/", 1)
                     if groups is None or group in groups:
                         tensors.setdefault(group, {})[name] = file.get_tensor(key)
-        except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+        except (SafetensorError, OSError, RuntimeError, KeyError, json.JSONDecodeError) as error:
             raise ValueError(
                 f"the checkpoint {path} is damaged ({error}); use an earlier one or train again"
             ) from error
