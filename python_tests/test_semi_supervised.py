@@ -16,7 +16,7 @@ import torch
 from facecore import systems
 from facecore.data import LabelledRenders
 from facecore.morphable import load as load_model
-from facecore.systems.semi_supervised import Codes, spread_points
+from facecore.systems.semi_supervised import Codes
 from facecore.systems.semi_supervised_config import PRESETS, SemiSupervisedConfig
 from facecore.systems.semi_supervised_schedule import STAGES
 from facecore.systems.semi_supervised_training import SemiSupervisedTrainer
@@ -130,18 +130,6 @@ def test_gradients_lie_in_memory_as_their_parameters(morphable, precision):
             if (grad := parameter.grad) is not None:
                 wide = [i for i, size in enumerate(parameter.shape) if size > 1]
                 assert [grad.stride(i) for i in wide] == [parameter.stride(i) for i in wide], (stage, name)
-
-
-def test_spread_points():
-    """On a line: the landmarks first, then the usable vertex farthest from all before, lowest index at a tie."""
-    line = torch.stack([torch.arange(9.0), torch.zeros(9), torch.zeros(9)], 1)
-    usable = torch.ones(9, dtype=torch.bool)
-    assert spread_points(line, torch.tensor([0]), 4, usable).tolist() == [0, 8, 4, 2]
-    usable[[0, 4, 8]] = False  # 0 is a landmark all the same
-    assert spread_points(line, torch.tensor([0]), 7, usable).tolist() == [0, 7, 3, 5, 1, 2, 6]
-    for count in (1, 8):
-        with pytest.raises(ValueError, match=rf"surface_points must be 0 or from 2 .* to 7 .*, got {count}"):
-            spread_points(line, torch.tensor([0, 1]), count, usable)
 
 
 def test_points_are_those_of_the_checkpoint(trainer):

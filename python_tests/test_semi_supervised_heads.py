@@ -105,3 +105,16 @@ def test_heads_are_solved_when_the_encoder_stage_ends(morphable):
         assert (head in trainer.optimizer.state) == (iteration in (1, 3))
     rate = config.stages.encoder_learning_rate
     assert largest[0] == 0 and largest[1] < 1.01 * rate < largest[2]  # Adam's step is its rate; the solution is not
+
+
+def test_solved_heads_move_less(morphable):
+    """The first step of Adam is the learning rate for every weight that has a gradient to speak of."""
+    stages = {"decoder_iterations": 0, "encoder_iterations": 0, "warmup_iterations": 1, "schedule": "constant"}
+    trainer = SemiSupervisedTrainer(tiny(**stages, learning_rate=1e-3, head_rate=0.125), morphable, None)
+    before = {name: parameter.detach().clone() for name, parameter in trainer.system.named_parameters()}
+    trainer.step(0)
+    moved = {name: (parameter.detach() - before[name]) for name, parameter in trainer.system.named_parameters()}
+    for name in ("identity_head", "expression_head", "pose_head", "light_head"):
+        assert float(moved[f"{name}.weight"].abs().max()) == pytest.approx(1.25e-4, rel=1e-3), name  # float32 weights
+    assert float(moved["encoder.conv1.weight"].abs().max()) == pytest.approx(1e-3, rel=1e-2)
+    assert not moved["identity_correction.weight"].any()

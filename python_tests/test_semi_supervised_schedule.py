@@ -36,6 +36,14 @@ def test_constant_rate_with_a_rise():
     assert schedule(schedule="constant").learning_rate(300) == 1.0
 
 
+def test_heads_move_less_from_stage_a_on():
+    plan = schedule(schedule="constant", head_rate=0.25)
+    for iteration in (0, 99, 100, 299):
+        assert plan.head_learning_rate(iteration) == plan.learning_rate(iteration)
+    for iteration in (300, 310, 399):
+        assert plan.head_learning_rate(iteration) == 0.25 * plan.learning_rate(iteration)
+
+
 def test_cosine_ends_at_its_last_part():
     plan = schedule(schedule="cosine")
     rates = [plan.learning_rate(i) for i in range(300, 400)]

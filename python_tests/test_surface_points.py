@@ -8,7 +8,7 @@ import types
 import pytest
 import torch
 
-from facecore.nn import PointFeatures, PointMaps, ResNetEncoder, SurfacePoints, surface_point_loss
+from facecore.nn import PointFeatures, PointMaps, ResNetEncoder, SurfacePoints, spread_points, surface_point_loss
 from facecore.nn.surface_points import POSITION_WEIGHT, cell_centers, point_maps
 
 
@@ -108,3 +108,15 @@ def test_needs_a_point():
         SurfacePoints(0, (1, 1, 1, 1))
     with pytest.raises(ValueError, match="num_features must be at least 1, got 0"):
         PointFeatures(8, 0)
+
+
+def test_spread_points():
+    """On a line: the landmarks first, then the usable vertex farthest from all before, lowest index at a tie."""
+    line = torch.stack([torch.arange(9.0), torch.zeros(9), torch.zeros(9)], 1)
+    usable = torch.ones(9, dtype=torch.bool)
+    assert spread_points(line, torch.tensor([0]), 4, usable).tolist() == [0, 8, 4, 2]
+    usable[[0, 4, 8]] = False  # 0 is a landmark all the same
+    assert spread_points(line, torch.tensor([0]), 7, usable).tolist() == [0, 7, 3, 5, 1, 2, 6]
+    for count in (1, 8):
+        with pytest.raises(ValueError, match=rf"surface_points must be 0 or from 2 .* to 7 .*, got {count}"):
+            spread_points(line, torch.tensor([0, 1]), count, usable)

@@ -6,7 +6,7 @@ from facecore.nn.mesh_discriminator import MeshDiscriminator
 from facecore.nn.patch_discriminator import PatchDiscriminator, PictureHistory
 from facecore.nn.recognition import RecognitionFeatures, RecognitionNet
 from facecore.nn.resnet import EncoderFeatures, ResNetEncoder
-from facecore.nn.surface_points import PointFeatures, PointMaps, SurfacePoints, surface_point_loss
+from facecore.nn.surface_points import PointFeatures, PointMaps, SurfacePoints, spread_points, surface_point_loss
 from facecore.nn.texture_decoder import TextureDecoder
 
 __all__ = [
@@ -24,5 +24,6 @@ __all__ = [
     "SparseBuffers",
     "SurfacePoints",
     "TextureDecoder",
+    "spread_points",
     "surface_point_loss",
 ]

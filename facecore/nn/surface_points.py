@@ -184,3 +184,22 @@ def surface_point_loss(points: PointMaps, target: torch.Tensor, weight: torch.Te
     entropy = points.log_normalizer - (points.logits.flatten(2).gather(2, cells) * share).sum(-1)
     error = entropy + POSITION_WEIGHT * (points.positions - target).abs().mean(-1)
     return (error if weight is None else error * weight).mean()
+
+
+def spread_points(vertices: torch.Tensor, first: torch.Tensor, count: int, usable: torch.Tensor) -> torch.Tensor:
+    """`count` vertices int64: `first`, then ever the usable one (bool [V]) that is farthest from all before.
+
+    Raises ValueError when count is less than len(first) or more than there are of both.
+    """
+    distance = torch.cdist(vertices, vertices[first]).amin(1).masked_fill(~usable, -1.0)
+    most = len(first) + int((distance > 0).sum())
+    if not len(first) <= count <= most:
+        raise ValueError(
+            f"surface_points must be 0 or from {len(first)} (the landmarks) to {most} (with the vertices that are "
+            f"seen on the mean face), got {count}"
+        )
+    chosen = first.tolist()
+    while len(chosen) < count:
+        chosen.append(int(distance.argmax()))
+        distance = torch.minimum(distance, (vertices - vertices[chosen[-1]]).norm(dim=1))  # unusable ones stay below 0
+    return torch.tensor(chosen, device=vertices.device)

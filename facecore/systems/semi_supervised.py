@@ -14,6 +14,7 @@ from facecore.nn import (
     ResNetEncoder,
     SurfacePoints,
     TextureDecoder,
+    spread_points,
 )
 from facecore.ops import uv_sample, vertex_normals
 from facecore.render import Renderer, Rendering, WeakPerspectiveCamera
@@ -151,6 +152,10 @@ class SemiSupervised(nn.Module):
         """Everything but the discriminator, in a fixed order."""
         return [p for name, p in self.named_parameters() if not name.startswith("discriminator.")]
 
+    def heads(self) -> tuple[nn.Linear, ...]:
+        """Of the four codes, in their order."""
+        return self.identity_head, self.expression_head, self.pose_head, self.light_head
+
     def encode(self, images: torch.Tensor) -> Encoding:
         """[N, 3, S, S] in [0, 1] -> codes, feature maps, and the maps of the surface points if there are any."""
         size = self.config.image_size
@@ -169,8 +174,7 @@ class SemiSupervised(nn.Module):
                 if self.point_features is not None:
                     parts.append(self.point_features(maps.layer1, points.positions) * POINT_FEATURE_SCALE)
         features = torch.cat(parts, 1)
-        heads = (self.identity_head, self.expression_head, self.pose_head, self.light_head)
-        codes = Codes(*(head(features) for head in heads))
+        codes = Codes(*(head(features) for head in self.heads()))
         if points is not None:
             less_pose = self._less_pose(points.positions, codes.pose.detach())
             codes.identity = codes.identity + self.identity_correction(less_pose)
@@ -265,25 +269,6 @@ def _read_use_of_texture(module: nn.Module, _: object) -> None:
     assert isinstance(module, SemiSupervised)
     # weights of an earlier stage may be loaded into a system that has no other albedo
     module.use_texture(bool(module.uses_texture) or module.config.albedo_decoder == "texture")
-
-
-def spread_points(vertices: torch.Tensor, first: torch.Tensor, count: int, usable: torch.Tensor) -> torch.Tensor:
-    """`count` vertices int64: `first`, then ever the usable one (bool [V]) that is farthest from all before.
-
-    Raises ValueError when count is less than len(first) or more than there are of both.
-    """
-    distance = torch.cdist(vertices, vertices[first]).amin(1).masked_fill(~usable, -1.0)
-    most = len(first) + int((distance > 0).sum())
-    if not len(first) <= count <= most:
-        raise ValueError(
-            f"surface_points must be 0 or from {len(first)} (the landmarks) to {most} (with the vertices that are "
-            f"seen on the mean face), got {count}"
-        )
-    chosen = first.tolist()
-    while len(chosen) < count:
-        chosen.append(int(distance.argmax()))
-        distance = torch.minimum(distance, (vertices - vertices[chosen[-1]]).norm(dim=1))  # unusable ones stay below 0
-    return torch.tensor(chosen, device=vertices.device)
 
 
 def _fixed_linear(num_inputs: int, num_outputs: int) -> nn.Linear:

@@ -129,6 +129,9 @@ class StageConfig:
     stay as they are."""
     learning_rate: float = 1e-4
     """Adam, the model, in stages A, B and C."""
+    head_rate: float = 1.0
+    """Of that rate in A and B, for the linear heads: they read thousands of features, so that one step of Adam in all
+    their weights is large together, and undoes what was solved (head_renders)."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Learning rate over stages A and B, and over C; cosine ends at 1 %."""
     rise_steps: int = 0
@@ -192,6 +195,7 @@ PRESETS: dict[str, SemiSupervisedConfig] = {
             encoder_iterations=2800,
             encoder_learning_rate=2e-3,
             head_renders=8000,
+            head_rate=0.05,
             warmup_iterations=0,
             hybrid_iterations=150,
             texture_iterations=0,
@@ -224,6 +228,7 @@ PRESETS: dict[str, SemiSupervisedConfig] = {
             encoder_iterations=2000,
             encoder_learning_rate=2e-3,
             head_renders=3000,
+            head_rate=0.05,
             warmup_iterations=0,
             hybrid_iterations=1500,
             texture_iterations=0,
@@ -258,6 +263,7 @@ PRESETS: dict[str, SemiSupervisedConfig] = {
             encoder_iterations=500,
             encoder_learning_rate=2e-3,
             head_renders=1600,
+            head_rate=0.05,
             warmup_iterations=0,
             hybrid_iterations=60,
             texture_iterations=0,

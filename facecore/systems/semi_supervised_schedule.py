@@ -54,6 +54,11 @@ class Schedule:
         rise = min(1.0, (done + 1) / max(stages.rise_steps, 1))
         return stages.learning_rate * rise * (1.0 if stages.schedule == "constant" else _cosine(done / count))
 
+    def head_learning_rate(self, iteration: int) -> float:
+        """Of the linear heads: lower from stage A on."""
+        early = self.stage(iteration) in ("decoder", "encoder")
+        return self.learning_rate(iteration) * (1.0 if early else self._stages.head_rate)
+
 
 def _cosine(progress: float) -> float:
     """From 1 to FINAL_RATE as progress goes from 0 to 1."""

@@ -73,7 +73,9 @@ class SemiSupervisedTrainer:
         self.model_parameters = self.system.model_parameters()
         if self.identity_loss is not None:
             self.model_parameters += list(self.identity_loss.parameters())
-        self.optimizer = torch.optim.Adam(self.model_parameters, lr=config.stages.learning_rate, fused=True)
+        heads = {id(parameter) for head in self.system.heads() for parameter in head.parameters()}
+        groups = [[p for p in self.model_parameters if (id(p) in heads) == own] for own in (False, True)]
+        self.optimizer = torch.optim.Adam([{"params": group} for group in groups], fused=True)
         expressions = None if self.labelled is None else self.labelled.expressions()
         self.shapes = ShapeAdversary(config, self.system, self.morphable, expressions)
         self.patches: PatchAdversary | None = None
@@ -139,8 +141,9 @@ class SemiSupervisedTrainer:
         """One model step, then, in the stages that have one, a step of the discriminator on the same fakes."""
         stage = self.schedule.stage(iteration)
         self._prepare(stage)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.schedule.learning_rate(iteration)
+        rates = (self.schedule.learning_rate(iteration), self.schedule.head_learning_rate(iteration))
+        for group, rate in zip(self.optimizer.param_groups, rates):
+            group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         terms = self._add_gradients(stage, iteration)
         norm = _clip(self.model_parameters, self.config.stages.clip_norm)
