@@ -55,7 +55,7 @@ class Schedule:
         return stages.learning_rate * rise * (1.0 if stages.schedule == "constant" else _cosine(done / count))
 
     def head_learning_rate(self, iteration: int) -> float:
-        """Of the linear heads: lower from stage A on."""
+        """Of the heads of c_id and c_exp: lower from stage A on."""
         early = self.stage(iteration) in ("decoder", "encoder")
         return self.learning_rate(iteration) * (1.0 if early else self._stages.head_rate)
 

@@ -73,7 +73,7 @@ class SemiSupervisedTrainer:
         self.model_parameters = self.system.model_parameters()
         if self.identity_loss is not None:
             self.model_parameters += list(self.identity_loss.parameters())
-        heads = {id(parameter) for head in self.system.heads() for parameter in head.parameters()}
+        heads = {id(parameter) for head in self.system.heads()[:2] for parameter in head.parameters()}  # of codes
         groups = [[p for p in self.model_parameters if (id(p) in heads) == own] for own in (False, True)]
         self.optimizer = torch.optim.Adam([{"params": group} for group in groups], fused=True)
         expressions = None if self.labelled is None else self.labelled.expressions()
