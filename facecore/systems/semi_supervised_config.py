@@ -130,8 +130,8 @@ class StageConfig:
     learning_rate: float = 1e-4
     """Adam, the model, in stages A, B and C."""
     head_rate: float = 1.0
-    """Of that rate in A and B, for the heads of c_id and c_exp: they read thousands of features, so that one step of Adam
-    in all their weights is large together, and undoes what was solved (head_renders)."""
+    """Of that rate, for the heads of c_id and c_exp: they read thousands of features, so that one step of Adam in all
+    their weights is large together, and undoes what was solved (head_renders)."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Learning rate over stages A and B, and over C; cosine ends at 1 %."""
     rise_steps: int = 0
