@@ -54,7 +54,7 @@ class SystemOptions(Output):
         from facecore.cli.train_data import load_morphable
         from facecore.systems import load
         from facecore.systems.semi_supervised_config import SemiSupervisedConfig
-        from facecore.systems.semi_supervised_training import faces_of_world
+        from facecore.systems.world import faces_of_world
         from facecore.training.checkpoint import Checkpoint
         from facecore.training.config import overlay
         from facecore.training.device import choose_device

@@ -11,7 +11,6 @@ from tqdm import tqdm
 from facecore.data import LabelledPhotos, LabelledRenders, ParameterPhotos, PhotoSource, RenderedPhotos
 from facecore.evaluation.held_out import Baseline, evaluate_held_out
 from facecore.morphable import MorphableModel
-from facecore.morphable.variants import first_identity_modes, with_local_bumps
 from facecore.systems.assets import FaceAssets
 from facecore.systems.semi_supervised import SemiSupervised
 from facecore.systems.semi_supervised_adversaries import PatchAdversary, ShapeAdversary, accumulated, frozen
@@ -21,9 +20,10 @@ from facecore.systems.semi_supervised_losses import IdentityLoss, Terms
 from facecore.systems.semi_supervised_objective import Objective, labelled_stream, photo_stream
 from facecore.systems.semi_supervised_schedule import STAGES as STAGES
 from facecore.systems.semi_supervised_schedule import Schedule
+from facecore.systems.world import faces_of_world
 from facecore.training import distributed
 from facecore.training.checkpoint import Checkpoint, load_matching, load_optimizer_tensors, optimizer_tensors
-from facecore.training.config import WorldConfig, config_hash, to_plain
+from facecore.training.config import config_hash, to_plain
 from facecore.training.device import choose_device
 from facecore.training.resume import check_same_run
 from facecore.training.watch import FiniteWatch
@@ -259,14 +259,6 @@ class SemiSupervisedTrainer:
         plain = checkpoint.plain
         self._start = f"{plain['config_hash']}, seed {plain['config']['run']['seed']}, {plain['iteration']} iterations"
         return left
-
-
-def faces_of_world(model: MorphableModel, world: WorldConfig) -> tuple[MorphableModel, MorphableModel]:
-    """The model of the labelled half, and that of the faces on rendered photographs and held-out renders."""
-    labelled = first_identity_modes(model, world.labelled_modes) if world.labelled_modes else model
-    if not world.bumps:
-        return labelled, model
-    return labelled, with_local_bumps(model, world.bumps, height_mm=world.bump_mm, radius_mm=world.bump_radius_mm)
 
 
 def _encoder_precision(name: str, device: torch.device) -> torch.dtype:
