@@ -495,6 +495,8 @@ BAD_TRAININGS = {
         "--model.critic-channels must be at least 1 each, got [0, 8]",
     ),
     "points": (["--model.surface-points", "5"], 2, "--model.surface-points must be 0 or from 68 (the landmarks) to"),
+    "features": (["--model.point-features", "-1"], 2, "--model.point-features must be at least 0, got -1"),
+    "heads at rest": (["--stages.head-rate", "0"], 2, "--stages.head-rate must be positive and finite, got 0.0"),
     "a dent": (
         ["--world.bumps", "4", "--world.bump-mm", "-1"],
         2,

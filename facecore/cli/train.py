@@ -35,6 +35,7 @@ LEAST = {
     "model.identity_size": 1,
     "model.expression_size": 1,
     "model.num_terms": 1,
+    "model.point_features": 0,
     "run.log_every": 1,
     "run.validate_every": 1,
     "run.validation_size": 1,
@@ -51,7 +52,8 @@ LEAST = {
     "world.pictures": 1,
 }
 LARGEST_SEED = 2**62  # a 64-bit integer with room for what is added to it
-POSITIVE = ("learning_rate", "decoder_learning_rate", "encoder_learning_rate", "critic_learning_rate", "clip_norm")
+RATES = ("learning_rate", "decoder_learning_rate", "encoder_learning_rate", "critic_learning_rate")
+POSITIVE = (*RATES, "head_rate", "clip_norm")
 
 
 def main(argv: list[str]) -> int:
