@@ -33,8 +33,8 @@ class Codes:
 class Encoding:
     """Codes, the encoder's feature maps, the maps of surface points where the configuration has them, and features.
 
-    features: what the linear heads of c_id and c_exp saw, [N, F]: pooled features, positions of the surface points, what
-    the finest map shows there, and what the pose leaves of the positions, which is for the corrections.
+    features: what the heads of c_id and c_exp saw, [N, F]: pooled features, positions of the surface points, what the
+    finest map shows there, and what the pose leaves of the positions, which is for the corrections.
     """
 
     codes: Codes
