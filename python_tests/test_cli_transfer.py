@@ -46,7 +46,7 @@ def shared(tmp_path_factory) -> Shared:
     torch.manual_seed(0)
     trainer = SemiSupervisedTrainer(config(), morphable, None)
     for head in (trainer.system.pose_head, trainer.system.light_head):
-        torch.nn.init.normal_(head.weight, std=0.02)  # heads that start at 0 would give every picture one pose
+        torch.nn.init.normal_(head.weight, std=0.01)  # heads that start at 0 would give every picture one pose
     trainer.checkpoint(0, resumable=False).save(files.checkpoint)
     return files
 
@@ -126,7 +126,7 @@ def test_whose_pose_decides_over_which_picture(run, shared, tmp_path):
         assert run(*arguments, "--pose", pose)[0] == 0
         drawn, picture = read_image(tmp_path / "out/y1.png"), read_image(shared[below])
         same = (drawn == picture).all(0)
-        assert bool(same[0].all()) and not bool(same.all()), "the first row is background"
+        assert bool(same[0, [0, -1]].all()) and not bool(same.all()), "the upper corners are background"
 
 
 def test_the_average_as_identity(run, shared):

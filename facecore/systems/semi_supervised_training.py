@@ -125,7 +125,8 @@ class SemiSupervisedTrainer:
         if self.patches is not None:
             self.patches.train()
         frozen = [system.shape_decoder, system.identity_head, system.expression_head, system.pose_head]
-        frozen += [system.light_head, *([system.point_maps] if system.point_maps is not None else [])]
+        points = (system.point_maps, system.point_features)
+        frozen += [system.light_head, *(part for part in points if part is not None)]
         if self.config.stages.texture_trunk == "frozen":
             frozen.append(system.encoder)
         for module in frozen:
