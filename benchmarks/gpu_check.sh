@@ -223,7 +223,7 @@ sanitize_all() {
 # run_benchmarks EXPRESSION: in the time that is left. Rasterize first.
 run_benchmarks() {
   local op files=() left=$((budget - SECONDS)) device=cuda log
-  for op in rasterize interpolate vertex_normals sh_shading uv_unwrap uv_sample chebyshev_conv sparse_matmul \
+  for op in rasterize interpolate vertex_normals sh_shading surface_shading uv_unwrap uv_sample chebyshev_conv sparse_matmul \
     reconstruction smoothness symmetry shape flattening skin landmark; do
     files+=("benchmarks/bench_$op.py")
   done

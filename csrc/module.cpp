@@ -25,6 +25,7 @@ void bind_simplify(pybind11::module_&);
 void bind_skin(pybind11::module_&);
 void bind_smoothness(pybind11::module_&);
 void bind_sparse_matmul(pybind11::module_&);
+void bind_surface_shading(pybind11::module_&);
 void bind_symmetry(pybind11::module_&);
 void bind_uv_sample(pybind11::module_&);
 void bind_uv_unwrap(pybind11::module_&);
@@ -82,6 +83,7 @@ PYBIND11_MODULE(_C, m) {
   bind_skin(m);
   bind_smoothness(m);
   bind_sparse_matmul(m);
+  bind_surface_shading(m);
   bind_symmetry(m);
   bind_uv_sample(m);
   bind_uv_unwrap(m);

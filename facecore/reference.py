@@ -101,3 +101,13 @@ def sh_shading(normals: torch.Tensor, sh_coefficients: torch.Tensor) -> torch.Te
         dim=-1,
     )
     return torch.einsum("n...b,nbc->n...c", basis, sh_coefficients)
+
+
+def surface_shading(
+    normals: torch.Tensor, albedo: torch.Tensor, sh_coefficients: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Definition of facecore.ops.surface_shading: colour, shading, unit normals, [N, ..., 3] each."""
+    unit = _unit_or_zero(normals, normals.new_ones(()))
+    defined = normals.square().sum(-1, keepdim=True) > 1e-12
+    shading = torch.where(defined, sh_shading(unit, sh_coefficients), 0.0)
+    return albedo * shading, shading, unit

@@ -98,6 +98,8 @@ def one_round(draw: Draw) -> None:
     uv_operators(draw, vertices, triangles, fragments)
     normals, light = draw.numbers(n, height, 3), draw.numbers(n, 9, 3)
     gradients(ops.sh_shading(normals, light), normals, light)
+    albedo = draw.numbers(n, height, 3)
+    gradients(torch.cat(ops.surface_shading(normals, albedo, light), -1), normals, albedo, light)
 
 
 def uv_operators(draw: Draw, vertices: torch.Tensor, triangles: torch.Tensor, fragments: Fragments) -> None:

@@ -63,6 +63,11 @@ def sh_shading(device: torch.device, dtype: torch.dtype = F32) -> Case:
     return ops.sh_shading, (random(2, SIZE, SIZE, 3).to(device, dtype), random(2, 9, 3).to(device, dtype))
 
 
+def surface_shading(device: torch.device, dtype: torch.dtype = F32) -> Case:
+    normals, albedo = random(2, SIZE, SIZE, 3).to(device, dtype), random(2, SIZE, SIZE, 3).to(device, dtype)
+    return (lambda *a: torch.cat(ops.surface_shading(*a), -1)), (normals, albedo, random(2, 9, 3).to(device, dtype))
+
+
 def sparse_matmul(device: torch.device, dtype: torch.dtype = F32) -> Case:
     constant = matrix(device, dtype)
     return (lambda x: ops.sparse_matmul(constant, x)), (random(2, 300, 9).to(device, dtype),)
@@ -92,7 +97,17 @@ def uv_sample(device: torch.device, dtype: torch.dtype = F32) -> Case:
     return ops.uv_sample, (random(2, 3, 20, 30).to(device, dtype), random(2, SIZE, SIZE, 2).sigmoid().to(device, dtype))
 
 
-OPERATORS = (chebyshev_conv, interpolate, rasterize, sh_shading, sparse_matmul, uv_sample, uv_unwrap, vertex_normals)
+OPERATORS = (
+    chebyshev_conv,
+    interpolate,
+    rasterize,
+    sh_shading,
+    sparse_matmul,
+    surface_shading,
+    uv_sample,
+    uv_unwrap,
+    vertex_normals,
+)
 CASES = {f.__name__: f for f in OPERATORS}
 ONCE_DIFFERENTIABLE = (uv_sample, uv_unwrap)
 

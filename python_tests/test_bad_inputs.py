@@ -76,6 +76,11 @@ OPERATORS = {
     ),
     "vertex_normals": Operator(ops.vertex_normals, {"vertices": "N V 3", "triangles": "T 3"}, "N V 3"),
     "sh_shading": Operator(ops.sh_shading, {"normals": "N H W 3", "sh_coefficients": "N 9 3"}, "N H W 3"),
+    "surface_shading": Operator(
+        lambda normals, albedo, sh_coefficients: ops.surface_shading(normals, albedo, sh_coefficients)[0],
+        {"normals": "N H W 3", "albedo": "N H W 3", "sh_coefficients": "N 9 3"},
+        "N H W 3",
+    ),
     "uv_sample": Operator(ops.uv_sample, {"texture": "N C Hu Wu", "uv": "N H W 2"}, "N H W C"),
     "uv_unwrap": Operator(
         unwrap,
@@ -110,7 +115,7 @@ def refused(name: str, argument: str, value: Any, message: str, arguments: Argum
 def test_a_wrong_shape(device, name, argument):
     arguments = OPERATORS[name].arguments(SIZES, device)
     good = arguments[argument]
-    if (name, argument) not in (("sh_shading", "normals"), ("uv_sample", "uv")):  # of these any number of dimensions
+    if (name, argument) not in (("sh_shading", "normals"), ("surface_shading", "normals"), ("uv_sample", "uv")):  # of these any number of dimensions
         refused(name, argument, good.unsqueeze(0), "must have shape", arguments)
     if OPERATORS[name].shapes[argument][-1].isdigit():
         refused(name, argument, good[..., :-1], "must have shape", arguments)

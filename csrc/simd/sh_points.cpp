@@ -2,31 +2,14 @@
 #include "simd/sh_points.h"
 
 #include "core/spherical_harmonics.h"
-#include "simd/vector.h"
+#include "simd/point_tile.h"
 
 namespace facecore {
 namespace {
 
-constexpr int64_t kTile = 64;  // points; several vectors, so that a row is loaded long after its numbers were stored
-
-template <class T> struct Tile {
-  alignas(64) T row[3][kTile];
-
-  FACECORE_INLINE void load(const T* triples, int64_t count) {
-    for (int64_t i = 0; i < count; ++i)
-      for (int c = 0; c < 3; ++c) row[c][i] = triples[3 * i + c];
-    for (int64_t i = count; i < kTile; ++i)  // zeros add nothing to a sum
-      for (int c = 0; c < 3; ++c) row[c][i] = T(0);
-  }
-  FACECORE_INLINE void store(T* triples, int64_t count) const {
-    for (int64_t i = 0; i < count; ++i)
-      for (int c = 0; c < 3; ++c) triples[3 * i + c] = row[c][i];
-  }
-};
-
 template <class T> FACECORE_INLINE void shade(const ShPoints<T>& points) {
   using V = Vector<T, kVectorBytes>;
-  Tile<T> normals, out;
+  PointTile<T> normals, out;
   for (int64_t begin = 0; begin < points.count; begin += kTile) {
     const int64_t count = points.count - begin < kTile ? points.count - begin : kTile;
     normals.load(points.normals + 3 * begin, count);
@@ -48,7 +31,7 @@ template <class T> FACECORE_INLINE void shade_backward(const ShPointsBackward<T>
   using V = Vector<T, kVectorBytes>;
   typename V::type sum[3 * kShTerms];
   for (int k = 0; k < 3 * kShTerms; ++k) sum[k] = typename V::type{};
-  Tile<T> normals, grad_out, grad_normals;
+  PointTile<T> normals, grad_out, grad_normals;
   for (int64_t begin = 0; begin < points.count; begin += kTile) {
     const int64_t count = points.count - begin < kTile ? points.count - begin : kTile;
     normals.load(points.normals + 3 * begin, count);

@@ -6,6 +6,7 @@ from facecore.ops.interpolate import interpolate
 from facecore.ops.rasterize import rasterize
 from facecore.ops.sh_shading import sh_shading
 from facecore.ops.sparse_matmul import sparse_matmul
+from facecore.ops.surface_shading import surface_shading
 from facecore.ops.uv_sample import uv_sample
 from facecore.ops.uv_unwrap import uv_unwrap
 from facecore.ops.vertex_normals import vertex_normals
@@ -16,6 +17,7 @@ __all__ = [
     "rasterize",
     "sh_shading",
     "sparse_matmul",
+    "surface_shading",
     "uv_sample",
     "uv_unwrap",
     "vertex_normals",

@@ -10,7 +10,7 @@ from facecore import _C
 from facecore.ops._library import FLOATS, call, check_tensor, check_tensors, make_op, takes_cuda_bodies
 
 # Points whose share of the coefficients' gradient is added up by one thread: fixed, so that the order of summation is.
-_CPU_BLOCK, _CUDA_BLOCK = 1024, 16
+CPU_BLOCK, CUDA_BLOCK = 1024, 16
 
 
 def sh_shading(normals: torch.Tensor, sh_coefficients: torch.Tensor) -> torch.Tensor:
@@ -54,7 +54,7 @@ def _setup(ctx: Any, inputs: Any, output: Any) -> None:
 
 
 def _backward(ctx: Any, grad_out: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    return _sh_shading_backward(grad_out, *ctx.saved_tensors)
+    return sh_shading_gradients(grad_out, *ctx.saved_tensors)
 
 
 def _backward_fake(
@@ -70,7 +70,7 @@ def _backward_kernel(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     grad_normals, grad_coefficients = _backward_fake(grad_out, normals, sh_coefficients)
     n, p = normals.shape[:2]
-    block = _CUDA_BLOCK if takes_cuda_bodies(normals) else _CPU_BLOCK
+    block = CUDA_BLOCK if takes_cuda_bodies(normals) else CPU_BLOCK
     num_blocks = -(-p // block)
     partial = normals.new_empty(n, num_blocks, 9, 3)
     sizes, inputs = (n, p, num_blocks, block), (grad_out, normals, sh_coefficients)
@@ -94,7 +94,7 @@ def _backward_backward(
         for_coefficients = differential.transpose(1, 2) @ grad_out
         weight = grad_out @ coefficients.transpose(1, 2)  # [N, P, 9]
     for_normals = _quadratic_gradient(to_normals, weight)
-    for_normals = for_normals + _sh_shading_backward(grad_out, normals, to_coefficients)[0]
+    for_normals = for_normals + sh_shading_gradients(grad_out, normals, to_coefficients)[0]
     return for_grad_out, for_normals, for_coefficients
 
 
@@ -130,7 +130,7 @@ def _quadratic_gradient(vector: torch.Tensor, weight: torch.Tensor) -> torch.Ten
     return torch.stack(columns, dim=-1)
 
 
-_sh_shading_backward = make_op(
+sh_shading_gradients = make_op(
     "sh_shading_backward",
     "(Tensor grad_out, Tensor normals, Tensor sh_coefficients) -> (Tensor, Tensor)",
     _backward_kernel,

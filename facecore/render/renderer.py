@@ -81,18 +81,16 @@ class Renderer(torch.nn.Module):
         # where a texture is read, or the colour itself
         place = albedo.uv.expand(len(vertices_mm), -1, -1) if isinstance(albedo, Texture) else albedo
         # Attribute by attribute: one call for all would cost a copy to join them, and slices that no kernel reads well.
-        pixel_normals, pixel_albedo = self._at_pixels(normals, fragments), self._at_pixels(place, fragments)
+        normals, pixel_albedo = self._at_pixels(normals, fragments), self._at_pixels(place, fragments)
         covered = (fragments.triangle_id >= 0)[..., None]
-        normals = _unit_normals(pixel_normals, covered)
         if isinstance(albedo, Texture):
             pixel_albedo = torch.where(covered, ops.uv_sample(albedo.image, pixel_albedo), 0.0)
         shading = None
         if sh_coefficients is not None:
-            light = ops.sh_shading(normals, sh_coefficients)
-            color = pixel_albedo * light  # the albedo is 0 where nothing is drawn
-            shading = torch.where(covered, light, 0.0)
+            color, shading, normals = ops.surface_shading(normals, pixel_albedo, sh_coefficients)
         else:
             assert lights is not None
+            normals = _unit_normals(normals, covered)
             positions = self._at_pixels(camera.to_camera(vertices_mm), fragments)
             color = _phong(positions, normals, pixel_albedo, covered, camera, lights)
             color = torch.where(covered, color, 0.0)

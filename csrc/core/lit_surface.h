@@ -1,0 +1,58 @@
+// A point of a surface in spherical-harmonics light (METHODS 1.5), from a normal of any length, and its gradient; for
+// numbers and for SIMD vectors. L says what is computed with: Number<T>, or the lanes of a SIMD file.
+#pragma once
+#include "core/normals.h"
+#include "core/spherical_harmonics.h"
+
+namespace facecore {
+
+// Where the normal has no direction (core/normals.h; NaN has none) everything is 0, and so is every gradient.
+template <class L> struct LitSurface {
+  using V = typename L::type;
+  Vector3<V> unit;
+  V inverse;  // 1 / length of the normal
+  V basis[kShTerms];
+  Vector3<V> light;  // sum_b H_b(unit) coefficients_b
+};
+
+template <class L>
+FACECORE_HD LitSurface<L> lit_surface(Vector3<typename L::type> normal, const typename L::scalar* coefficients) {
+  using V = typename L::type;
+  using S = typename L::scalar;
+  LitSurface<L> s;
+  s.inverse = inverse_length<L>(normal, V{} + S(1));
+  s.unit = where_positive(s.inverse, s.inverse * normal);
+  sh_basis<S>(s.unit.x, s.unit.y, s.unit.z, s.basis);
+  V light[3];
+  for (int c = 0; c < 3; ++c) {
+    light[c] = coefficients[c] * s.basis[0];
+    for (int b = 1; b < kShTerms; ++b) light[c] += coefficients[3 * b + c] * s.basis[b];
+  }
+  s.light = where_positive(s.inverse, Vector3<V>{light[0], light[1], light[2]});
+  return s;
+}
+
+// The gradient of the normal from those of the light and of the unit normal; adds the coefficients' to sum [9, 3].
+template <class L>
+FACECORE_HD Vector3<typename L::type> lit_surface_backward(const LitSurface<L>& s,
+                                                           const typename L::scalar* coefficients,
+                                                           Vector3<typename L::type> grad_light,
+                                                           Vector3<typename L::type> grad_unit,
+                                                           typename L::type* sum) {
+  using V = typename L::type;
+  using S = typename L::scalar;
+  const Vector3<V> grad = where_positive(s.inverse, grad_light);
+  V weight[kShTerms], from_light[3];
+  for (int b = 0; b < kShTerms; ++b) {
+    const S* of_band = coefficients + 3 * b;
+    weight[b] = of_band[0] * grad.x + of_band[1] * grad.y + of_band[2] * grad.z;
+    sum[3 * b] += s.basis[b] * grad.x;
+    sum[3 * b + 1] += s.basis[b] * grad.y;
+    sum[3 * b + 2] += s.basis[b] * grad.z;
+  }
+  sh_basis_backward<S>(s.unit.x, s.unit.y, s.unit.z, weight, from_light);
+  const Vector3<V> total = grad_unit + Vector3<V>{from_light[0], from_light[1], from_light[2]};
+  return where_positive(s.inverse, normalize_backward(s.unit, s.inverse, total));
+}
+
+}  // namespace facecore
