@@ -10,7 +10,15 @@ from typing import Any
 
 BEGIN, END = "<!-- rows -->", "<!-- end of rows -->"
 OPS = {  # by page
-    "rasterizer.md": ("rasterize", "interpolate", "vertex_normals", "sh_shading", "surface_shading", "uv_unwrap", "uv_sample"),
+    "rasterizer.md": (
+        "rasterize",
+        "interpolate",
+        "vertex_normals",
+        "sh_shading",
+        "surface_shading",
+        "uv_unwrap",
+        "uv_sample",
+    ),
     "graph_convolution.md": ("decoder", "discriminator", "chebyshev_conv", "sparse_matmul"),
 }
 SAME = 1.2  # two rows are compared where the sgemms measured beside them differ by less

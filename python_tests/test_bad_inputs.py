@@ -115,7 +115,11 @@ def refused(name: str, argument: str, value: Any, message: str, arguments: Argum
 def test_a_wrong_shape(device, name, argument):
     arguments = OPERATORS[name].arguments(SIZES, device)
     good = arguments[argument]
-    if (name, argument) not in (("sh_shading", "normals"), ("surface_shading", "normals"), ("uv_sample", "uv")):  # of these any number of dimensions
+    if (name, argument) not in (
+        ("sh_shading", "normals"),
+        ("surface_shading", "normals"),
+        ("uv_sample", "uv"),
+    ):  # of these any number of dimensions
         refused(name, argument, good.unsqueeze(0), "must have shape", arguments)
     if OPERATORS[name].shapes[argument][-1].isdigit():
         refused(name, argument, good[..., :-1], "must have shape", arguments)

@@ -10,6 +10,8 @@ import torch
 
 from facecore.nn import PointFeatures, PointMaps, ResNetEncoder, SurfacePoints, spread_points, surface_point_loss
 from facecore.nn.surface_points import POSITION_WEIGHT, cell_centers, point_maps
+from facecore.render import pixel_to_ndc
+from facecore.systems.semi_supervised_losses import surface_point_term
 
 
 def test_cell_centers_by_hand():
@@ -27,8 +29,6 @@ def test_shapes_and_positions_inside_the_picture(generator):
     assert found.positions.shape == (2, 7, 2) and found.logits.shape == (2, 7, 10, 18)
     torch.testing.assert_close(found.log_normalizer, found.logits.flatten(2).logsumexp(-1))
     assert found.positions.abs().max() < 1
-    part = found.select(slice(1, None), slice(0, 3))
-    assert part.positions.equal(found.positions[1:, :3]) and part.logits.shape == (1, 3, 10, 18)
 
 
 def test_position_is_the_mean_cell_of_a_peaked_map():
@@ -120,3 +120,25 @@ def test_spread_points():
     for count in (1, 8):
         with pytest.raises(ValueError, match=rf"surface_points must be 0 or from 2 .* to 7 .*, got {count}"):
             spread_points(line, torch.tensor([0, 1]), count, usable)
+
+
+def test_both_halves_count_by_their_pictures(generator):
+    """The term of 3 renders with 70 points and 2 photographs with 68 landmarks, some unknown and NaN: by its parts."""
+    renders, photographs, points, known, size = 3, 2, 70, 68, 8
+    logits = torch.randn(renders + photographs, points, 4, 4, generator=generator)
+    truth = torch.rand(renders, points, 3, generator=generator) - 0.5
+    landmarks = size * torch.rand(photographs, known, 2, generator=generator)
+    weight = torch.rand(photographs, known, generator=generator)
+    weight[0, 5], landmarks[0, 5] = 0.0, torch.nan
+    camera = types.SimpleNamespace(ndc=lambda vertices: vertices[..., :2])
+    system = types.SimpleNamespace(camera=lambda pose: camera, config=types.SimpleNamespace(image_size=size))
+    batch = types.SimpleNamespace(pose=None, identity=None, expression=None)
+    photos = types.SimpleNamespace(landmarks=landmarks, landmark_weight=weight)
+    found = point_maps(logits)
+    got = surface_point_term(system, found, batch, photos, lambda identity, expression: truth)
+    own = surface_point_loss(point_maps(logits[:renders]), truth[..., :2])
+    on_photos = point_maps(logits[renders:, :known])
+    other = surface_point_loss(on_photos, pixel_to_ndc(landmarks, size, size), weight)
+    torch.testing.assert_close(got, (renders * own + photographs * other) / (renders + photographs))
+    alone = surface_point_term(system, point_maps(logits[:renders]), batch, None, lambda identity, expression: truth)
+    torch.testing.assert_close(alone, own)

@@ -34,10 +34,6 @@ class PointMaps(NamedTuple):
     log_normalizer: torch.Tensor
     logits: torch.Tensor
 
-    def select(self, pictures: slice, points: slice = slice(None)) -> PointMaps:
-        """Some pictures, and some points."""
-        return PointMaps(*(part[pictures, points] for part in self))
-
 
 class SurfacePoints(nn.Module):
     """Finds P points in the feature maps of a ResNet.

@@ -125,19 +125,24 @@ class PointShapes:
 
 
 def surface_point_term(
-    system: SemiSupervised, points: PointMaps, batch: ShapeBatch | PhotoBatch, shapes: PointShapes
+    system: SemiSupervised, points: PointMaps, batch: ShapeBatch, photos: PhotoBatch | None, shapes: PointShapes
 ) -> torch.Tensor:
     """Where the encoder's maps see points of the face: all where the shape is known, else the known landmarks.
 
-    shapes: of system.point_vertices.
+    points: of the batch, then of the photographs; shapes: of system.point_vertices. The mean of both halves' means, by
+    their numbers of pictures, in one call: to split the maps would copy them.
     """
-    size = system.config.image_size
-    if isinstance(batch, ShapeBatch):
-        target = system.camera(batch.pose).ndc(shapes(batch.identity, batch.expression))
+    target = system.camera(batch.pose).ndc(shapes(batch.identity, batch.expression))
+    if photos is None:
         return surface_point_loss(points, target)
-    count = batch.landmarks.shape[1]
-    target = pixel_to_ndc(batch.landmarks, size, size)
-    return surface_point_loss(points.select(slice(None), slice(0, count)), target, batch.landmark_weight)
+    size, known = system.config.image_size, photos.landmark_weight.shape[1]
+    unknown = target.shape[1] - known
+    on_photos = functional.pad(pixel_to_ndc(photos.landmarks, size, size), (0, 0, 0, unknown))
+    share = target.shape[1] / known  # the mean over a photograph's points is over its landmarks alone
+    weight = torch.cat(
+        [target.new_ones(target.shape[:2]), functional.pad(share * photos.landmark_weight, (0, unknown))]
+    )
+    return surface_point_loss(points, torch.cat([target, on_photos]), weight)
 
 
 def picture_terms(

@@ -203,13 +203,7 @@ class Objective(nn.Module):
             return {}
         if self._point_shapes is None:
             self._point_shapes = PointShapes(self.morphable, self.system.point_vertices)
-        if photos is None:
-            return {"surface_points": surface_point_term(self.system, points, batch, self._point_shapes)}
-        n, m = len(batch), len(photos)
-        own, other = (PointMaps(*part) for part in zip(*(maps.split((n, m)) for maps in points)))
-        term = surface_point_term(self.system, own, batch, self._point_shapes)
-        photo_term = surface_point_term(self.system, other, photos, self._point_shapes)
-        return {"surface_points": (term * n + photo_term * m) / (n + m)}
+        return {"surface_points": surface_point_term(self.system, points, batch, photos, self._point_shapes)}
 
     def _labelled(self, iteration: int, share: Share) -> ShapeBatch:
         """The labelled half of stages A to C: photographs if there are any, else renders."""

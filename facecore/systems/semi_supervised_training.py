@@ -22,6 +22,7 @@ from facecore.systems.semi_supervised_schedule import STAGES as STAGES
 from facecore.systems.semi_supervised_schedule import Schedule
 from facecore.systems.world import faces_of_world
 from facecore.training import distributed
+from facecore.training.adam import Adam
 from facecore.training.checkpoint import Checkpoint, load_matching, load_optimizer_tensors, optimizer_tensors
 from facecore.training.config import config_hash, to_plain
 from facecore.training.device import choose_device
@@ -75,7 +76,7 @@ class SemiSupervisedTrainer:
             self.model_parameters += list(self.identity_loss.parameters())
         heads = {id(parameter) for head in self.system.heads()[:2] for parameter in head.parameters()}  # of codes
         groups = [[p for p in self.model_parameters if (id(p) in heads) == own] for own in (False, True)]
-        self.optimizer = torch.optim.Adam([{"params": group} for group in groups], fused=True)
+        self.optimizer = Adam([{"params": group} for group in groups])
         expressions = None if self.labelled is None else self.labelled.expressions()
         self.shapes = ShapeAdversary(config, self.system, self.morphable, expressions)
         self.patches: PatchAdversary | None = None
@@ -147,9 +148,9 @@ class SemiSupervisedTrainer:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         terms = self._add_gradients(stage, iteration)
-        norm = _clip(self.model_parameters, self.config.stages.clip_norm)
+        norm = nn.utils.get_total_norm([p.grad for p in self.model_parameters if p.grad is not None])
         self._watch.see(terms | {"gradient norm": norm}, iteration)
-        self.optimizer.step()
+        self.optimizer.clipped_step(norm, self.config.stages.clip_norm)
         critics = self._after_step(iteration)
         if critics:
             self._watch.see(critics, iteration)
@@ -290,11 +291,3 @@ def check_shares(config: SemiSupervisedConfig, with_photos: bool, processes: int
                 f"{name} must be a multiple of {unit}, got {size}: it is split into equal parts{kept} "
                 f"for {processes} processes x stages.accumulate {config.stages.accumulate}"
             )
-
-
-def _clip(parameters: list[nn.Parameter], largest: float) -> torch.Tensor:
-    """The length of the gradient before it is shortened to `largest`. On a GPU nothing waits to see whether it must."""
-    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    if norm.is_cuda or float(norm) > largest:
-        nn.utils.clip_grads_with_norm_(parameters, largest, norm)
-    return norm
