@@ -104,6 +104,14 @@ def test_widths_by_hand(model):
     assert float(widths["forehead"]) == pytest.approx(1.0, abs=1e-5)
 
 
+def test_spread_ratio_by_hand():
+    truth = torch.tensor([1.0, 2.0, 3.0])
+    assert claims.spread_ratio(5 - 0.25 * truth, truth) == pytest.approx(0.25)
+    for wrong in (truth[:1], truth[:2], truth[None]):
+        with pytest.raises(ValueError, match=r"predicted and truth must be \[N\] with N > 1, got"):
+            claims.spread_ratio(wrong, truth if len(wrong) == 2 else wrong)
+
+
 def test_mahalanobis_distance_is_that_of_the_coefficients(model):
     drawn = model.sample(5, torch.Generator().manual_seed(1)).identity.double()
     exact = model.to(dtype=torch.float64)

@@ -73,18 +73,24 @@ def nostril_vertices(mesh: Mesh, landmarks68: torch.Tensor) -> torch.Tensor:
 
     mesh: the template, object frame; landmarks68: int64 [68]. Raises ValueError for a nose without nostrils.
     """
+    if not has_nostrils(mesh, landmarks68):
+        raise ValueError("the template's nose has no nostrils behind the plane through its tip and wings")
+    return _depth_in_nostrils(mesh, landmarks68).topk(NOSTRIL_COUNT).indices
+
+
+def has_nostrils(mesh: Mesh, landmarks68: torch.Tensor) -> bool:
+    """Whether a template has the vertices that `nostril_vertices` looks for."""
+    return int((_depth_in_nostrils(mesh, landmarks68) > 0).sum(1).min()) >= NOSTRIL_COUNT
+
+
+def _depth_in_nostrils(mesh: Mesh, landmarks68: torch.Tensor) -> torch.Tensor:
+    """Depth behind the nose's base of each vertex in either nostril, [2, V]; -inf for all others."""
     template, base = mesh.vertices, mesh.vertices[landmarks68][None]
     depth = behind_nose_base(template[None], base)[0]
     downward = -vertex_normals(template[None], mesh.triangles)[0, :, 1]
-    chosen = []
-    for landmark in NOSTRIL_CENTRES:
-        offset = template - template[landmarks68[landmark]]
-        near = (offset[:, 0].abs() < NOSTRIL_HALF_WIDTH_MM) & (offset.norm(dim=1) < NOSTRIL_REACH_MM)
-        inside = torch.where(near & (downward > NOSTRIL_DOWNWARD) & (depth > 0), depth, -torch.inf)
-        if int((inside > 0).sum()) < NOSTRIL_COUNT:
-            raise ValueError("the template's nose has no nostrils behind the plane through its tip and wings")
-        chosen.append(inside.topk(NOSTRIL_COUNT).indices)
-    return torch.stack(chosen)
+    offset = template - template[landmarks68[list(NOSTRIL_CENTRES)], None]
+    near = (offset[..., 0].abs() < NOSTRIL_HALF_WIDTH_MM) & (offset.norm(dim=-1) < NOSTRIL_REACH_MM)
+    return torch.where(near & (downward > NOSTRIL_DOWNWARD) & (depth > 0), depth, -torch.inf)
 
 
 def nostril_depth(vertices: torch.Tensor, landmarks68: torch.Tensor, nostrils: torch.Tensor) -> torch.Tensor:
@@ -140,20 +146,40 @@ def relative_widths(
 ) -> dict[str, torch.Tensor]:
     """Claim 2: width of forehead and sides over the true one, [N] each; below 1 the face has shrunk there.
 
-    The width is the mean distance of the region's vertices from their mirror vertices, over the size of the inner face
-    (RMS distance of landmarks 17 to 67 to their mean): what the whole face has of scale does not count.
-    predicted, truth: [N, V, 3]; mirror_map: int64 [V].
+    predicted, truth: [N, V, 3]; mirror_map: int64 [V]. See `widths`.
     """
-    widths = {}
+    of_predicted, of_truth = (widths(shape, landmarks68, mirror_map, regions) for shape in (predicted, truth))
+    return {name: of_predicted[name] / of_truth[name] for name in of_truth}
+
+
+def widths(
+    vertices: torch.Tensor, landmarks68: torch.Tensor, mirror_map: torch.Tensor, regions: SideRegions
+) -> dict[str, torch.Tensor]:
+    """Claim 2: width of forehead and sides, [N] each, in sizes of the inner face.
+
+    The mean distance of the region's vertices from their mirror vertices over the RMS distance of landmarks 17 to 67 to
+    their mean: what the whole face has of scale does not count. vertices: [N, V, 3]; mirror_map: int64 [V].
+    """
+    inner = vertices[:, landmarks68[INNER_FACE]]
+    size = (inner - inner.mean(1, keepdim=True)).square().sum(-1).mean(1).sqrt()
+    result = {}
     for name, mask in regions._asdict().items():
         index = torch.nonzero(mask).flatten()
-        measured = []
-        for shape in (predicted, truth):
-            inner = shape[:, landmarks68[INNER_FACE]]
-            size = (inner - inner.mean(1, keepdim=True)).square().sum(-1).mean(1).sqrt()
-            measured.append((shape[:, index] - shape[:, mirror_map[index]]).norm(dim=-1).mean(1) / size)
-        widths[name] = measured[0] / measured[1]
-    return widths
+        result[name] = (vertices[:, index] - vertices[:, mirror_map[index]]).norm(dim=-1).mean(1) / size
+    return result
+
+
+def spread_ratio(predicted: torch.Tensor, truth: torch.Tensor) -> float:
+    """Claim 2: standard deviation of a number over N faces over that of its true values, [N] each.
+
+    Below 1 the estimates have shrunk towards their mean; estimates of the least squared error do, by as much as they do
+    not know. Raises ValueError for shapes that differ or fewer than two faces.
+    """
+    if predicted.shape != truth.shape or truth.ndim != 1 or len(truth) < 2:
+        raise ValueError(
+            f"predicted and truth must be [N] with N > 1, got {list(predicted.shape)}, {list(truth.shape)}"
+        )
+    return float(predicted.double().std() / truth.double().std())
 
 
 def mahalanobis_distance(model: MorphableModel, neutral_vertices: torch.Tensor) -> torch.Tensor:

@@ -64,10 +64,11 @@ COMPARISONS = (
         BASE,
         "conventional smoothing",
     ),
+    Comparison("1", "and nostrils, which it fills", "nostril_error_mm", BASE, "conventional smoothing"),
     Comparison(
         "2",
-        "the shape discriminator keeps faces from shrinking at forehead and sides",
-        "width_error",
+        "the shape discriminator keeps the widths of foreheads and sides from shrinking to one width",
+        "width_shrinkage",
         BASE,
         "no adversary",
     ),
@@ -105,8 +106,11 @@ def measure(trainer: SemiSupervisedTrainer, count: int = NUM_RENDERS) -> Measure
     """Every measure of the comparisons, means over held-out renders of the world; lower is better in each.
 
     shape_mm, neutral_mm, albedo, shading, landmark_percent: evaluate_held_out. detail_mm: of the shape at rims and
-    creases. width_error: |1 - width / true width|, forehead and sides. shrinkage: |1 - mahalanobis|. The others:
-    facecore.evaluation.claims.
+    creases. nostril_error_mm: of their depth, where the model has nostrils. width_shrinkage: |1 - spread of the widths
+    over that of the true ones|, forehead and sides. shrinkage: |1 - mahalanobis|. swap_excess_mm: how much larger the
+    error of faces with exchanged expressions is than that of the same codes' own faces. The others:
+    facecore.evaluation.claims, and width_error: |1 - width / true width|, which is least for widths that have shrunk as
+    far as they are unknown.
     """
     trainer.system.eval()
     held_out = evaluate_held_out(trainer.system.reconstruct, trainer.world, trainer.held_out, trainer.baseline, count)
@@ -124,7 +128,12 @@ def measure(trainer: SemiSupervisedTrainer, count: int = NUM_RENDERS) -> Measure
     values = {name: torch.cat(parts) for name, parts in rows.items()}
     side = values.pop("side_light")
     values["albedo_asymmetry"] = values["albedo_asymmetry"][side >= side.median()]
+    shrinkage = [
+        abs(1 - claims.spread_ratio(values.pop(f"{name} width"), values.pop(f"true {name} width")))
+        for name in claims.SideRegions._fields
+    ]
     result = {name: float(value.mean()) for name, value in values.items()} | held_out
+    result["width_shrinkage"] = sum(shrinkage) / len(shrinkage)
     return result | _of_codes(trainer, torch.cat(identity), torch.cat(expression), codes) | _of_persons(trainer)
 
 
@@ -137,12 +146,9 @@ def _of_pictures(trainer: SemiSupervisedTrainer, encoding: Encoding, batch: Labe
     errors = claims.detail_errors(estimate.vertices, truth, details)
     weights = {name: mask.sum() for name, mask in details._asdict().items() if name in errors and name != "rest"}
     detail = sum(errors[name] * weight for name, weight in weights.items()) / sum(weights.values())
-    widths = claims.relative_widths(
-        estimate.vertices,
-        truth,
-        system.landmarks68,
-        system.mirror_map,
-        claims.SideRegions.of(world.mean_neutral(), system.landmarks68),
+    regions = claims.SideRegions.of(world.mean_neutral(), system.landmarks68)
+    widths, true_widths = (
+        claims.widths(shape, system.landmarks68, system.mirror_map, regions) for shape in (estimate.vertices, truth)
     )
     normals = visible_normals(truth, world, batch)
     covered = (normals.square().sum(-1) > 0) & (batch.mask > 0)
@@ -152,7 +158,7 @@ def _of_pictures(trainer: SemiSupervisedTrainer, encoding: Encoding, batch: Labe
     return {
         "detail_mm": detail,
         "rest_mm": errors["rest"],
-        "width_error": torch.stack([(width - 1).abs() for width in widths.values()]).mean(0),
+        "width_error": torch.stack([(widths[name] / true_widths[name] - 1).abs() for name in widths]).mean(0),
         "mahalanobis": mahalanobis,
         "shrinkage": (1 - mahalanobis).abs(),
         "shading_error": claims.shading_error_up_to_scale(
@@ -162,7 +168,20 @@ def _of_pictures(trainer: SemiSupervisedTrainer, encoding: Encoding, batch: Labe
         "albedo_asymmetry": claims.albedo_asymmetry(estimate.albedo, system.mirror_map),
         "side_light": claims.side_light_share(true_light),
         "photometric": claims.photometric_error(rendering.image, batch.image, batch.mask * rendering.alpha),
+        **{f"{name} width": width for name, width in widths.items()},
+        **{f"true {name} width": width for name, width in true_widths.items()},
+        **_nostrils(trainer, estimate.vertices, truth),
     }
+
+
+def _nostrils(trainer: SemiSupervisedTrainer, vertices: torch.Tensor, truth: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Claim 1: error of the nostrils' depth in mm, [N]; nothing for a model whose nose is closed."""
+    landmarks = trainer.system.landmarks68
+    if not claims.has_nostrils(trainer.world.mesh, landmarks):
+        return {}
+    nostrils = claims.nostril_vertices(trainer.world.mesh, landmarks)
+    depths = [claims.nostril_depth(shape, landmarks, nostrils) for shape in (vertices, truth)]
+    return {"nostril_error_mm": (depths[0] - depths[1]).abs()}
 
 
 def _of_codes(
@@ -170,9 +189,12 @@ def _of_codes(
 ) -> Measures:
     """Claim 5: error of faces with exchanged expressions, and what the identity code tells of the expression."""
     own = torch.cat([part.identity for part in codes]), torch.cat([part.expression for part in codes])
-    swapped = claims_codes.swap_errors(trainer.system.decode_shape, own, trainer.world, (identity, expression))
+    arguments = (trainer.system.decode_shape, own, trainer.world, (identity, expression))
+    swapped = claims_codes.swap_errors(*arguments)
+    unswapped = claims_codes.swap_errors(*arguments, partner=torch.arange(len(identity), device=identity.device))
     return {
         "swap_mm": float(swapped.mean()),
+        "swap_excess_mm": float((swapped - unswapped).mean()),
         "leakage": claims_codes.linear_probe(own[0], expression),
     }
 
