@@ -494,6 +494,7 @@ BAD_TRAININGS = {
         2,
         "--model.critic-channels must be at least 1 each, got [0, 8]",
     ),
+    "features of no points": (["--model.surface-points", "0"], 2, "--model.point-features are of surface points"),
     "points": (["--model.surface-points", "5"], 2, "--model.surface-points must be 0 or from 68 (the landmarks) to"),
     "features": (["--model.point-features", "-1"], 2, "--model.point-features must be at least 0, got -1"),
     "heads at rest": (["--stages.head-rate", "0"], 2, "--stages.head-rate must be positive and finite, got 0.0"),

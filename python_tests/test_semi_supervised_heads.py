@@ -100,8 +100,9 @@ def test_heads_are_solved_when_the_encoder_stage_ends(morphable):
     largest = []
     for iteration in range(4):
         before = head.detach().clone()
-        trainer.step(iteration)
+        terms = trainer.step(iteration)
         largest.append(float((head.detach() - before).abs().max()))
+        assert ("ridge of the heads" in terms) == (iteration == 2), "seen beside the losses"
         assert (head in trainer.optimizer.state) == (iteration in (1, 3))
     rate = config.stages.encoder_learning_rate
     assert largest[0] == 0 and largest[1] < 1.01 * rate < largest[2]  # Adam's step is its rate; the solution is not

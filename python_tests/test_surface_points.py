@@ -103,6 +103,16 @@ def test_gradcheck(generator):
     assert point_maps(large).positions.isfinite().all() and point_maps(large).log_normalizer.isfinite().all()
 
 
+def test_double_precision_stays(generator):
+    encoder = ResNetEncoder(18).eval().double()
+    points, shown = SurfacePoints(5, encoder.widths).double(), PointFeatures(encoder.widths[0], 3).double()
+    with torch.no_grad():
+        features = encoder.features(torch.rand(1, 3, 32, 32, generator=generator, dtype=torch.float64))
+        found = points(features)
+    assert found.positions.dtype == torch.float64
+    assert shown(features.layer1, found.positions).dtype == torch.float64
+
+
 def test_needs_a_point():
     with pytest.raises(ValueError, match="num_points must be at least 1, got 0"):
         SurfacePoints(0, (1, 1, 1, 1))

@@ -209,6 +209,10 @@ def check(config: SemiSupervisedConfig) -> None:
         )
     if config.data.max_skipped is not None and not 0 <= config.data.max_skipped <= 1:
         raise UsageError(f"--data.max-skipped must be a share from 0 to 1, got {config.data.max_skipped}")
+    if config.model.point_features and not config.model.surface_points:
+        raise UsageError(
+            "--model.point-features are of surface points: with --model.surface-points 0 give 0 of them too"
+        )
     for part in ("shape", "albedo"):
         widths = getattr(config.model, f"{part}_channels")
         if len(widths) != len(config.model.factors) + 1:

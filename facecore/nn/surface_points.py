@@ -73,7 +73,8 @@ class SurfacePoints(nn.Module):
         neck = merged.relu().flatten(2)  # [N, 64, h w]: this product makes whole maps, one after the other in memory
         logits = self.maps.weight @ neck + self.maps.bias[:, None]
         with torch.autocast(logits.device.type, enabled=False):  # positions are to be finer than bfloat16's 1/256
-            return point_maps(logits.float().unflatten(-1, (height, width)))
+            precise = logits if logits.dtype == torch.float64 else logits.float()
+            return point_maps(precise.unflatten(-1, (height, width)))
 
 
 class PointFeatures(nn.Module):
@@ -101,7 +102,7 @@ class PointFeatures(nn.Module):
         Bilinear; beyond the outermost cells the border's value. Differentiable once, in the map alone: the gradient of
         the positions would be that of the map's noise.
         """
-        reduced = self.reduce(feature_map).float()
+        reduced = self.reduce(feature_map).to(positions.dtype)  # half precision under autocast
         return uv_sample(reduced.contiguous(), (positions.detach() + 1) / 2).flatten(1)
 
 

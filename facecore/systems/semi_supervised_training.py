@@ -99,21 +99,25 @@ class SemiSupervisedTrainer:
         if config.run.start_from is not None and not config.run.resume:
             self.not_taken_over = self.start_from(Checkpoint.load(config.run.start_from))
 
-    def _solve_code_heads(self) -> None:
-        """Ends the encoder's stage, on renders that no iteration sees; the optimiser forgets the heads' moments."""
+    def _solve_code_heads(self) -> Terms:
+        """Ends the encoder's stage, on renders that no iteration sees; the optimiser forgets the heads' moments.
+
+        Returns the ridge, to be seen beside the losses.
+        """
         count, size = self.config.stages.head_renders, self.config.stages.encoder_batch
         if not count:
-            return
+            return {}
         first = self.total_iterations * self.objective.stride
         starts = range(self._share.index * size, count, self._share.count * size)
         starts = tqdm(starts, desc="heads", leave=False, disable=not distributed.is_first())
         batches = (self.renders.batch(torch.arange(first + i, first + min(i + size, count))) for i in starts)
         self.system.eval()
         distributed.take_first_buffers(self.system.encoder)
-        solve_code_heads(self.system, self.objective.embedding, batches)
+        ridge = solve_code_heads(self.system, self.objective.embedding, batches)
         for head in (self.system.identity_head, self.system.expression_head):
             for parameter in head.parameters():
                 self.optimizer.state.pop(parameter, None)
+        return {"ridge of the heads": torch.tensor(ridge)}
 
     def _prepare(self, stage: str) -> None:
         """What a stage trains, and in which mode: stage C leaves shape, heads and batch statistics as they are."""
@@ -155,7 +159,7 @@ class SemiSupervisedTrainer:
         if critics:
             self._watch.see(critics, iteration)
         if stage == "encoder" and iteration + 1 == self.schedule.first("warmup"):
-            self._solve_code_heads()
+            terms |= self._solve_code_heads()
         return terms | critics
 
     def _add_gradients(self, stage: str, iteration: int) -> Terms:
