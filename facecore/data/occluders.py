@@ -51,8 +51,9 @@ def covered(parts: torch.Tensor, height: int, width: int) -> torch.Tensor:
     du, dv = u - p[..., CENTRE_U], v[:, None] - p[..., CENTRE_V]
     cos, sin = p[..., ANGLE].cos(), p[..., ANGLE].sin()
     along, across = (cos * du + sin * dv).abs() / p[..., HALF_A], (cos * dv - sin * du).abs() / p[..., HALF_B]
-    radius = along.pow(p[..., POWER]) + across.pow(p[..., POWER])
-    return ((radius < 1) & (radius >= p[..., INNER].pow(p[..., POWER]))).any(1)
+    power = p[..., POWER]
+    radius = (power * along.log()).exp_() + (power * across.log()).exp_()  # faster than pow()
+    return ((radius < 1) & (radius >= p[..., INNER].pow(power))).any(1)
 
 
 def _part(

@@ -19,8 +19,9 @@ def sensor_effects(image: torch.Tensor, uniform: torch.Tensor, noise: torch.Tens
     kernel = torch.stack((side, 1 - 2 * side, side), dim=1)
     image = _blurred(_blurred(image, kernel, 2), kernel, 3)
     gamma, gain, deviation = 0.9 + 0.2 * uniform[:, 1], 0.97 + 0.06 * uniform[:, 2], 0.02 * uniform[:, 3] ** 2
-    shaped = image.clamp(0, 1).pow(gamma[:, None, None, None]) * gain[:, None, None, None]
-    return torch.addcmul(shaped, deviation[:, None, None, None], noise).clamp(0, 1)
+    # x^g as exp(g log x), 0 for 0: several times faster than pow()
+    shaped = image.clamp_(0, 1).log_().mul_(gamma[:, None, None, None]).exp_().mul_(gain[:, None, None, None])
+    return shaped.addcmul_(deviation[:, None, None, None], noise).clamp_(0, 1)
 
 
 def _blurred(image: torch.Tensor, kernel: torch.Tensor, axis: int) -> torch.Tensor:
