@@ -6,12 +6,11 @@ from typing import Any
 
 import torch
 
+from facecore import _C
 from facecore.ops._library import FLOATS, call, check_tensor, check_tensors, make_op, takes_cuda_bodies
 from facecore.ops.sh_shading import CPU_BLOCK, CUDA_BLOCK, sh_shading, sh_shading_gradients
 
-MIN_LENGTH = 1e-6  # kNormalEpsilon of csrc/core/normals.h
-
-Gradients = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+Triple = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def surface_shading(
@@ -49,12 +48,12 @@ def _check(normals: torch.Tensor, albedo: torch.Tensor, sh_coefficients: torch.T
     return check_tensor("sh_coefficients", sh_coefficients, ("N", 9, 3), FLOATS, like=normals, sizes=sizes)
 
 
-def _fake(normals: torch.Tensor, albedo: torch.Tensor, sh_coefficients: torch.Tensor) -> Gradients:
+def _fake(normals: torch.Tensor, albedo: torch.Tensor, sh_coefficients: torch.Tensor) -> Triple:
     _check(normals, albedo, sh_coefficients)
     return normals.new_empty(normals.shape), normals.new_empty(normals.shape), normals.new_empty(normals.shape)
 
 
-def _kernel(normals: torch.Tensor, albedo: torch.Tensor, sh_coefficients: torch.Tensor) -> Gradients:
+def _kernel(normals: torch.Tensor, albedo: torch.Tensor, sh_coefficients: torch.Tensor) -> Triple:
     outputs = _fake(normals, albedo, sh_coefficients)
     call("surface_shading", normals, normals.shape[:2], (normals, albedo, sh_coefficients), outputs)
     return outputs
@@ -80,7 +79,7 @@ def _backward_fake(
     normals: torch.Tensor,
     albedo: torch.Tensor,
     sh_coefficients: torch.Tensor,
-) -> Gradients:
+) -> Triple:
     sizes = _check(normals, albedo, sh_coefficients)
     grads = {"grad_color": grad_color, "grad_shading": grad_shading, "grad_unit_normals": grad_unit_normals}
     for name, grad in grads.items():
@@ -93,7 +92,7 @@ def _backward_fake(
     )
 
 
-def _backward_kernel(*arguments: Any) -> Gradients:
+def _backward_kernel(*arguments: Any) -> Triple:
     grad_normals, grad_albedo, grad_coefficients = _backward_fake(*arguments)
     normals = arguments[3]
     n, p = normals.shape[:2]
@@ -108,12 +107,12 @@ def _backward_kernel(*arguments: Any) -> Gradients:
 
 def _differentiable_gradients(
     grads: tuple[torch.Tensor | None, ...], normals: torch.Tensor, albedo: torch.Tensor, sh_coefficients: torch.Tensor
-) -> Gradients:
+) -> Triple:
     """surface_shading_backward in differentiable operations: with u the unit normal, L its light, G the coefficients,
     dL = g_color * albedo + g_shading, du = dL . dL/du + g_unit, dn = (du - u (u . du)) / |n|."""
     grad_color, grad_shading, grad_unit = (torch.zeros_like(normals) if grad is None else grad for grad in grads)
     squared = normals.square().sum(-1, keepdim=True)
-    defined = squared > MIN_LENGTH**2
+    defined = squared > _C.normal_epsilon**2
     inverse = torch.where(defined, torch.where(defined, squared, 1.0).rsqrt(), 0.0)
     unit = torch.where(defined, normals, 0.0) * inverse
     light = torch.where(defined, sh_shading(unit, sh_coefficients), 0.0)
