@@ -107,7 +107,8 @@ def surface_shading(
     normals: torch.Tensor, albedo: torch.Tensor, sh_coefficients: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Definition of facecore.ops.surface_shading: colour, shading, unit normals, [N, ..., 3] each."""
-    unit = _unit_or_zero(normals, normals.new_ones(()))
-    defined = normals.square().sum(-1, keepdim=True) > 1e-12
+    squared = normals.detach().square().sum(-1, keepdim=True)
+    defined = (squared > 1e-12) & (squared < torch.inf)
+    unit = _unit_or_zero(torch.where(defined, normals, 0.0), normals.new_ones(()))
     shading = torch.where(defined, sh_shading(unit, sh_coefficients), 0.0)
-    return albedo * shading, shading, unit
+    return torch.where(defined, albedo * shading, 0.0), shading, unit

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -58,6 +60,42 @@ def test_clipped_step_is_clipping_and_a_step(largest):
         other.step()
     for (mine, _), (plain, _) in zip(ours, theirs):
         torch.testing.assert_close(mine.detach(), plain.detach(), rtol=1e-4, atol=1e-5)  # clipping adds 1e-6 to norm
+
+
+def test_clipped_step_in_double_precision():
+    mine = torch.nn.Parameter(torch.tensor([1.0, 2.0], dtype=torch.float64))
+    mine.grad = torch.tensor([3.0, 4.0], dtype=torch.float64)
+    plain = torch.nn.Parameter(mine.detach().clone())
+    plain.grad = mine.grad / 5
+    Adam([mine], lr=0.1).clipped_step(mine.grad.norm(), 1.0)
+    torch.optim.Adam([plain], lr=0.1).step()
+    torch.testing.assert_close(mine, plain)
+
+
+def test_moments_of_another_layout_are_laid_out_anew():
+    """A state that was saved contiguous, in a model whose convolutions are channels-last."""
+    mine, gradient = parameter_with_gradient(torch.channels_last, torch.channels_last, 4, 3, 2, 2)
+    plain = torch.nn.Parameter(mine.detach().clone(memory_format=torch.contiguous_format))
+    other = torch.optim.Adam([plain], lr=0.1, foreach=False)
+    plain.grad = gradient.contiguous()
+    other.step()
+    with torch.no_grad():
+        mine.copy_(plain)
+    optimizer = Adam([mine], lr=0.1)
+    saved = copy.deepcopy(other.state_dict())
+    optimizer.load_state_dict(saved | {"param_groups": optimizer.state_dict()["param_groups"]})
+    mine.grad, plain.grad = -0.5 * gradient, -0.5 * gradient.contiguous()
+    optimizer.step()
+    other.step()
+    torch.testing.assert_close(mine.detach(), plain.detach(), rtol=1e-5, atol=1e-6)
+    assert optimizer.state[mine]["exp_avg"].stride() == mine.stride()
+
+
+def test_a_parameter_with_gaps_is_refused():
+    parameter = torch.nn.Parameter(torch.zeros(4, 6)[:, ::2])
+    parameter.grad = torch.ones(4, 3)
+    with pytest.raises(ValueError, match=r"must be dense in memory, got strides \(6, 2\)"):
+        Adam([parameter]).step()
 
 
 def test_no_gradient_is_copied_that_lies_as_its_parameter():

@@ -8,6 +8,7 @@ from meshes import bumpy
 
 from facecore.evaluation import claims
 from facecore.evaluation.claims import DetailRegions, SideRegions
+from facecore.mesh import Mesh
 from facecore.morphable import load
 from facecore.ops import sh_shading
 
@@ -75,6 +76,11 @@ def test_depth_behind_the_nose_base_by_hand():
 def test_a_filled_nostril_is_less_deep(model):
     nostrils = claims.nostril_vertices(model.mesh, model.landmarks68)
     assert nostrils.shape == (2, 5) and len(nostrils.unique()) == 10
+    assert claims.has_nostrils(model.mesh, model.landmarks68)
+    closed = Mesh(model.template * torch.tensor([1.0, 1.0, 0.0]), model.triangles, fix_winding=False)
+    assert not claims.has_nostrils(closed, model.landmarks68)
+    with pytest.raises(ValueError, match="has no nostrils"):
+        claims.nostril_vertices(closed, model.landmarks68)
     assert bool((model.template[nostrils[0], 0] < 0).all() and (model.template[nostrils[1], 0] > 0).all())
     depth = claims.nostril_depth(model.template[None], model.landmarks68, nostrils)
     flat = model.template.clone()

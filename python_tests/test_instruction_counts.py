@@ -87,8 +87,10 @@ def rendering_step(mesh: Mesh) -> Callable[[], None]:
 
     def step() -> None:
         fragments = ops.rasterize(vertices, mesh.triangles, SIZE, SIZE)
-        shading = ops.sh_shading(ops.vertex_normals(vertices[..., :3], mesh.triangles), light)
-        picture = ops.interpolate(shading, mesh.triangles, fragments.triangle_id, fragments.barycentric)
+        normals = ops.vertex_normals(vertices[..., :3], mesh.triangles)
+        attributes = torch.cat((normals, ops.sh_shading(normals, light)), -1)
+        pixels = ops.interpolate(attributes, mesh.triangles, fragments.triangle_id, fragments.barycentric)
+        picture = ops.surface_shading(pixels[..., :3], pixels[..., 3:], light)[0]
         texture, valid = ops.uv_unwrap(picture.permute(0, 3, 1, 2).contiguous(), vertices, uv_map, fragments)
         assert (fragments.triangle_id >= 0).float().mean() > 0.8 and valid.float().mean() > 0.7
         texture.square().sum().backward()

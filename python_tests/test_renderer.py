@@ -178,6 +178,16 @@ def test_background_and_black(generator):
     torch.testing.assert_close(plain.image[~hole], torch.full_like(plain.image[~hole], 0.5))
 
 
+def test_light_that_is_no_number_stays_on_the_face():
+    vertices, triangles = quad(0.0, 40.0)
+    albedo = torch.full_like(vertices, 0.5)[None]
+    drawn = Renderer(triangles, 64, 64)(vertices[None], albedo, weak(), torch.full_like(white_light(), math.nan))
+    covered = drawn.alpha[0] > 0
+    assert covered.any() and not covered.all()
+    for picture in (drawn.image, drawn.shading):
+        assert picture[0, :, covered].isnan().all() and not picture[0, :, ~covered].any()
+
+
 def test_nothing_to_see_is_the_background(generator):
     vertices, triangles = quad(0.0)
     pose = torch.tensor([[0.0, 0.0, 0.0, 0.0, 9.0, 0.0]], dtype=torch.float64)

@@ -99,10 +99,17 @@ def test_a_normal_without_direction_is_dark_and_still(device, dtype, bad):
     normals, albedo, light = make_inputs(device, dtype, 2, 90)
     with torch.no_grad():
         normals[1, 17] = torch.tensor([bad, 0.0, 0.0])
+        albedo[0, 5], normals[0, 5] = bad, 0.0
     results = ops.surface_shading(normals, albedo, light)
-    grads = torch.autograd.grad(sum((k + 1) * r.sum() for k, r in enumerate(results)), (normals, albedo, light))
-    assert not any(value[1, 17].any() for value in (*results, *grads[:2]))
-    assert all(bool(value.isfinite().all()) for value in (*results, *grads))
+    value = sum((k + 1) * r.sum() for k, r in enumerate(results))
+    grads = torch.autograd.grad(value, (normals, albedo, light), retain_graph=True)
+    again = torch.autograd.grad(value, (normals, albedo, light), create_graph=True)
+    second = torch.autograd.grad(sum(g.square().sum() for g in again), (normals, albedo, light))
+    dark = (*results, *grads[:2], *again[:2], *second[:2])
+    assert not any(part[1, 17].any() or part[0, 5].any() for part in dark)
+    assert all(bool(part.isfinite().all()) for part in (*dark, grads[2], again[2], second[2]))
+    expected = reference.surface_shading(normals, albedo, light)
+    torch.testing.assert_close(torch.cat(results, -1), torch.cat(expected, -1), rtol=1e-5, atol=1e-5)
 
 
 def test_light_that_is_no_number_stays_where_there_are_normals(device):
@@ -111,6 +118,27 @@ def test_light_that_is_no_number_stays_where_there_are_normals(device):
     without = (normals == 0).all(-1)
     assert without.any() and not color[without].any() and not shading[without].any()
     assert shading[~without].isnan().all()
+    for create_graph in (False, True):
+        to_normals, to_albedo = torch.autograd.grad(
+            color.sum(), (normals, albedo), retain_graph=True, create_graph=create_graph
+        )
+        assert not to_normals[without].any() and not to_albedo[without].any()
+
+
+def test_under_torch_func(device):
+    """torch.func asks for derivatives that can be differentiated again."""
+    inputs = [x.detach() for x in make_inputs(device, torch.float64, 2, 9)]
+    inputs[0] = torch.where(inputs[0] == 0, 0.3, inputs[0])
+
+    def value(function, *arguments):
+        color, shading, unit = function(*arguments)
+        return color.square().sum() + shading.sum() + unit[..., 1].pow(3).sum()
+
+    gradients = [
+        torch.func.grad(lambda *a, f=f: value(f, *a), argnums=(0, 1, 2))(*inputs)
+        for f in (ops.surface_shading, reference.surface_shading)
+    ]
+    torch.testing.assert_close(*gradients, rtol=1e-11, atol=1e-11)
 
 
 def test_accepts_any_strides(device):

@@ -6,7 +6,7 @@
 
 namespace facecore {
 
-// Where the normal has no direction (core/normals.h; NaN has none) everything is 0, and so is every gradient.
+// Where the normal has no direction (core/normals.h; NaN and infinity have none) all is 0, and so is every gradient.
 template <class L> struct LitSurface {
   using V = typename L::type;
   Vector3<V> unit;
@@ -30,6 +30,14 @@ FACECORE_HD LitSurface<L> lit_surface(Vector3<typename L::type> normal, const ty
   }
   s.light = where_positive(s.inverse, Vector3<V>{light[0], light[1], light[2]});
   return s;
+}
+
+// Albedo times light.
+template <class L>
+FACECORE_HD Vector3<typename L::type> lit_color(const LitSurface<L>& s, Vector3<typename L::type> albedo) {
+  using V = typename L::type;
+  return where_positive(s.inverse,
+                        Vector3<V>{albedo.x * s.light.x, albedo.y * s.light.y, albedo.z * s.light.z});
 }
 
 // The gradient of the normal from those of the light and of the unit normal; adds the coefficients' to sum [9, 3].

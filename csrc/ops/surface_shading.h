@@ -18,9 +18,8 @@ template <class T> struct SurfaceShading {  // item = point
   FACECORE_HD void operator()(int64_t image, int64_t point) const {
     const int64_t i = 3 * (image * num_points + point);
     const auto surface = lit_surface<Number<T>>(load3(normals + i), sh_coefficients + 3 * kShTerms * image);
-    const Vector3<T> reflected = load3(albedo + i), light = surface.light;
-    store3(color + i, {reflected.x * light.x, reflected.y * light.y, reflected.z * light.z});
-    store3(shading + i, light);
+    store3(color + i, lit_color(surface, load3(albedo + i)));
+    store3(shading + i, surface.light);
     store3(unit_normals + i, surface.unit);
   }
 };

@@ -31,7 +31,7 @@ template <class T> FACECORE_INLINE void shade(const SurfacePoints<T>& points) {
     albedo.load(points.albedo + 3 * begin, count);
     for (int64_t i = 0; i < kTile; i += L::lanes) {
       const auto surface = lit_surface<L>(L::load3(normals, i), points.light);
-      L::store3(color, i, times(L::load3(albedo, i), surface.light));
+      L::store3(color, i, lit_color(surface, L::load3(albedo, i)));
       L::store3(shading, i, surface.light);
       L::store3(unit, i, surface.unit);
     }

@@ -24,8 +24,8 @@ def surface_shading(
         sh_coefficients: the effective coefficients (offset included), [N, 9, 3], for red, green, blue.
 
     The unit normal is normal / |normal|, the shading that of sh_shading at it, the colour albedo * shading; nothing is
-    clamped. A normal that is no longer than 1e-6, or is NaN, has no direction: all three are 0 there, and so are its
-    gradients; pixels that nothing covers are such points.
+    clamped. A normal that is no longer than 1e-6, or is NaN or infinite, has no direction: there all three are 0, whatever
+    albedo and light are, and so are its gradients; pixels that nothing covers are such points.
 
     Twice differentiable (and further) in all. Deterministic on every device and for every number of threads: the
     coefficients' gradient is added up over blocks of fixed size. Raises ValueError for a wrong shape, dtype or device.
@@ -111,16 +111,17 @@ def _differentiable_gradients(
     """surface_shading_backward in differentiable operations: with u the unit normal, L its light, G the coefficients,
     dL = g_color * albedo + g_shading, du = dL . dL/du + g_unit, dn = (du - u (u . du)) / |n|."""
     grad_color, grad_shading, grad_unit = (torch.zeros_like(normals) if grad is None else grad for grad in grads)
-    squared = normals.square().sum(-1, keepdim=True)
-    defined = squared > _C.normal_epsilon**2
-    inverse = torch.where(defined, torch.where(defined, squared, 1.0).rsqrt(), 0.0)
-    unit = torch.where(defined, normals, 0.0) * inverse
+    length = normals.detach().square().sum(-1, keepdim=True).sqrt()
+    defined = (length > _C.normal_epsilon) & (length < torch.inf)
+    safe = torch.where(defined, normals, 0.0)
+    inverse = torch.where(defined, torch.where(defined, safe.square().sum(-1, keepdim=True), 1.0).rsqrt(), 0.0)
+    unit = safe * inverse
     light = torch.where(defined, sh_shading(unit, sh_coefficients), 0.0)
     grad_light = torch.where(defined, grad_color * albedo + grad_shading, 0.0)
     from_light, grad_coefficients = sh_shading_gradients(grad_light, unit, sh_coefficients)
     to_unit = from_light + grad_unit
     grad_normals = inverse * (to_unit - unit * (unit * to_unit).sum(-1, keepdim=True))
-    return grad_normals, grad_color * light, grad_coefficients
+    return torch.where(defined, grad_normals, 0.0), grad_color * light, grad_coefficients
 
 
 _surface_shading_backward = make_op(

@@ -6,7 +6,7 @@ import dataclasses
 
 import torch
 
-from facecore import ops
+from facecore import _C, ops
 from facecore.ops._library import check_tensor
 from facecore.render.cameras import Camera
 from facecore.render.lighting import PhongLights, phong_shading
@@ -70,8 +70,8 @@ class Renderer(torch.nn.Module):
             lights: point lights in camera axes, for Phong shading.
 
         Differentiable (twice; once with a Texture) in vertices, albedo, camera, light and background; coverage itself
-        has no gradient, so silhouettes move nothing. Computes in the inputs' dtype under autocast. Raises ValueError
-        for wrong shapes, dtypes or devices.
+        has no gradient, so silhouettes move nothing. A covered pixel whose normals cancel is black. Computes in the
+        inputs' dtype under autocast. Raises ValueError for wrong shapes, dtypes or devices.
         """
         self._check(vertices_mm, albedo, camera, background)
         if (sh_coefficients is None) == (lights is None):
@@ -155,7 +155,7 @@ def _phong(
 def _unit_normals(normals: torch.Tensor, covered: torch.Tensor) -> torch.Tensor:
     """Unit normals [N, H, W, 3]; 0 where uncovered, where no derivative of any order divides by zero."""
     squared = (normals * normals).sum(-1, keepdim=True)
-    usable = covered & (squared > torch.finfo(normals.dtype).tiny)
+    usable = covered & (squared > _C.normal_epsilon**2)
     # A factor of one channel is chosen instead of a result of three: where() is slow.
     return normals * torch.where(usable, torch.rsqrt(torch.where(usable, squared, 1.0)), 0.0)
 

@@ -99,14 +99,11 @@ class SemiSupervisedTrainer:
         if config.run.start_from is not None and not config.run.resume:
             self.not_taken_over = self.start_from(Checkpoint.load(config.run.start_from))
 
-    def _solve_code_heads(self) -> Terms:
-        """Ends the encoder's stage, on renders that no iteration sees; the optimiser forgets the heads' moments.
-
-        Returns the ridge, to be seen beside the losses.
-        """
+    def _solve_code_heads(self) -> None:
+        """Ends the encoder's stage, on renders that no iteration sees; the optimiser forgets the heads' moments."""
         count, size = self.config.stages.head_renders, self.config.stages.encoder_batch
         if not count:
-            return {}
+            return
         first = self.total_iterations * self.objective.stride
         starts = range(self._share.index * size, count, self._share.count * size)
         starts = tqdm(starts, desc="heads", leave=False, disable=not distributed.is_first())
@@ -117,7 +114,8 @@ class SemiSupervisedTrainer:
         for head in (self.system.identity_head, self.system.expression_head):
             for parameter in head.parameters():
                 self.optimizer.state.pop(parameter, None)
-        return {"ridge of the heads": torch.tensor(ridge)}
+        if distributed.is_first():
+            tqdm.write(f"heads of the codes solved on {count} renders, ridge {ridge} of a feature's variance")
 
     def _prepare(self, stage: str) -> None:
         """What a stage trains, and in which mode: stage C leaves shape, heads and batch statistics as they are."""
@@ -159,7 +157,7 @@ class SemiSupervisedTrainer:
         if critics:
             self._watch.see(critics, iteration)
         if stage == "encoder" and iteration + 1 == self.schedule.first("warmup"):
-            terms |= self._solve_code_heads()
+            self._solve_code_heads()
         return terms | critics
 
     def _add_gradients(self, stage: str, iteration: int) -> Terms:
