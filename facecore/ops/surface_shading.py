@@ -24,8 +24,8 @@ def surface_shading(
         sh_coefficients: the effective coefficients (offset included), [N, 9, 3], for red, green, blue.
 
     The unit normal is normal / |normal|, the shading that of sh_shading at it, the colour albedo * shading; nothing is
-    clamped. A normal that is no longer than 1e-6, or is NaN or infinite, has no direction: there all three are 0, whatever
-    albedo and light are, and so are its gradients; pixels that nothing covers are such points.
+    clamped. A normal that is no longer than 1e-6, or is NaN or infinite, has no direction: there all three are 0,
+    whatever albedo and light are, and so are its gradients; pixels that nothing covers are such points.
 
     Twice differentiable (and further) in all. Deterministic on every device and for every number of threads: the
     coefficients' gradient is added up over blocks of fixed size. Raises ValueError for a wrong shape, dtype or device.

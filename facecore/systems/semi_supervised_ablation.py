@@ -106,8 +106,8 @@ def measure(trainer: SemiSupervisedTrainer, count: int = NUM_RENDERS) -> Measure
     """Every measure of the comparisons, means over held-out renders of the world; lower is better in each.
 
     shape_mm, neutral_mm, albedo, shading, landmark_percent: evaluate_held_out. detail_mm: of the shape at rims and
-    creases. nostril_error_mm: of their depth, where the model has nostrils. width_shrinkage: how much smaller the spread
-    of the widths is than that of the true ones, forehead and sides. shrinkage: |1 - mahalanobis|. swap_excess_mm: how
+    creases. nostril_error_mm: of their depth, where the model has nostrils. width_shrinkage: how much smaller the
+    spread of the widths is than that of the true ones, forehead and sides. shrinkage: |1 - mahalanobis|. swap_excess_mm: how
     much larger the error of faces with exchanged expressions is than that of the same codes' own faces. The others:
     facecore.evaluation.claims, and width_error: |1 - width / true width|, which is least for widths that have shrunk as
     far as they are unknown. mahalanobis and directional_share are no errors. Raises ValueError for a count below 2.
@@ -187,8 +187,8 @@ def _nostrils(trainer: SemiSupervisedTrainer, vertices: torch.Tensor, truth: tor
 def _of_codes(
     trainer: SemiSupervisedTrainer, identity: torch.Tensor, expression: torch.Tensor, codes: list[Codes]
 ) -> Measures:
-    """Claim 5: error of faces with exchanged expressions, also beyond that of the codes' own faces, and what the identity
-    code tells of the expression."""
+    """Claim 5: error of faces with exchanged expressions, also beyond that of the codes' own faces, and what the
+    identity code tells of the expression."""
     own = torch.cat([part.identity for part in codes]), torch.cat([part.expression for part in codes])
     arguments = (trainer.system.decode_shape, own, trainer.world, (identity, expression))
     swapped = claims_codes.swap_errors(*arguments)
