@@ -107,10 +107,11 @@ def measure(trainer: SemiSupervisedTrainer, count: int = NUM_RENDERS) -> Measure
 
     shape_mm, neutral_mm, albedo, shading, landmark_percent: evaluate_held_out. detail_mm: of the shape at rims and
     creases. nostril_error_mm: of their depth, where the model has nostrils. width_shrinkage: how much smaller the
-    spread of the widths is than that of the true ones, forehead and sides. shrinkage: |1 - mahalanobis|. swap_excess_mm: how
-    much larger the error of faces with exchanged expressions is than that of the same codes' own faces. The others:
-    facecore.evaluation.claims, and width_error: |1 - width / true width|, which is least for widths that have shrunk as
-    far as they are unknown. mahalanobis and directional_share are no errors. Raises ValueError for a count below 2.
+    spread of the widths is than that of the true ones, forehead and sides. shrinkage: |1 - mahalanobis|.
+    swap_excess_mm: how much larger the error of faces with exchanged expressions is than that of the same codes' own
+    faces. The others: facecore.evaluation.claims, and width_error: |1 - width / true width|, which is least for widths
+    that have shrunk as far as they are unknown. mahalanobis and directional_share are no errors. Raises ValueError for
+    a count below 2.
     """
     trainer.system.eval()
     held_out = evaluate_held_out(trainer.system.reconstruct, trainer.world, trainer.held_out, trainer.baseline, count)
