@@ -36,8 +36,7 @@ FACECORE_HD LitSurface<L> lit_surface(Vector3<typename L::type> normal, const ty
 template <class L>
 FACECORE_HD Vector3<typename L::type> lit_color(const LitSurface<L>& s, Vector3<typename L::type> albedo) {
   using V = typename L::type;
-  return where_positive(s.inverse,
-                        Vector3<V>{albedo.x * s.light.x, albedo.y * s.light.y, albedo.z * s.light.z});
+  return where_positive(s.inverse, Vector3<V>{albedo.x * s.light.x, albedo.y * s.light.y, albedo.z * s.light.z});
 }
 
 // The gradient of the normal from those of the light and of the unit normal; adds the coefficients' to sum [9, 3].
@@ -45,8 +44,7 @@ template <class L>
 FACECORE_HD Vector3<typename L::type> lit_surface_backward(const LitSurface<L>& s,
                                                            const typename L::scalar* coefficients,
                                                            Vector3<typename L::type> grad_light,
-                                                           Vector3<typename L::type> grad_unit,
-                                                           typename L::type* sum) {
+                                                           Vector3<typename L::type> grad_unit, typename L::type* sum) {
   using V = typename L::type;
   using S = typename L::scalar;
   const Vector3<V> grad = where_positive(s.inverse, grad_light);

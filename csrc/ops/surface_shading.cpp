@@ -48,8 +48,8 @@ void shade_backward(const Device& device, int64_t num_images, const SurfaceShadi
 template <class T> void bind(pybind11::module_& m, const std::string& dtype) {
   using Release = pybind11::call_guard<pybind11::gil_scoped_release>;
   m.def(("surface_shading_" + dtype).c_str(),
-        [](Device device, int64_t n, int64_t p, Address normals, Address albedo, Address sh_coefficients,
-           Address color, Address shading, Address unit_normals) {
+        [](Device device, int64_t n, int64_t p, Address normals, Address albedo, Address sh_coefficients, Address color,
+           Address shading, Address unit_normals) {
           shade(device, n, SurfaceShading<T>{p, normals, albedo, sh_coefficients, color, shading, unit_normals});
         },
         Release());
@@ -57,10 +57,10 @@ template <class T> void bind(pybind11::module_& m, const std::string& dtype) {
         [](Device device, int64_t n, int64_t p, int64_t num_blocks, int64_t block_size, Address grad_color,
            Address grad_shading, Address grad_unit_normals, Address normals, Address albedo, Address sh_coefficients,
            Address grad_normals, Address grad_albedo, Address partial) {
-          shade_backward(device, n,
-                         SurfaceShadingBackward<T>{p, num_blocks, block_size, grad_color, grad_shading,
-                                                   grad_unit_normals, normals, albedo, sh_coefficients, grad_normals,
-                                                   grad_albedo, partial});
+          shade_backward(
+              device, n,
+              SurfaceShadingBackward<T>{p, num_blocks, block_size, grad_color, grad_shading, grad_unit_normals, normals,
+                                        albedo, sh_coefficients, grad_normals, grad_albedo, partial});
         },
         Release());
 }

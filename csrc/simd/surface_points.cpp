@@ -62,8 +62,7 @@ template <class T> FACECORE_INLINE void shade_backward(const SurfacePointsBackwa
       const auto grad_color = L::load3(color, i);
       const auto grad_light = times(grad_color, L::load3(albedo, i)) + L::load3(shading, i);
       L::store3(grad_albedo, i, times(grad_color, surface.light));
-      L::store3(grad_normals, i,
-                lit_surface_backward<L>(surface, points.light, grad_light, L::load3(unit, i), sum));
+      L::store3(grad_normals, i, lit_surface_backward<L>(surface, points.light, grad_light, L::load3(unit, i), sum));
     }
     grad_normals.store(points.grad_normals + 3 * begin, count);
     grad_albedo.store(points.grad_albedo + 3 * begin, count);
