@@ -22,12 +22,9 @@ FACECORE_HD LitSurface<L> lit_surface(Vector3<typename L::type> normal, const ty
   LitSurface<L> s;
   s.inverse = inverse_length<L>(normal, V{} + S(1));
   s.unit = where_positive(s.inverse, s.inverse * normal);
-  sh_basis<S>(s.unit.x, s.unit.y, s.unit.z, s.basis);
+  const V unit[3] = {s.unit.x, s.unit.y, s.unit.z};
   V light[3];
-  for (int c = 0; c < 3; ++c) {
-    light[c] = coefficients[c] * s.basis[0];
-    for (int b = 1; b < kShTerms; ++b) light[c] += coefficients[3 * b + c] * s.basis[b];
-  }
+  sh_light(unit, coefficients, s.basis, light);
   s.light = where_positive(s.inverse, Vector3<V>{light[0], light[1], light[2]});
   return s;
 }
@@ -46,17 +43,10 @@ FACECORE_HD Vector3<typename L::type> lit_surface_backward(const LitSurface<L>& 
                                                            Vector3<typename L::type> grad_light,
                                                            Vector3<typename L::type> grad_unit, typename L::type* sum) {
   using V = typename L::type;
-  using S = typename L::scalar;
   const Vector3<V> grad = where_positive(s.inverse, grad_light);
-  V weight[kShTerms], from_light[3];
-  for (int b = 0; b < kShTerms; ++b) {
-    const S* of_band = coefficients + 3 * b;
-    weight[b] = of_band[0] * grad.x + of_band[1] * grad.y + of_band[2] * grad.z;
-    sum[3 * b] += s.basis[b] * grad.x;
-    sum[3 * b + 1] += s.basis[b] * grad.y;
-    sum[3 * b + 2] += s.basis[b] * grad.z;
-  }
-  sh_basis_backward<S>(s.unit.x, s.unit.y, s.unit.z, weight, from_light);
+  const V unit[3] = {s.unit.x, s.unit.y, s.unit.z}, of_light[3] = {grad.x, grad.y, grad.z};
+  V from_light[3];
+  sh_light_backward(unit, coefficients, s.basis, of_light, from_light, sum);
   const Vector3<V> total = grad_unit + Vector3<V>{from_light[0], from_light[1], from_light[2]};
   return where_positive(s.inverse, normalize_backward(s.unit, s.inverse, total));
 }

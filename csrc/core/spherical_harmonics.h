@@ -1,5 +1,5 @@
-// The nine polynomials of spherical harmonic shading (METHODS 1.5) and their gradient, for numbers and for SIMD
-// vectors.
+// The nine polynomials of spherical harmonic shading (METHODS 1.5), the light that they sum to, and the gradients of
+// both, for numbers and for SIMD vectors.
 #pragma once
 #include "core/host_device.h"
 
@@ -34,6 +34,28 @@ FACECORE_HD void sh_basis_backward(const V& x, const V& y, const V& z, const V* 
   grad[0] = band2 * (y * weight[4] - z * weight[7]) - band1 * weight[3] + h8 * (x * weight[8]);
   grad[1] = band2 * (x * weight[4] - z * weight[5]) - band1 * weight[1] - h8 * (y * weight[8]);
   grad[2] = band1 * weight[2] - band2 * (y * weight[5] + x * weight[7]) + S(6 * kShH6) * (z * weight[6]);
+}
+
+// light_c = sum_b H_b(normal) coefficients[b, c], c = R, G, B; keeps the nine H_b(normal).
+template <class S, class V>
+FACECORE_HD void sh_light(const V* normal, const S* coefficients, V* basis, V* light) {
+  sh_basis<S>(normal[0], normal[1], normal[2], basis);
+  for (int c = 0; c < 3; ++c) light[c] = coefficients[c] * basis[0];
+  for (int b = 1; b < kShTerms; ++b)
+    for (int c = 0; c < 3; ++c) light[c] += coefficients[3 * b + c] * basis[b];
+}
+
+// The normal's gradient from that of sh_light's light; adds that of the coefficients to grad_coefficients [9, 3].
+template <class S, class V>
+FACECORE_HD void sh_light_backward(const V* normal, const S* coefficients, const V* basis, const V* grad_light,
+                                   V* grad_normal, V* grad_coefficients) {
+  V weight[kShTerms];
+  for (int b = 0; b < kShTerms; ++b) {
+    const S* of_term = coefficients + 3 * b;
+    weight[b] = of_term[0] * grad_light[0] + of_term[1] * grad_light[1] + of_term[2] * grad_light[2];
+    for (int c = 0; c < 3; ++c) grad_coefficients[3 * b + c] += basis[b] * grad_light[c];
+  }
+  sh_basis_backward<S>(normal[0], normal[1], normal[2], weight, grad_normal);
 }
 
 }  // namespace facecore

@@ -14,12 +14,10 @@ template <class T> struct ShShading {  // item = point
 
   FACECORE_HD void operator()(int64_t image, int64_t point) const {
     const int64_t i = 3 * (image * num_points + point);
-    const T* light = sh_coefficients + image * kShTerms * 3;
-    T basis[kShTerms], sum[3] = {T(0), T(0), T(0)};
-    sh_basis<T>(normals[i], normals[i + 1], normals[i + 2], basis);
-    for (int b = 0; b < kShTerms; ++b)
-      for (int c = 0; c < 3; ++c) sum[c] += basis[b] * light[3 * b + c];
-    for (int c = 0; c < 3; ++c) out[i + c] = sum[c];
+    const T normal[3] = {normals[i], normals[i + 1], normals[i + 2]};
+    T basis[kShTerms], light[3];
+    sh_light(normal, sh_coefficients + image * kShTerms * 3, basis, light);
+    for (int c = 0; c < 3; ++c) out[i + c] = light[c];
   }
 };
 
@@ -35,19 +33,16 @@ template <class T> struct ShShadingBackward {  // item = block
   T* partial;                                  // [N, B, 9, 3]
 
   FACECORE_HD void operator()(int64_t image, int64_t block) const {
-    const T* light = sh_coefficients + image * kShTerms * 3;
     T sum[kShTerms * 3];
     for (int k = 0; k < kShTerms * 3; ++k) sum[k] = T(0);
     for (int64_t point = block; point < num_points; point += num_blocks) {
       const int64_t i = 3 * (image * num_points + point);
+      const T normal[3] = {normals[i], normals[i + 1], normals[i + 2]};
       const T grad[3] = {grad_out[i], grad_out[i + 1], grad_out[i + 2]};
-      T basis[kShTerms], weight[kShTerms];
-      sh_basis<T>(normals[i], normals[i + 1], normals[i + 2], basis);
-      for (int b = 0; b < kShTerms; ++b) {
-        weight[b] = light[3 * b] * grad[0] + light[3 * b + 1] * grad[1] + light[3 * b + 2] * grad[2];
-        for (int c = 0; c < 3; ++c) sum[3 * b + c] += basis[b] * grad[c];
-      }
-      sh_basis_backward<T>(normals[i], normals[i + 1], normals[i + 2], weight, grad_normals + i);
+      T basis[kShTerms], grad_normal[3];
+      sh_basis<T>(normal[0], normal[1], normal[2], basis);
+      sh_light_backward(normal, sh_coefficients + image * kShTerms * 3, basis, grad, grad_normal, sum);
+      for (int c = 0; c < 3; ++c) grad_normals[i + c] = grad_normal[c];
     }
     for (int k = 0; k < kShTerms * 3; ++k) partial[(image * num_blocks + block) * kShTerms * 3 + k] = sum[k];
   }

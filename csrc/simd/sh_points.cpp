@@ -14,14 +14,10 @@ template <class T> FACECORE_INLINE void shade(const ShPoints<T>& points) {
     const int64_t count = points.count - begin < kTile ? points.count - begin : kTile;
     normals.load(points.normals + 3 * begin, count);
     for (int64_t i = 0; i < kTile; i += V::lanes) {
-      typename V::type basis[kShTerms];
-      sh_basis<T>(V::load(normals.row[0] + i), V::load(normals.row[1] + i), V::load(normals.row[2] + i), basis);
-      for (int c = 0; c < 3; ++c) {
-        typename V::type sum = points.light[c] * basis[0];
-        FACECORE_UNROLL
-        for (int b = 1; b < kShTerms; ++b) sum += points.light[3 * b + c] * basis[b];
-        V::store(out.row[c] + i, sum);
-      }
+      typename V::type normal[3], basis[kShTerms], light[3];
+      for (int c = 0; c < 3; ++c) normal[c] = V::load(normals.row[c] + i);
+      sh_light(normal, points.light, basis, light);
+      for (int c = 0; c < 3; ++c) V::store(out.row[c] + i, light[c]);
     }
     out.store(points.out + 3 * begin, count);
   }
@@ -37,19 +33,13 @@ template <class T> FACECORE_INLINE void shade_backward(const ShPointsBackward<T>
     normals.load(points.normals + 3 * begin, count);
     grad_out.load(points.grad_out + 3 * begin, count);
     for (int64_t i = 0; i < kTile; i += V::lanes) {
-      typename V::type normal[3], grad[3], basis[kShTerms], weight[kShTerms], grad_normal[3];
+      typename V::type normal[3], grad[3], basis[kShTerms], grad_normal[3];
       for (int c = 0; c < 3; ++c) {
         normal[c] = V::load(normals.row[c] + i);
         grad[c] = V::load(grad_out.row[c] + i);
       }
       sh_basis<T>(normal[0], normal[1], normal[2], basis);
-      FACECORE_UNROLL
-      for (int b = 0; b < kShTerms; ++b) {
-        const T* light = points.light + 3 * b;
-        weight[b] = light[0] * grad[0] + light[1] * grad[1] + light[2] * grad[2];
-        for (int c = 0; c < 3; ++c) sum[3 * b + c] += basis[b] * grad[c];
-      }
-      sh_basis_backward<T>(normal[0], normal[1], normal[2], weight, grad_normal);
+      sh_light_backward(normal, points.light, basis, grad, grad_normal, sum);
       for (int c = 0; c < 3; ++c) V::store(grad_normals.row[c] + i, grad_normal[c]);
     }
     grad_normals.store(points.grad_normals + 3 * begin, count);
