@@ -8,6 +8,7 @@ import pathlib
 import torch
 from torch.nn import functional
 
+from facecore.data.enlarging import enlarged
 from facecore.data.images import is_image_file, read_image
 from facecore.render.affine import warp
 
@@ -59,14 +60,8 @@ def _grids(uniform: torch.Tensor) -> list[torch.Tensor]:
     return [part.reshape(-1, 3, size, size) for part, size in zip(parts, GRIDS)]
 
 
-def _enlarged(grid: torch.Tensor, height: int, width: int, mode: str = "bilinear") -> torch.Tensor:
-    if mode == "nearest":
-        return functional.interpolate(grid, (height, width), mode=mode)
-    return functional.interpolate(grid, (height, width), mode=mode, align_corners=True)
-
-
 def _gradient(numbers: torch.Tensor, grids: list[torch.Tensor], height: int, width: int) -> torch.Tensor:
-    return _enlarged(grids[0], height, width)
+    return enlarged(grids[0], height, width)
 
 
 def _noise(numbers: torch.Tensor, grids: list[torch.Tensor], height: int, width: int) -> torch.Tensor:
@@ -75,8 +70,8 @@ def _noise(numbers: torch.Tensor, grids: list[torch.Tensor], height: int, width:
     amplitude = amplitude / amplitude.sum(1, keepdim=True).clamp_min(1e-6)
     total = torch.zeros_like(grids[-1])
     for scale, grid in enumerate(grids):  # added up on the finest grid, enlarged once
-        total += amplitude[:, scale, None, None, None] * (_enlarged(grid, GRIDS[-1], GRIDS[-1]) - 0.5)
-    return 0.5 + 1.6 * _enlarged(total, height, width)
+        total += amplitude[:, scale, None, None, None] * (enlarged(grid, GRIDS[-1], GRIDS[-1]) - 0.5)
+    return 0.5 + 1.6 * enlarged(total, height, width)
 
 
 def _stripes(numbers: torch.Tensor, grids: list[torch.Tensor], height: int, width: int) -> torch.Tensor:
@@ -91,14 +86,13 @@ def _stripes(numbers: torch.Tensor, grids: list[torch.Tensor], height: int, widt
     wave = (6.2832 * frequency[:, None, None] * position + phase[:, None, None]).sin()[:, None]
     sharpness = 1 + 20 * numbers[:, 11, None, None, None]
     blend = (0.5 + sharpness * wave).clamp(0, 1)
-    return torch.lerp(_enlarged(grids[0], height, width), _enlarged(grids[1], height, width), blend)
+    return torch.lerp(enlarged(grids[0], height, width), enlarged(grids[1], height, width), blend)
 
 
 def _blocks(numbers: torch.Tensor, grids: list[torch.Tensor], height: int, width: int) -> torch.Tensor:
     """Patches of one colour, as walls, windows and shelves are, over a smooth one."""
-    coarse = _enlarged(grids[2], height, width, "nearest")
-    fine = _enlarged(grids[3], height, width, "nearest")
-    smooth = _enlarged(grids[0], height, width)
+    coarse, fine = (functional.interpolate(grid, (height, width), mode="nearest") for grid in grids[2:4])
+    smooth = enlarged(grids[0], height, width)
     share = numbers[:, 8:10, None, None, None]
     return torch.lerp(torch.lerp(smooth, coarse, share[:, 0]), fine, 0.5 * share[:, 1])
 

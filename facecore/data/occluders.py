@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import torch
-from torch.nn import functional
 
 from facecore.data.crop import landmark_boxes
+from facecore.data.enlarging import enlarged
 from facecore.data.landmarks import five_points
 
 KINDS = ("blob", "bar", "hand", "glasses", "hair")
@@ -178,9 +178,7 @@ def _texture(uniform: torch.Tensor, kind: torch.Tensor, height: int, width: int)
     grids = uniform[:, 24:].split([size * size for size in TEXTURE_GRIDS], dim=1)
     variation = torch.ones_like(n[:, 0])[:, None, None, None]
     for grid, size, amplitude in zip(grids, TEXTURE_GRIDS, (1.2, 0.8)):
-        smooth = functional.interpolate(
-            grid.reshape(-1, 1, size, size), (height, width), mode="bilinear", align_corners=True
-        )
+        smooth = enlarged(grid.reshape(-1, 1, size, size), height, width)
         strength = amplitude * (0.3 + 0.7 * n[:, 5, None, None, None])
         variation = variation * (1 + strength * (smooth - 0.5))
     return (colour[:, :, None, None] * variation).clamp(0, 1)

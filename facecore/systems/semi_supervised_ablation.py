@@ -82,7 +82,9 @@ COMPARISONS = (
         BASE,
         "conventional smoothing",
     ),
-    Comparison("1", "and nostrils, which conventional smoothing fills", "nostril_error_mm", BASE, "conventional smoothing"),
+    Comparison(
+        "1", "and nostrils, which conventional smoothing fills", "nostril_error_mm", BASE, "conventional smoothing"
+    ),
     Comparison(
         "2",
         "the shape discriminator keeps the widths of foreheads and sides from shrinking to one width",
