@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from facecore.render import WeakPerspectiveCamera, fit_weak_perspective
+from facecore.render.pose_fit import _nearest_rotation
 
 
 def faces(n: int, points: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -46,6 +47,27 @@ def test_in_plane_turn_by_hand(device):
     ndc = torch.tensor([[[0.0, 0.8], [-0.8, 0], [0, -0.8], [0.8, 0]]])
     expected = torch.tensor([[0, 0, math.pi / 2, 0, 0, 0]], device=device)
     torch.testing.assert_close(fit_weak_perspective(shape.to(device), ndc.to(device)), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("seen", [[0.0, 0.0], [1.0, 1.0], [1.0, -1.0], [0.0, 2.0]])
+def test_points_on_a_line_still_give_a_rotation(seen, device):
+    """Nothing tells the turn about the line, or where all are seen at one place any turn: one is chosen."""
+    line = torch.linspace(-1, 1, 10, dtype=torch.float64, device=device)[None, :, None]
+    shape = line * torch.tensor([50.0, 20.0, 30.0], dtype=torch.float64, device=device)
+    pose = fit_weak_perspective(shape, line * torch.tensor(seen, dtype=torch.float64, device=device))
+    assert torch.isfinite(pose).all()
+    rotation = WeakPerspectiveCamera.from_pose(pose, 100, 100).rotation[0]
+    # built from unit vectors: rounding alone
+    torch.testing.assert_close(rotation @ rotation.T, torch.eye(3).to(rotation), rtol=0, atol=1e-12)
+
+
+def test_nearest_rotation_is_that_of_the_singular_value_decomposition(device):
+    generator = torch.Generator().manual_seed(2)
+    rows = torch.nn.functional.normalize(torch.randn(50, 2, 3, generator=generator, dtype=torch.float64), dim=2)
+    rows = rows.to(device)
+    matrix = torch.cat([rows, torch.linalg.cross(rows[:, 0], rows[:, 1])[:, None]], 1)
+    u, _, vt = torch.linalg.svd(matrix)  # its determinant is positive: both are turns
+    torch.testing.assert_close(_nearest_rotation(rows), u @ vt, rtol=0, atol=1e-9)
 
 
 def test_rejects_too_few_points():

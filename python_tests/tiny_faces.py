@@ -7,7 +7,7 @@ import pathlib
 import torch
 from tiny_settings import TINY_MODEL
 
-from facecore.data import LabelledRenders, write_png
+from facecore.data import LabelledRenders, PersonRenders, write_png
 from facecore.morphable import MorphableModel
 from facecore.systems.assets import FaceAssets
 from facecore.systems.reconstruction import Reconstruction
@@ -43,13 +43,23 @@ def make_faces(system: SemiSupervised, count: int, seed: int = 0) -> Reconstruct
     return system.to_reconstruction(system.decode(Encoding(codes, encoding.maps, encoding.points, encoding.features)))
 
 
-def write_portraits(folder: pathlib.Path, morphable: MorphableModel, names: list[str], size: int = 96) -> None:
-    """NAME.png with NAME.pts of rendered faces, each of another person, in a folder that is made."""
+def write_portraits(
+    folder: pathlib.Path, morphable: MorphableModel, names: list[str], size: int = 96, *, one_person: bool = False
+) -> torch.Tensor:
+    """NAME.png with NAME.pts of rendered faces, each of another person unless told otherwise, in a folder that is made.
+
+    Returns their identities [N, K].
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    batch = LabelledRenders(morphable, size, size, seed=1, occluders=0.0).batch(torch.arange(len(names)))
+    if one_person:
+        renders: LabelledRenders = PersonRenders(morphable, size, size, seed=1, pictures=len(names))
+    else:
+        renders = LabelledRenders(morphable, size, size, seed=1, occluders=0.0)
+    batch = renders.batch(torch.arange(len(names)))
     for name, image, landmarks in zip(names, batch.image, batch.landmarks):
         write_png(folder / f"{name}.png", image)
         write_points(folder / f"{name}.pts", landmarks)
+    return batch.identity
 
 
 def write_points(path: pathlib.Path, landmarks: torch.Tensor) -> None:

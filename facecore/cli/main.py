@@ -12,6 +12,7 @@ COMMANDS = {
     "demo": "train a small model on synthetic faces, then reconstruct a photograph; writes index.html",
     "train": "train a system",
     "reconstruct": "photographs to faces: GLB, OBJ, NPZ, overlay, index.html",
+    "fit": "landmarks of several photographs of a person to one face of a morphable model",
     "transfer": "expression, pose and light from one face to another; new light; sequences",
     "evaluate": "errors by the protocols of the field: meshes, landmarks, verification, held-out renders, poses",
     "ablate": "train variants that differ in one thing; which claims of the paper hold",

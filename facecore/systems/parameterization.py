@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Protocol
 
 import torch
@@ -115,9 +116,18 @@ class CodeParameters:
 
 
 class CoefficientParameters:
-    """Coefficients of a morphable model, starting at its mean face; the prior is the model's own (METHODS 1.4)."""
+    """Coefficients of a morphable model; the prior is the model's own (METHODS 1.4).
 
-    def __init__(self, model: MorphableModel, pose: torch.Tensor, sh_coefficients: torch.Tensor) -> None:
+    coefficients: where to start, [N, K] by part; parts that are not given start at the prior's mean.
+    """
+
+    def __init__(
+        self,
+        model: MorphableModel,
+        pose: torch.Tensor,
+        sh_coefficients: torch.Tensor,
+        coefficients: Mapping[str, torch.Tensor] | None = None,
+    ) -> None:
         self.model, n = model, len(pose)
         prior = model.prior
         self._mean = {part: getattr(prior, f"{part}_mean") for part in ("identity", "expression", "albedo")}
@@ -128,6 +138,10 @@ class CoefficientParameters:
             part: torch.zeros(n, mean.numel(), dtype=model.dtype, device=model.device, requires_grad=True)
             for part, mean in self._mean.items()
         }
+        with torch.no_grad():
+            for part, start in (coefficients or {}).items():
+                std = self._std[part].clamp_min(torch.finfo(model.dtype).tiny)  # 0 of a mode that does not vary
+                self.whitened[part].copy_((start - self._mean[part]) / std)
         self.pose = pose.detach().clone().requires_grad_()
         self.sh_coefficients = sh_coefficients.detach().clone().requires_grad_()
 

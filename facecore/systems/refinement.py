@@ -128,7 +128,7 @@ def refine(
     geometry_steps = round(GEOMETRY_SHARE * iterations)
     _descend(face, geometry_steps, weights, lambda: _geometry_loss(face, observation, weights), progress, iterations, 0)
     if iterations:
-        _solve_light(renderer, face, images, observation.mask)
+        solve_light(face, observation)
 
     def loss() -> torch.Tensor:
         rendering, vertices_ndc = _draw(renderer, face, images)
@@ -235,10 +235,11 @@ def typical_light(like: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def _solve_light(renderer: Renderer, face: FaceParameters, images: torch.Tensor, mask: torch.Tensor) -> None:
+def solve_light(face: FaceParameters, observation: Observation) -> None:
     """Sets the light to the ridge least-squares solution of image = albedo * (H g) over the visible skin."""
-    rendering = _render(renderer, face, images)
-    region = mask * rendering.alpha
+    images = observation.images
+    rendering = _render(Renderer(face.triangles, *images.shape[-2:]).to(images.device), face, images)
+    region = observation.mask * rendering.alpha
     n = len(images)
     normals = rendering.normals.flatten(2).transpose(1, 2)  # [N, P, 3]
     unit = torch.eye(9, dtype=images.dtype, device=images.device)
