@@ -140,8 +140,7 @@ class CoefficientParameters:
         }
         with torch.no_grad():
             for part, start in (coefficients or {}).items():
-                std = self._std[part].clamp_min(torch.finfo(model.dtype).tiny)  # 0 of a mode that does not vary
-                self.whitened[part].copy_((start - self._mean[part]) / std)
+                self.whitened[part].copy_((start - self._mean[part]) / self._std[part])
         self.pose = pose.detach().clone().requires_grad_()
         self.sh_coefficients = sh_coefficients.detach().clone().requires_grad_()
 
