@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import math
-import pathlib
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from facecore.cli.errors import UsageError
-from facecore.cli.parsing import check_exists, check_folders, parse_options
+from facecore.cli.parsing import check_exists, check_folders
 from facecore.cli.train_data import check_model, load_labelled, load_morphable, load_photos
+from facecore.cli.training import check_folder, facts_of, first_says, resolve, together, train_and_report
 from facecore.systems.semi_supervised_config import PRESETS, SemiSupervisedConfig
-from facecore.training.config import config_hash, overlay, read_yaml, write_yaml
 
 if TYPE_CHECKING:
     from facecore.systems.semi_supervised_training import SemiSupervisedTrainer
@@ -20,6 +18,8 @@ DESCRIPTION = f"""Trains a system. Settings come from --preset ({", ".join(PRESE
 over both the options below.
 
 Example: facecore train --preset small --model.morphable ict_facekit.npz --data.photos photos/ --run.out runs/small
+
+Also: facecore train recognition, a network that tells persons apart, for losses and for evaluation.
 
 Several GPUs or processes: torchrun --nproc-per-node 4 -m facecore.cli.main train ...; batches stay as they are set \
 and are split over the processes.
@@ -57,67 +57,33 @@ POSITIVE = (*RATES, "head_rate", "clip_norm")
 
 
 def main(argv: list[str]) -> int:
-    try:
-        return run(parse(argv))
-    except UsageError:
-        from facecore.training.distributed import is_first
+    if argv[:1] == ["recognition"]:
+        from facecore.cli import train_recognition
 
-        if is_first():
-            raise
-        return 2  # every process finds the same, and the first one says it
+        return first_says(lambda: train_recognition.main(argv[1:]))
+    return first_says(lambda: run(parse(argv)))
 
 
 def parse(argv: list[str]) -> SemiSupervisedConfig:
     """Preset, then YAML, then command line. Raises UsageError; --help prints and exits."""
-    first = _Parser(add_help=False, allow_abbrev=False, prog="facecore train")
-    first.add_argument("--system", default="semi-supervised", choices=["semi-supervised"])
-    first.add_argument("--preset", default="quick", choices=sorted(PRESETS))
-    first.add_argument("--config", type=pathlib.Path)
-    known, rest = first.parse_known_args(argv)
-    config = PRESETS[known.preset]
-    if known.config is not None:
-        try:
-            config = overlay(config, read_yaml(known.config))
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-    resolved: SemiSupervisedConfig = parse_options(
-        SemiSupervisedConfig, rest, prog="facecore train", description=DESCRIPTION, default=config
+    systems = ("semi-supervised",)
+    resolved: SemiSupervisedConfig = resolve(
+        argv, SemiSupervisedConfig, PRESETS, prog="facecore train", description=DESCRIPTION, systems=systems
     )
     return resolved
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message)
-
-
 def run(config: SemiSupervisedConfig) -> int:
     check(config)
-    from facecore.training import distributed
-    from facecore.training.device import choose_device
-
-    try:
-        device = choose_device(config.run.device)
-    except ValueError as error:
-        raise UsageError(f"--run.device: {error}") from error
-    distributed.start(device)
-    try:
-        return run_together(config)
-    finally:
-        distributed.finish()
+    return together(config, lambda: run_together(config))
 
 
 def run_together(config: SemiSupervisedConfig) -> int:
     """The training in this process, one of several under torchrun."""
-    import torch
-
     from facecore.systems.semi_supervised_training import SemiSupervisedTrainer, check_shares
     from facecore.training import distributed
-    from facecore.training.device import unused_gpu
-    from facecore.training.loop import LAST, train
 
-    out = config.run.out
-    check_folder(out, config.run.resume, (out / LAST).is_file())
+    check_folder(config.run)
     pictured = config.data.unlabelled and (config.data.photos is not None or config.world.persons > 0)
     try:
         check_shares(config, pictured, distributed.world_size())
@@ -127,33 +93,9 @@ def run_together(config: SemiSupervisedConfig) -> int:
     check_model(config, morphable)
     photos = load_photos(config)
     trainer = SemiSupervisedTrainer(config, morphable, photos, load_labelled(config, morphable))
-    if config.run.device == "auto" and unused_gpu():
-        print(unused_gpu())
-    distributed.any_process(False)  # all have looked at the folder before one writes into it
-    if distributed.is_first():
-        out.mkdir(parents=True, exist_ok=True)
-        if not config.run.resume:  # a refused resumption must not overwrite the settings of the run
-            write_yaml(out / "config.yaml", config)
-    facts = {
-        "config_hash": config_hash(config),
-        "seed": config.run.seed,
-        "morphable": morphable.name,
-        "threads": torch.get_num_threads(),
-        "encoder_precision": str(trainer.system.encoder_precision).removeprefix("torch."),
-        "processes": distributed.world_size(),
-    }
-    if distributed.is_first():
-        _introduce(config, trainer, facts)
-    try:
-        validation = train(trainer, config.run, facts)
-    except OSError as error:
-        if error.errno is None or error.filename is not None:
-            raise
-        raise OSError(error.errno, f"{error.strerror}; make room, then add --run.resume", str(out)) from error
-    if distributed.is_first():
-        for name, value in validation.items():
-            print(f"{name:>28} {value:9.4f}")
-        print(f"{out / 'model.safetensors'}")
+    precision = str(trainer.system.encoder_precision).removeprefix("torch.")
+    facts = facts_of(config, morphable) | {"encoder_precision": precision}
+    train_and_report(trainer, config, facts, lambda: _introduce(config, trainer, facts))
     return 0
 
 
@@ -250,17 +192,3 @@ def check_numbers(config: SemiSupervisedConfig) -> None:
             raise UsageError(f"--world.{name.replace('_', '-')} must be positive and finite, got {value}")
     if abs(config.run.seed) > LARGEST_SEED:
         raise UsageError(f"--run.seed must lie in [-2**62, 2**62], got {config.run.seed}")
-
-
-def check_folder(out: pathlib.Path, resume: bool, has_checkpoint: bool) -> None:
-    """Refuses a folder that a run cannot start in, or go on in."""
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--run.out {out} is a file; give a folder")
-    if resume and not has_checkpoint:
-        raise UsageError(f"--run.resume: there is no checkpoint in {out}; leave --run.resume out for a new folder")
-    if not resume and out.exists() and any(out.iterdir()):
-        if has_checkpoint:
-            raise UsageError(f"--run.out {out} is not empty; choose another folder, or add --run.resume")
-        raise UsageError(
-            f"--run.out {out} is not empty and has no checkpoint to go on from; delete it or choose another folder"
-        )

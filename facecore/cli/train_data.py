@@ -4,19 +4,46 @@ from __future__ import annotations
 
 import pathlib
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from facecore.cli.errors import UsageError
 from facecore.cli.parsing import in_options
 from facecore.errors import OptionError
 from facecore.systems.semi_supervised_config import SemiSupervisedConfig
+from facecore.training.config import DataConfig, RunConfig
 
 if TYPE_CHECKING:
     from facecore.data import ParameterPhotos, PhotoFolder
     from facecore.morphable import MorphableModel
 
 
-def load_morphable(config: SemiSupervisedConfig) -> MorphableModel:
+class MorphableSettings(Protocol):
+    """Which morphable model; the settings `model` of every system have these."""
+
+    @property
+    def morphable(self) -> str: ...
+    @property
+    def num_vertices(self) -> int: ...
+    @property
+    def region(self) -> str: ...
+    @property
+    def refine(self) -> int: ...
+    @property
+    def image_size(self) -> int: ...
+
+
+class TrainingSettings(Protocol):
+    """What loading needs of a system's settings."""
+
+    @property
+    def model(self) -> MorphableSettings: ...
+    @property
+    def data(self) -> DataConfig: ...
+    @property
+    def run(self) -> RunConfig: ...
+
+
+def load_morphable(config: TrainingSettings) -> MorphableModel:
     from facecore.morphable import load
     from facecore.morphable.recognise import ICT, recognise
 
@@ -50,7 +77,7 @@ def check_model(config: SemiSupervisedConfig, morphable: MorphableModel) -> None
         )
 
 
-def load_photos(config: SemiSupervisedConfig) -> PhotoFolder | None:
+def load_photos(config: TrainingSettings) -> PhotoFolder | None:
     """The unlabelled half, or None when it is switched off or not given."""
     from facecore.training.distributed import is_first
 

@@ -9,15 +9,17 @@ import torch
 
 from facecore.data.batches import PhotoBatch
 from facecore.data.identities import IdentitySampler
-from facecore.data.renders import LabelledRenders
+from facecore.data.renders import YAW, LabelledRenders
 from facecore.morphable import Coefficients, MorphableModel
 
 
 class PersonRenders(LabelledRenders):
     """Labelled renders of which `pictures` in a row show one person: the same identity and albedo, all else differs."""
 
-    def __init__(self, model: MorphableModel, height: int, width: int, seed: int = 0, *, pictures: int) -> None:
-        super().__init__(model, height, width, seed)
+    def __init__(
+        self, model: MorphableModel, height: int, width: int, seed: int = 0, *, pictures: int, yaw: float = YAW
+    ) -> None:
+        super().__init__(model, height, width, seed, yaw=yaw)
         if pictures < 1:
             raise ValueError(f"pictures must be at least 1, got {pictures}")
         self.pictures = pictures
@@ -33,15 +35,23 @@ class RenderedPhotos:
     """`persons` x `pictures` rendered photographs (a PhotoSource); picture k of person p is p * pictures + k.
 
     Batches carry pictures, masks, landmarks and the person's number, and nothing of the 3-D truth. Deterministic given
-    the seed. Raises ValueError for numbers below 1.
+    the seed. yaw: largest turn to either side, in degrees. Raises ValueError for numbers below 1.
     """
 
     def __init__(
-        self, model: MorphableModel, height: int, width: int, seed: int = 0, *, persons: int, pictures: int
+        self,
+        model: MorphableModel,
+        height: int,
+        width: int,
+        seed: int = 0,
+        *,
+        persons: int,
+        pictures: int,
+        yaw: float = YAW,
     ) -> None:
         if persons < 1:
             raise ValueError(f"persons must be at least 1, got {persons}")
-        self.renders = PersonRenders(model, height, width, seed, pictures=pictures)
+        self.renders = PersonRenders(model, height, width, seed, pictures=pictures, yaw=yaw)
         self.identity = torch.arange(persons).repeat_interleave(pictures)
         self.num_identities = persons
         self._sampler = IdentitySampler(self.identity)

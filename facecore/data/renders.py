@@ -36,6 +36,7 @@ class LabelledRenders:
         occluders: the share of pictures with something in front of the face.
         backgrounds: a folder of photographs, used in half of the pictures; None = generated backgrounds only.
         sensor: whether to blur, to add noise and to change gamma slightly.
+        yaw: largest turn to either side, in degrees.
 
     Identity, expression and albedo come from the model's prior; pose, framing, light and the rest as described by the
     constants above and in lights, occluders, backgrounds, sensor. Pictures are framed as FaceCrop frames photographs:
@@ -52,12 +53,15 @@ class LabelledRenders:
         occluders: float = 0.3,
         backgrounds: str | os.PathLike[str] | None = None,
         sensor: bool = True,
+        yaw: float = YAW,
     ) -> None:
         model.require("albedo_mean")
+        if not 0 <= yaw <= 90:
+            raise ValueError(f"yaw must be in [0, 90] degrees, got {yaw}")
         if not 0 <= occluders <= 1:
             raise ValueError(f"occluders must be in [0, 1], the share of pictures, got {occluders}")
         self.model, self.height, self.width, self.seed = model, height, width, seed
-        self.occluder_share, self.sensor = occluders, sensor
+        self.occluder_share, self.sensor, self.yaw = occluders, sensor, yaw
         self.renderer = Renderer(model.triangles, height, width)
         self._photographs = None if backgrounds is None else load_backgrounds(backgrounds)
         self._openings = Openings(model.template, model.triangles, model.landmarks68)
@@ -111,7 +115,7 @@ class LabelledRenders:
 
     def _angles(self, index: torch.Tensor) -> torch.Tensor:
         """Pitch, yaw, roll in radians, [B, 3]."""
-        limits = torch.deg2rad(torch.tensor([PITCH, YAW, ROLL]))
+        limits = torch.deg2rad(torch.tensor([PITCH, self.yaw, ROLL]))
         return (2 * self._uniform("pose", index, 3) - 1) * limits.to(self.model.template)
 
     def _pose(self, index: torch.Tensor, landmarks_mm: torch.Tensor) -> torch.Tensor:

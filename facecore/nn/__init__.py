@@ -4,13 +4,15 @@ from facecore.nn.chebyshev import ChebConv, SparseBuffers
 from facecore.nn.mesh_decoder import MeshDecoder
 from facecore.nn.mesh_discriminator import MeshDiscriminator
 from facecore.nn.patch_discriminator import PatchDiscriminator, PictureHistory
-from facecore.nn.recognition import RecognitionFeatures, RecognitionNet
+from facecore.nn.recognition import EmbeddingNetwork, RecognitionFeatures, RecognitionNet
 from facecore.nn.resnet import EncoderFeatures, ResNetEncoder
+from facecore.nn.sphereface import SphereFace
 from facecore.nn.surface_points import PointFeatures, PointMaps, SurfacePoints, spread_points, surface_point_loss
 from facecore.nn.texture_decoder import TextureDecoder
 
 __all__ = [
     "ChebConv",
+    "EmbeddingNetwork",
     "EncoderFeatures",
     "MeshDecoder",
     "MeshDiscriminator",
@@ -22,6 +24,7 @@ __all__ = [
     "RecognitionNet",
     "ResNetEncoder",
     "SparseBuffers",
+    "SphereFace",
     "SurfacePoints",
     "TextureDecoder",
     "spread_points",

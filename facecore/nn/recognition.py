@@ -19,7 +19,18 @@ class RecognitionFeatures(NamedTuple):
     pooled: torch.Tensor
 
 
-class RecognitionNet(nn.Module):
+class EmbeddingNetwork(nn.Module):
+    """What every recognition network of this package has: its pictures' size, and a last layer that gives `embed`."""
+
+    input_size: tuple[int, int]  # height, width of aligned faces
+    head: nn.Linear
+
+    def forward(self, images: torch.Tensor) -> RecognitionFeatures:
+        """Aligned faces [N, 3, *input_size] with RGB in [0, 1]."""
+        raise NotImplementedError
+
+
+class RecognitionNet(EmbeddingNetwork):
     """Aligned faces of 112 x 112 pixels to embeddings (METHODS 7); 1,973,248 weights.
 
     A 3x3 convolution of stride 2 to 32 channels, then three stages of 64, 128 and 256: each a 3x3 convolution of stride

@@ -75,7 +75,7 @@ class IdentityNetwork(nn.Module):
 
     `embed(images, align)` and `pooled(images, align)` take RGB in [0, 1]; with align [N, 2, 3] pictures of any size
     [N, 3, H, W], without it aligned faces of `input_size`. Frozen: always in evaluation mode, no gradient to its
-    weights. Differentiable in the images. identity: changes when results may.
+    weights. Differentiable in the images. identity: changes when results may. trained_on: the manifest's, in words.
 
     Raises ValueError where the manifest is refused: see `check_network`; ONNX gives no gradient.
     """
@@ -88,6 +88,7 @@ class IdentityNetwork(nn.Module):
         check_network(self._network)
         self.network = self._network.module  # registered, so that .to(device) reaches it
         self.input_size, self.identity = manifest.input_size, f"recognition-{manifest.digest}"
+        self.trained_on = manifest.trained_on
 
     def forward(self, images: torch.Tensor, align: torch.Tensor | None = None) -> RecognitionFeatures:
         """embed [N, d] and pooled [N, d_f] (the embedding itself where the network has no layer before it)."""

@@ -23,6 +23,7 @@ OUTPUTS = {  # what a role needs, then what it may have
 }
 COORDINATES = ("pixels", "indices", "unit", "ndc")
 ACTIVATIONS = ("none", "sigmoid", "softmax")
+RENDERS, RENDERS_AND_PHOTOGRAPHS = "renders", "renders and photographs"  # what our own networks are trained on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Manifest:
     face_classes: the classes of a segmentation whose probabilities add up to "visible face"; empty for one channel.
     activation: what turns a segmentation's numbers into probabilities: none, sigmoid or softmax (over channels).
     min_score: a detector's boxes below it are dropped.
+    trained_on: in words; RENDERS marks a network that has seen no photograph, whose results on photographs say little.
     """
 
     path: pathlib.Path
@@ -66,6 +68,7 @@ class Manifest:
     face_classes: tuple[int, ...] = ()
     activation: str = "none"
     min_score: float = 0.5
+    trained_on: str = ""
 
     def __post_init__(self) -> None:
         for name, value, choices in (
@@ -93,7 +96,8 @@ class Manifest:
     @functools.cached_property
     def digest(self) -> str:
         """Twelve hexadecimal digits over everything that the network's results depend on, its file included."""
-        content = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "path"}
+        described = ("path", "trained_on")  # results do not depend on these
+        content = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in described}
         content["outputs"], content["options"] = dict(self.outputs), dict(self.options)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 

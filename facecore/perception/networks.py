@@ -13,10 +13,11 @@ import torch
 from torch import nn
 
 from facecore.nn.recognition import RecognitionNet
+from facecore.nn.sphereface import SphereFace
 from facecore.nn.state_dict import read_state_dict, state_dict_problems
 from facecore.perception.manifest import Manifest
 
-_architectures: dict[str, Callable[..., nn.Module]] = {"small-recognition": RecognitionNet}
+_architectures: dict[str, Callable[..., nn.Module]] = {"small-recognition": RecognitionNet, "sphereface": SphereFace}
 
 
 def register_architecture(name: str, build: Callable[..., nn.Module]) -> None:
@@ -26,6 +27,13 @@ def register_architecture(name: str, build: Callable[..., nn.Module]) -> None:
     """
     if _architectures.setdefault(name, build) is not build:
         raise ValueError(f"name must be new, got {name!r}, which is registered already")
+
+
+def build_architecture(name: str, **options: Any) -> nn.Module:
+    """A network of random weights. Raises ValueError for a name that is not registered."""
+    if name not in _architectures:
+        raise ValueError(f"name must be one of {', '.join(architectures())}, got {name!r}")
+    return _architectures[name](**options)
 
 
 def architectures() -> tuple[str, ...]:

@@ -12,13 +12,10 @@ from facecore.data import (
     LabelledPhotos,
     LabelledRenders,
     PhotoBatch,
-    PhotoBatches,
-    PhotoFolder,
     PhotoSource,
     PhotoStream,
     PictureSource,
     ShapeBatch,
-    default_workers,
     sample_generator,
 )
 from facecore.data.batches import Batch
@@ -42,7 +39,7 @@ from facecore.systems.semi_supervised_losses import (
     weighted_total,
 )
 from facecore.systems.semi_supervised_warmup import CodeEmbedding, decoder_terms, encoder_terms
-from facecore.training import distributed
+from facecore.systems.streams import open_stream
 from facecore.training.distributed import WHOLE, Share
 
 Score = Callable[[torch.Tensor], torch.Tensor]
@@ -261,13 +258,8 @@ def _stream(
     device: torch.device,
     iterations: int,
 ) -> PhotoStream[Batch]:
-    """Files are loaded ahead by processes; rendered photographs are made when asked for, where the model is."""
-    share = distributed.own_share()
-    batches = PhotoBatches(source, config.run.seed, *sizes, share.index, share.count, purpose)
-    if not isinstance(source, PhotoFolder | LabelledPhotos):
-        return PhotoStream(batches, iterations)
-    workers = default_workers(device) if config.data.workers is None else config.data.workers
-    return PhotoStream(batches, iterations, num_workers=workers, pin_memory=device.type == "cuda")
+    workers = config.data.workers
+    return open_stream(source, config.run.seed, sizes, purpose, workers=workers, device=device, iterations=iterations)
 
 
 def _together(batch: ShapeBatch, photos: PhotoBatch | None) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,0 +1,79 @@
+"""Settings of `facecore train recognition`, and its presets (METHODS 7)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from facecore.training.config import DataConfig, RunConfig, WorldConfig
+
+Architecture = Literal["small-recognition", "sphereface"]
+
+
+@dataclasses.dataclass(frozen=True)
+class RecognitionModelConfig:
+    """The network, and the morphable model whose renders it learns from."""
+
+    architecture: Architecture = "small-recognition"
+    """small-recognition: 112 x 112 pixels, 2.0 million weights; sphereface: 112 x 96, 22.7 million at width 1."""
+    width: float = 1.0
+    """Factor of sphereface's numbers of channels."""
+    morphable: str = "procedural"
+    """'procedural', or the path of a morphable model file or folder."""
+    num_vertices: int = 5000
+    """Resolution of the procedural model."""
+    region: Literal["narrow", "face", "head"] = "face"
+    """Part of the ICT model."""
+    refine: int = 0
+    """Refinement steps of the ICT model."""
+    image_size: int = 128
+    """Height and width of the crops from which faces are aligned, pixels."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RecognitionStageConfig:
+    """How it is trained: softmax over cosines with an additive margin."""
+
+    iterations: int = 50_000
+    """Steps of Adam."""
+    learning_rate: float = 1e-3
+    """Of Adam, falling along a cosine."""
+    margin: float = 0.35
+    """Additive margin of the cosines (METHODS 7)."""
+    scale: float = 30.0
+    """What the cosines are multiplied by before the softmax (METHODS 7)."""
+    clip_norm: float = 10.0
+    """Largest gradient norm."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RecognitionConfig:
+    """Everything that determines a training run of a recognition network.
+
+    data.labelled_batch: renders of a batch, data.photo_batch: photographs, data.photos_per_identity: of a person in
+    both; world.persons, world.pictures: rendered persons and pictures of each.
+    """
+
+    model: RecognitionModelConfig = RecognitionModelConfig()
+    stages: RecognitionStageConfig = RecognitionStageConfig()
+    data: DataConfig = dataclasses.field(default_factory=lambda: DataConfig(labelled_batch=64, photo_batch=64))
+    world: WorldConfig = dataclasses.field(default_factory=lambda: WorldConfig(persons=1000, pictures=50))
+    run: RunConfig = dataclasses.field(default_factory=lambda: RunConfig(validate_every=1000, checkpoint_every=500))
+
+
+def _preset(architecture: Architecture, width: float, iterations: int, size: int, persons: int) -> RecognitionConfig:
+    plain = RecognitionConfig()
+    return dataclasses.replace(
+        plain,
+        model=dataclasses.replace(plain.model, architecture=architecture, width=width, image_size=size),
+        stages=dataclasses.replace(plain.stages, iterations=iterations),
+        world=dataclasses.replace(plain.world, persons=persons),
+    )
+
+
+PRESETS: dict[str, RecognitionConfig] = {
+    "paper": RecognitionConfig(),
+    "small": _preset("small-recognition", 1.0, 1500, 112, 1000),
+    "small-sphereface": _preset("sphereface", 0.25, 3000, 112, 1000),
+    "quick": _preset("small-recognition", 1.0, 60, 96, 64),
+}

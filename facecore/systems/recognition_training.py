@@ -1,0 +1,238 @@
+"""Training of a recognition network on renders of a morphable model and photographs of known persons (METHODS 7)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from facecore.data import PhotoBatch, PhotoSource, PhotoStream, RenderedPhotos, five_points
+from facecore.evaluation.verification import cosine, verify
+from facecore.losses import identification_loss
+from facecore.morphable import MorphableModel
+from facecore.nn import EmbeddingNetwork
+from facecore.perception import align_faces, alignment
+from facecore.perception.networks import build_architecture
+from facecore.systems.recognition_config import RecognitionConfig
+from facecore.systems.streams import open_stream
+from facecore.systems.world import faces_of_world
+from facecore.training import distributed
+from facecore.training.adam import Adam
+from facecore.training.checkpoint import Checkpoint, load_matching, load_optimizer_tensors, optimizer_tensors
+from facecore.training.config import config_hash, to_plain
+from facecore.training.device import choose_device
+from facecore.training.resume import check_same_run
+from facecore.training.watch import FiniteWatch
+
+NAME = "recognition"
+YAW = 60.0  # degrees to either side, of the renders (METHODS 7)
+PERSONS_SEED = 4_000_037  # added to the run's seed: persons that no system's training and no held-out set draws
+HELD_OUT_SEED = 5_000_011
+HELD_OUT_PICTURES = 4  # of each held-out person
+FOLDS = 10
+BATCH = 25  # pictures embedded at once for validation
+RAMP, FINAL_RATE = 50, 0.01  # steps over which the learning rate rises; of it, where the cosine ends
+
+
+class RecognitionObjective(nn.Module):
+    """Aligned faces and who they show to the loss: softmax over cosines with an additive margin."""
+
+    def __init__(self, network: EmbeddingNetwork, num_persons: int, margin: float, scale: float) -> None:
+        super().__init__()
+        self.network, self.margin, self.scale = network, margin, scale
+        self.persons = nn.Parameter(torch.empty(num_persons, network.head.out_features))
+        nn.init.normal_(self.persons)
+
+    def forward(self, faces: torch.Tensor, person: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss, and the share of faces that are nearest to their own person."""
+        embed = functional.normalize(self.network(faces).embed, dim=1)
+        cosines = embed @ functional.normalize(self.persons, dim=1).T
+        right = (cosines.detach().argmax(1) == person).float().mean()
+        return identification_loss(cosines, person, margin=self.margin, scale=self.scale), right
+
+
+class RecognitionTrainer:
+    """Implements training.loop.Trainer. All randomness is keyed by (seed, iteration), so that resuming is exact."""
+
+    def __init__(self, config: RecognitionConfig, morphable: MorphableModel, photos: PhotoSource | None) -> None:
+        self.config, self.photos = config, photos
+        self.device = choose_device(config.run.device)
+        _, world = faces_of_world(morphable, config.world)
+        self.morphable = world.to(self.device)
+        size, seed, counts = config.model.image_size, config.run.seed, config.world
+
+        def rendered(seed: int, persons: int, pictures: int) -> RenderedPhotos:
+            return RenderedPhotos(self.morphable, size, size, seed, persons=persons, pictures=pictures, yaw=YAW)
+
+        self.renders = rendered(seed + PERSONS_SEED, counts.persons, counts.pictures)
+        self.held_out = rendered(seed + HELD_OUT_SEED, config.run.validation_size, HELD_OUT_PICTURES)
+        torch.manual_seed(seed)
+        options = {"width": config.model.width} if config.model.architecture == "sphereface" else {}
+        network = build_architecture(config.model.architecture, **options)
+        assert isinstance(network, EmbeddingNetwork)
+        num_persons = counts.persons + (0 if photos is None else photos.num_identities)
+        self.objective = RecognitionObjective(network, num_persons, config.stages.margin, config.stages.scale)
+        self.objective.to(self.device)
+        self.network = network
+        self.parameters = list(self.objective.parameters())
+        self.optimizer = Adam(self.parameters)
+        self._averaged = distributed.averaged(self.objective)
+        self.total_iterations = config.stages.iterations
+        self._streams = list(self._open_streams())
+        self._watch = FiniteWatch()
+        self.not_taken_over: list[str] = []
+        self._start = ""  # what start_from took over
+        if config.run.start_from is not None and not config.run.resume:
+            self._take_over(Checkpoint.load(config.run.start_from))
+
+    def _open_streams(self) -> Iterator[PhotoStream[PhotoBatch]]:
+        data, share = self.config.data, distributed.own_share()
+        for source, count, purpose in (
+            (self.renders, data.labelled_batch, "rendered persons"),
+            (self.photos, data.photo_batch, "photos"),
+        ):
+            if source is not None and count:
+                share.rows(count)  # raises where the processes cannot share the batch
+                sizes, device = (count, data.photos_per_identity), self.device
+                yield open_stream(
+                    source,
+                    self.config.run.seed,
+                    sizes,
+                    purpose,
+                    workers=data.workers,
+                    device=device,
+                    iterations=self.total_iterations,
+                )
+
+    def _take_over(self, checkpoint: Checkpoint) -> None:
+        if checkpoint.plain.get("system") != NAME:
+            raise ValueError(f"start_from must be a checkpoint of '{NAME}', got {checkpoint.plain.get('system')!r}")
+        self.not_taken_over = load_matching(self.network, checkpoint.tensors["model"])
+        plain = checkpoint.plain
+        self._start = f"{plain['config_hash']}, seed {plain['config']['run']['seed']}, {plain['iteration']} iterations"
+
+    def images_in(self, iteration: int) -> int:
+        return sum(stream.batches.count for stream in self._streams)
+
+    def step(self, iteration: int) -> dict[str, torch.Tensor]:
+        self.objective.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate(iteration)
+        self.optimizer.zero_grad(set_to_none=True)
+        faces, person = self._faces(iteration)
+        loss, right = self._averaged(faces, person)
+        loss.backward()
+        norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        terms = distributed.mean_losses([{"total": loss.detach(), "right": right}])
+        self._watch.see(terms | {"gradient norm": norm}, iteration)
+        self.optimizer.clipped_step(norm, self.config.stages.clip_norm)
+        return terms
+
+    def _learning_rate(self, iteration: int) -> float:
+        progress = iteration / max(self.total_iterations, 1)
+        cosine = FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * progress))
+        return self.config.stages.learning_rate * min(1.0, (iteration + 1) / RAMP) * cosine
+
+    def _faces(self, iteration: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Aligned faces of this process's share, and their persons: the photographs' come after the rendered ones."""
+        faces, persons, first = [], [], 0
+        for stream in self._streams:
+            batch = stream.at(iteration).to(self.device)
+            faces.append(self.aligned(batch))
+            persons.append(torch.where(batch.identity >= 0, batch.identity + first, -1))
+            first += stream.batches.photos.num_identities
+        return torch.cat(faces), torch.cat(persons)
+
+    def aligned(self, batch: PhotoBatch) -> torch.Tensor:
+        """Faces as the network takes them."""
+        height, width = self.network.input_size
+        known = (batch.landmark_weight > 0).all(1)[:, None, None]
+        points = torch.where(known, five_points(batch.landmarks), batch.five_points)
+        return align_faces(batch.image, alignment(points), height, width)
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Verification of held-out rendered persons, in percent (METHODS 8.1): accuracy, equal_error, auc, tar_*."""
+        self._watch.check()
+        embed, person = self.embed_held_out()
+        pairs, same, fold = held_out_pairs(person)
+        similarity = cosine(embed[pairs[:, 0]], embed[pairs[:, 1]])
+        return {name: value for name, (value, _) in verify(similarity, same, fold).measures.items()}
+
+    @torch.no_grad()
+    def embed_held_out(self) -> tuple[np.ndarray, np.ndarray]:
+        """Embeddings [N, d] and persons [N] of the held-out pictures."""
+        self.objective.eval()
+        parts = []
+        for index in torch.arange(len(self.held_out)).split(BATCH):
+            parts.append(self.network(self.aligned(self.held_out.batch(index))).embed.cpu())
+        return torch.cat(parts).numpy(), self.held_out.identity.numpy()
+
+    @torch.no_grad()
+    def picture_grid(self) -> torch.Tensor:
+        """Rows of held-out persons, a picture in each column, as the network sees them."""
+        faces = self.aligned(self.held_out.batch(torch.arange(min(4 * HELD_OUT_PICTURES, len(self.held_out)))))
+        rows = [torch.cat(list(row), dim=2) for row in faces.clamp(0, 1).split(HELD_OUT_PICTURES)]
+        return torch.cat(rows, dim=1).cpu()
+
+    def checkpoint(self, iteration: int, *, resumable: bool) -> Checkpoint:
+        """Raises NotFinite rather than give weights that a NaN has reached."""
+        self._watch.check()
+        tensors = {"model": self.network.state_dict()}
+        if resumable:
+            tensors["persons"] = {"weight": self.objective.persons}
+            tensors["optimizer"] = optimizer_tensors(self.optimizer)
+        return Checkpoint(tensors, self._plain() | {"iteration": iteration})
+
+    def _plain(self) -> dict[str, Any]:
+        """What tells this run from others, beside its iteration."""
+        return {
+            "system": NAME,
+            "config": to_plain(self.config),
+            "config_hash": config_hash(self.config),
+            "encoder_precision": "float32",
+            "photos": None if self.photos is None else self.photos.digest,
+            "labelled": None,
+            "start": self._start,
+            "assets": {"morphable_hash": self.morphable.content_hash()},
+        }
+
+    def restore(self, checkpoint: Checkpoint) -> int:
+        """Raises ValueError when the checkpoint is of another run: one that would not go on to the same weights."""
+        self._start = str(checkpoint.plain.get("start", ""))
+        check_same_run(checkpoint.plain, self._plain())
+        if "optimizer" not in checkpoint.tensors:
+            raise ValueError("this checkpoint holds no optimiser state; resume from last.safetensors")
+        self.network.load_state_dict(checkpoint.tensors["model"])
+        with torch.no_grad():
+            self.objective.persons.copy_(checkpoint.tensors["persons"]["weight"])
+        load_optimizer_tensors(self.optimizer, checkpoint.tensors["optimizer"])
+        return int(checkpoint.plain["iteration"])
+
+
+def held_out_pairs(person: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs [P, 2] of pictures, whether both show one person, and their folds; as many of the one kind as of the other.
+
+    person: [N], HELD_OUT_PICTURES in a row of each. Of one person all pairs; of two, the same places in the pictures of
+    a person and of the next one in the same fold.
+    """
+    count = len(person) // HELD_OUT_PICTURES
+    first, second = np.triu_indices(HELD_OUT_PICTURES, 1)
+    start = HELD_OUT_PICTURES * np.arange(count)
+    fold = np.arange(count) * min(FOLDS, count // 2) // count
+    following = np.array([_next_in_fold(number, fold) for number in range(count)])
+    own = np.stack([start[:, None] + first, start[:, None] + second], -1)
+    other = np.stack([start[:, None] + first, start[following][:, None] + second], -1)
+    pairs = np.concatenate([own.reshape(-1, 2), other.reshape(-1, 2)])
+    folds = np.tile(np.repeat(fold, len(first)), 2)
+    return pairs, person[pairs[:, 0]] == person[pairs[:, 1]], folds
+
+
+def _next_in_fold(number: int, fold: np.ndarray) -> int:
+    members = np.flatnonzero(fold == fold[number])
+    return int(members[(np.flatnonzero(members == number)[0] + 1) % len(members)])

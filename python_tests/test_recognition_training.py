@@ -1,0 +1,191 @@
+"""`facecore train recognition`: learns persons, resumes to the bit, and writes a network that loads elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import torch
+from tiny_faces import write_portraits
+
+from facecore.cli import main
+from facecore.cli.training import resolve
+from facecore.data import PhotoFolder
+from facecore.morphable import load as load_model
+from facecore.perception import load_identity_network
+from facecore.systems.recognition_config import PRESETS, RecognitionConfig
+from facecore.systems.recognition_training import HELD_OUT_PICTURES, RecognitionTrainer, held_out_pairs
+from facecore.training.checkpoint import Checkpoint
+from facecore.training.config import overlay
+from facecore.training.loop import FINAL, LAST
+
+TINY = {
+    "model": {"architecture": "sphereface", "width": 0.0625, "num_vertices": 2500, "image_size": 64},
+    "stages": {"iterations": 4},
+    "data": {"labelled_batch": 8, "photo_batch": 4},
+    "world": {"persons": 6, "pictures": 4},
+    "run": {"validation_size": 4, "validate_every": 100, "checkpoint_every": 2, "log_every": 1},
+}
+OPTIONS = [
+    *("--model.architecture", "sphereface", "--model.width", "0.0625", "--model.num-vertices", "2500"),
+    *("--model.image-size", "64", "--stages.iterations", "4", "--data.labelled-batch", "8", "--data.photo-batch", "4"),
+    *("--world.persons", "6", "--world.pictures", "4", "--run.validation-size", "4", "--run.checkpoint-every", "2"),
+]
+
+
+@pytest.fixture(scope="module")
+def morphable():
+    return load_model("procedural", num_vertices=2500)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory, morphable) -> pathlib.Path:
+    """Two persons, two photographs of each, with landmarks; the folders are their names."""
+    root = tmp_path_factory.mktemp("photos")
+    for name in ("ann", "bob"):
+        write_portraits(root / name, morphable, ["1", "2"], size=64, one_person=True)
+    return root
+
+
+def config(**changes) -> RecognitionConfig:
+    return overlay(overlay(RecognitionConfig(), TINY), changes)
+
+
+def open_folder(root: pathlib.Path) -> PhotoFolder:
+    return PhotoFolder(root, height=64, width=64, seed=0)
+
+
+def test_a_step_lowers_the_loss_of_its_batch(morphable):
+    trainer = RecognitionTrainer(config(stages={"learning_rate": 3e-3}), morphable, None)
+    faces, person = trainer._faces(0)
+    first = trainer.objective(faces, person)[0].item()
+    for _ in range(10):
+        trainer.step(0)  # the same batch, at the rates of a first step
+    assert trainer.objective(faces, person)[0].item() < first
+
+
+def test_photographs_are_persons_of_their_own(morphable, photos):
+    trainer = RecognitionTrainer(config(), morphable, open_folder(photos))
+    faces, person = trainer._faces(0)
+    assert faces.shape == (8 + 4, 3, 112, 96) and len(trainer.objective.persons) == 6 + 2
+    assert person[:8].max() < 6 and set(person[8:].tolist()) == {6, 7}
+    assert trainer.images_in(0) == 12
+    assert torch.equal(person[:8].view(4, 2)[:, 0], person[:8].view(4, 2)[:, 1])  # two pictures of a person
+
+
+def test_resumes_to_the_same_weights(morphable, photos):
+    whole = RecognitionTrainer(config(), morphable, open_folder(photos))
+    for iteration in range(4):
+        whole.step(iteration)
+    half = RecognitionTrainer(config(), morphable, open_folder(photos))
+    for iteration in range(2):
+        half.step(iteration)
+    again = RecognitionTrainer(config(), morphable, open_folder(photos))
+    assert again.restore(half.checkpoint(2, resumable=True)) == 2
+    for iteration in (2, 3):
+        again.step(iteration)
+    for name, weight in whole.network.state_dict().items():
+        assert torch.equal(weight, again.network.state_dict()[name]), name
+    assert torch.equal(whole.objective.persons, again.objective.persons)
+
+
+def test_another_run_is_not_resumed(morphable, photos):
+    saved = RecognitionTrainer(config(), morphable, None).checkpoint(0, resumable=True)
+    with pytest.raises(ValueError, match="without photographs"):
+        RecognitionTrainer(config(), morphable, open_folder(photos)).restore(saved)
+    with pytest.raises(ValueError, match="seed 0, this run has 1"):
+        RecognitionTrainer(config(run={"seed": 1}), morphable, None).restore(saved)
+    with pytest.raises(ValueError, match="configuration"):
+        RecognitionTrainer(config(stages={"margin": 0.1}), morphable, None).restore(saved)
+    final = RecognitionTrainer(config(), morphable, None).checkpoint(4, resumable=False)
+    with pytest.raises(ValueError, match="no optimiser state"):
+        RecognitionTrainer(config(), morphable, None).restore(final)
+
+
+def test_seeds_and_held_out_persons_differ(morphable):
+    one, other = (RecognitionTrainer(config(run={"seed": seed}), morphable, None) for seed in (0, 1))
+    index = torch.tensor([0])
+    pictures = [source.batch(index).image for t in (one, other) for source in (t.renders, t.held_out)]
+    for i in range(4):
+        for j in range(i):
+            assert not torch.equal(pictures[i], pictures[j])
+    weights = [next(trainer.network.parameters()) for trainer in (one, other)]
+    assert not torch.equal(*weights)
+
+
+@pytest.mark.parametrize("count", [4, 5, 21, 200])
+def test_held_out_pairs(count):
+    person = np.repeat(np.arange(count), HELD_OUT_PICTURES)
+    pairs, same, fold = held_out_pairs(person)
+    assert len(pairs) == 12 * count and same.sum() == 6 * count
+    assert len({tuple(pair) for pair in pairs.tolist()}) == len(pairs) and (pairs[:, 0] != pairs[:, 1]).all()
+    assert np.array_equal(same, person[pairs[:, 0]] == person[pairs[:, 1]])
+    own = np.empty(count, dtype=int)
+    own[person[pairs[:, 0]]] = fold
+    assert np.array_equal(own[person[pairs[:, 1]]], fold)  # nobody is in two folds
+    assert len(np.unique(fold)) == min(10, count // 2)
+    for number in np.unique(fold):
+        assert same[fold == number].sum() == (~same[fold == number]).sum() > 0
+
+
+def test_command(tmp_path, capsys, photos):
+    out = tmp_path / "run"
+    arguments = ["train", "recognition", *OPTIONS, "--data.photos", str(photos), "--run.out", str(out)]
+    assert main.main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "6 rendered persons" in printed and "2 persons on 4 photographs" in printed and "auc" in printed
+    assert {"config.yaml", LAST, FINAL, "metrics.jsonl", "network.safetensors", "manifest.json"} <= {
+        path.name for path in out.iterdir()
+    }
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["trained_on"] == "renders and photographs"
+    network = load_identity_network(out / "manifest.json")
+    assert network.trained_on == "renders and photographs" and network.input_size == (112, 96)
+    trainer = RecognitionTrainer(config(), load_model("procedural", num_vertices=2500), None)
+    trainer.network.load_state_dict(Checkpoint.load(out / FINAL).tensors["model"])
+    faces = torch.rand(2, 3, 112, 96, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(network.embed(faces), trainer.network.eval()(faces).embed)
+    row = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
+    assert 0 <= row["auc"] <= 100 and row["iteration"] == 4 and row["morphable"]
+
+
+def test_a_network_of_renders_alone_is_marked(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main.main(["train", "recognition", *OPTIONS, "--run.out", str(out), "--stages.iterations", "1"]) == 0
+    assert load_identity_network(out / "manifest.json").trained_on == "renders"
+    assert "train longer" in capsys.readouterr().out  # one step teaches nothing, and it is said
+
+
+def test_settings_of_a_file(tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text("stages:\n  margin: 0.2\n")
+    argv = ["--preset", "small", "--config", str(path), "--stages.scale", "20"]
+    resolved = resolve(argv, RecognitionConfig, PRESETS, prog="x", description="")
+    expected = dataclasses.replace(PRESETS["small"].stages, margin=0.2, scale=20.0)
+    assert resolved.stages == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--stages.margin", "2"], "--stages.margin must lie in [0, 2)"),
+        (["--stages.scale", "0"], "--stages.scale must be positive"),
+        (["--model.width", "nan"], "--model.width must be positive"),
+        (["--world.persons", "1"], "--world.persons must be at least 2"),
+        (["--run.validation-size", "3"], "--run.validation-size must be at least 4"),
+        (["--data.assume-cropped"], "aligned by their landmarks"),
+        (["--data.photos", "/nowhere"], "--data.photos /nowhere: no such file or folder"),
+        (["--run.start-from", "/nowhere"], "--run.start-from /nowhere: no such file"),
+        (["--preset", "none"], "invalid choice"),
+        (["--model.architecture", "vgg"], "architecture"),
+    ],
+)
+def test_bad_usage_is_one_line(tmp_path, capsys, arguments, message):
+    code = main.main(["train", "recognition", *OPTIONS, "--run.out", str(tmp_path / "run"), *arguments])
+    captured = capsys.readouterr()
+    assert code == 2 and message in captured.err and len(captured.err.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
