@@ -75,6 +75,7 @@ class RecognitionTrainer:
         options = {"width": config.model.width} if config.model.architecture == "sphereface" else {}
         network = build_architecture(config.model.architecture, **options)
         assert isinstance(network, EmbeddingNetwork)
+        network = distributed.synchronised(network, self.device)
         num_persons = counts.persons + (0 if photos is None else photos.num_identities)
         self.objective = RecognitionObjective(network, num_persons, config.stages.margin, config.stages.scale)
         self.objective.to(self.device)
