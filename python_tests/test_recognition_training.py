@@ -70,7 +70,7 @@ def test_a_step_lowers_the_loss_of_its_batch(morphable):
 def test_photographs_are_persons_of_their_own(morphable, photos):
     trainer = RecognitionTrainer(config(), morphable, open_folder(photos))
     faces, person = trainer._faces(0)
-    assert faces.shape == (8 + 4, 3, 112, 96) and len(trainer.objective.persons) == 6 + 2
+    assert faces.shape == (8 + 4, 3, 112, 96) and trainer.objective.persons.out_features == 6 + 2
     assert person[:8].max() < 6 and set(person[8:].tolist()) == {6, 7}
     assert trainer.images_in(0) == 12
     assert torch.equal(person[:8].view(4, 2)[:, 0], person[:8].view(4, 2)[:, 1])  # two pictures of a person
@@ -89,7 +89,7 @@ def test_resumes_to_the_same_weights(morphable, photos):
         again.step(iteration)
     for name, weight in whole.network.state_dict().items():
         assert torch.equal(weight, again.network.state_dict()[name]), name
-    assert torch.equal(whole.objective.persons, again.objective.persons)
+    assert torch.equal(whole.objective.persons.weight, again.objective.persons.weight)
 
 
 def test_another_run_is_not_resumed(morphable, photos):

@@ -23,11 +23,7 @@ from facecore.systems.streams import open_stream
 from facecore.systems.world import faces_of_world
 from facecore.training import distributed
 from facecore.training.adam import Adam
-from facecore.training.checkpoint import Checkpoint, load_matching, load_optimizer_tensors, optimizer_tensors
-from facecore.training.config import config_hash, to_plain
-from facecore.training.device import choose_device
-from facecore.training.resume import check_same_run
-from facecore.training.watch import FiniteWatch
+from facecore.training.trainer import State, SystemTrainer
 
 NAME = "recognition"
 YAW = 60.0  # degrees to either side, of the renders (METHODS 7)
@@ -45,23 +41,25 @@ class RecognitionObjective(nn.Module):
     def __init__(self, network: EmbeddingNetwork, num_persons: int, margin: float, scale: float) -> None:
         super().__init__()
         self.network, self.margin, self.scale = network, margin, scale
-        self.persons = nn.Parameter(torch.empty(num_persons, network.head.out_features))
-        nn.init.normal_(self.persons)
+        self.persons = nn.Linear(network.head.out_features, num_persons, bias=False)
+        nn.init.normal_(self.persons.weight)
 
     def forward(self, faces: torch.Tensor, person: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss, and the share of faces that are nearest to their own person."""
         embed = functional.normalize(self.network(faces).embed, dim=1)
-        cosines = embed @ functional.normalize(self.persons, dim=1).T
+        cosines = embed @ functional.normalize(self.persons.weight, dim=1).T
         right = (cosines.detach().argmax(1) == person).float().mean()
         return identification_loss(cosines, person, margin=self.margin, scale=self.scale), right
 
 
-class RecognitionTrainer:
-    """Implements training.loop.Trainer. All randomness is keyed by (seed, iteration), so that resuming is exact."""
+class RecognitionTrainer(SystemTrainer):
+    """Implements training.loop.Trainer; see SystemTrainer."""
+
+    name = NAME
 
     def __init__(self, config: RecognitionConfig, morphable: MorphableModel, photos: PhotoSource | None) -> None:
-        self.config, self.photos = config, photos
-        self.device = choose_device(config.run.device)
+        super().__init__(config)
+        self.photos = photos
         _, world = faces_of_world(morphable, config.world)
         self.morphable = world.to(self.device)
         size, seed, counts = config.model.image_size, config.run.seed, config.world
@@ -75,21 +73,16 @@ class RecognitionTrainer:
         options = {"width": config.model.width} if config.model.architecture == "sphereface" else {}
         network = build_architecture(config.model.architecture, **options)
         assert isinstance(network, EmbeddingNetwork)
-        network = distributed.synchronised(network, self.device)
+        self.model = self.network = distributed.synchronised(network, self.device)
         num_persons = counts.persons + (0 if photos is None else photos.num_identities)
-        self.objective = RecognitionObjective(network, num_persons, config.stages.margin, config.stages.scale)
+        self.objective = RecognitionObjective(self.network, num_persons, config.stages.margin, config.stages.scale)
         self.objective.to(self.device)
-        self.network = network
         self.parameters = list(self.objective.parameters())
         self.optimizer = Adam(self.parameters)
         self._averaged = distributed.averaged(self.objective)
         self.total_iterations = config.stages.iterations
         self._streams = list(self._open_streams())
-        self._watch = FiniteWatch()
-        self.not_taken_over: list[str] = []
-        self._start = ""  # what start_from took over
-        if config.run.start_from is not None and not config.run.resume:
-            self._take_over(Checkpoint.load(config.run.start_from))
+        self.begin()
 
     def _open_streams(self) -> Iterator[PhotoStream[PhotoBatch]]:
         data, share = self.config.data, distributed.own_share()
@@ -110,13 +103,6 @@ class RecognitionTrainer:
                     iterations=self.total_iterations,
                 )
 
-    def _take_over(self, checkpoint: Checkpoint) -> None:
-        if checkpoint.plain.get("system") != NAME:
-            raise ValueError(f"start_from must be a checkpoint of '{NAME}', got {checkpoint.plain.get('system')!r}")
-        self.not_taken_over = load_matching(self.network, checkpoint.tensors["model"])
-        plain = checkpoint.plain
-        self._start = f"{plain['config_hash']}, seed {plain['config']['run']['seed']}, {plain['iteration']} iterations"
-
     def images_in(self, iteration: int) -> int:
         return sum(stream.batches.count for stream in self._streams)
 
@@ -128,10 +114,8 @@ class RecognitionTrainer:
         faces, person = self._faces(iteration)
         loss, right = self._averaged(faces, person)
         loss.backward()
-        norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         terms = distributed.mean_losses([{"total": loss.detach(), "right": right}])
-        self._watch.see(terms | {"gradient norm": norm}, iteration)
-        self.optimizer.clipped_step(norm, self.config.stages.clip_norm)
+        self.descend(self.parameters, terms, iteration)
         return terms
 
     def _learning_rate(self, iteration: int) -> float:
@@ -181,39 +165,15 @@ class RecognitionTrainer:
         rows = [torch.cat(list(row), dim=2) for row in faces.clamp(0, 1).split(HELD_OUT_PICTURES)]
         return torch.cat(rows, dim=1).cpu()
 
-    def checkpoint(self, iteration: int, *, resumable: bool) -> Checkpoint:
-        """Raises NotFinite rather than give weights that a NaN has reached."""
-        self._watch.check()
-        tensors = {"model": self.network.state_dict()}
-        if resumable:
-            tensors["persons"] = {"weight": self.objective.persons}
-            tensors["optimizer"] = optimizer_tensors(self.optimizer)
-        return Checkpoint(tensors, self._plain() | {"iteration": iteration})
+    def resumable(self) -> dict[str, State]:
+        return {"persons": self.objective.persons}
 
-    def _plain(self) -> dict[str, Any]:
-        """What tells this run from others, beside its iteration."""
-        return {
-            "system": NAME,
-            "config": to_plain(self.config),
-            "config_hash": config_hash(self.config),
-            "encoder_precision": "float32",
-            "photos": None if self.photos is None else self.photos.digest,
-            "labelled": None,
-            "start": self._start,
-            "assets": {"morphable_hash": self.morphable.content_hash()},
-        }
+    def sources(self) -> dict[str, Any]:
+        photos = None if self.photos is None else self.photos.digest
+        return {"encoder_precision": "float32", "photos": photos, "labelled": None}
 
-    def restore(self, checkpoint: Checkpoint) -> int:
-        """Raises ValueError when the checkpoint is of another run: one that would not go on to the same weights."""
-        self._start = str(checkpoint.plain.get("start", ""))
-        check_same_run(checkpoint.plain, self._plain())
-        if "optimizer" not in checkpoint.tensors:
-            raise ValueError("this checkpoint holds no optimiser state; resume from last.safetensors")
-        self.network.load_state_dict(checkpoint.tensors["model"])
-        with torch.no_grad():
-            self.objective.persons.copy_(checkpoint.tensors["persons"]["weight"])
-        load_optimizer_tensors(self.optimizer, checkpoint.tensors["optimizer"])
-        return int(checkpoint.plain["iteration"])
+    def assets(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        return {}, {"morphable_hash": self.morphable.content_hash()}
 
 
 def held_out_pairs(person: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

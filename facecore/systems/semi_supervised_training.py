@@ -23,19 +23,18 @@ from facecore.systems.semi_supervised_schedule import Schedule
 from facecore.systems.world import faces_of_world
 from facecore.training import distributed
 from facecore.training.adam import Adam
-from facecore.training.checkpoint import Checkpoint, load_matching, load_optimizer_tensors, optimizer_tensors
-from facecore.training.config import config_hash, to_plain
-from facecore.training.device import choose_device
-from facecore.training.resume import check_same_run
-from facecore.training.watch import FiniteWatch
+from facecore.training.config import config_hash
+from facecore.training.trainer import State, SystemTrainer
 
 NAME = "semi-supervised"
 HELD_OUT_SEED = 1_000_003  # added to the run's seed: identities that training never draws
 PERSONS_SEED = 2_000_003  # likewise, of the persons on rendered photographs
 
 
-class SemiSupervisedTrainer:
-    """Implements training.loop.Trainer. All randomness is keyed by (seed, iteration), so that resuming is exact."""
+class SemiSupervisedTrainer(SystemTrainer):
+    """Implements training.loop.Trainer; see SystemTrainer."""
+
+    name = NAME
 
     def __init__(
         self,
@@ -44,8 +43,7 @@ class SemiSupervisedTrainer:
         photos: PhotoSource | None,
         labelled_photos: ParameterPhotos | None = None,
     ) -> None:
-        self.config = config
-        self.device = choose_device(config.run.device)
+        super().__init__(config)
         labelled, world = faces_of_world(morphable, config.world)
         self.morphable, self.world = labelled.to(self.device), world.to(self.device)
         size, seed = config.model.image_size, config.run.seed
@@ -56,7 +54,7 @@ class SemiSupervisedTrainer:
         self.labelled = None if labelled_photos is None else LabelledPhotos(labelled_photos, labelled)
         torch.manual_seed(seed)
         assets = FaceAssets.from_morphable(labelled, config.model.factors)
-        self.system = SemiSupervised(config.model, assets).to(self.device)
+        self.model = self.system = SemiSupervised(config.model, assets).to(self.device)
         self.system.encoder = distributed.synchronised(self.system.encoder, self.device)
         self.system.config_hash = config_hash(config)
         self.system.encoder_precision = _encoder_precision(config.stages.encoder_precision, self.device)
@@ -93,11 +91,7 @@ class SemiSupervisedTrainer:
         self.objective = Objective(config, *parts, *scores)
         with frozen(self.system.discriminator):  # it has a backward pass of its own
             self._averaged = distributed.averaged(self.objective)
-        self._watch = FiniteWatch()
-        self.not_taken_over: list[str] = []  # names of weights that start_from did not have
-        self._start = ""  # what start_from took over
-        if config.run.start_from is not None and not config.run.resume:
-            self.not_taken_over = self.start_from(Checkpoint.load(config.run.start_from))
+        self.begin()
 
     def _solve_code_heads(self) -> None:
         """Ends the encoder's stage, on renders that no iteration sees; the optimiser forgets the heads' moments."""
@@ -150,9 +144,7 @@ class SemiSupervisedTrainer:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         terms = self._add_gradients(stage, iteration)
-        norm = nn.utils.get_total_norm([p.grad for p in self.model_parameters if p.grad is not None])
-        self._watch.see(terms | {"gradient norm": norm}, iteration)
-        self.optimizer.clipped_step(norm, self.config.stages.clip_norm)
+        self.descend(self.model_parameters, terms, iteration)
         critics = self._after_step(iteration)
         if critics:
             self._watch.see(critics, iteration)
@@ -206,63 +198,24 @@ class SemiSupervisedTrainer:
         rows = (images, rendering.image, rendering.albedo, rendering.shading)
         return torch.cat([torch.cat(list(row.clamp(0, 1)), dim=2) for row in rows], dim=1).cpu()
 
-    def checkpoint(self, iteration: int, *, resumable: bool) -> Checkpoint:
-        """Raises NotFinite rather than give weights that a NaN has reached."""
-        self._watch.check()
-        assets, plain_assets = self.system.assets.to_tensors()
-        tensors = {"model": self.system.state_dict(), "assets": assets}
-        if self.identity_loss is not None:
-            tensors["identity_loss"] = self.identity_loss.state_dict()
-        if resumable:
-            tensors["optimizer"] = optimizer_tensors(self.optimizer)
-            tensors["critic_optimizer"] = optimizer_tensors(self.shapes.optimizer)
-            if self.patches is not None:
-                tensors["patches"] = self.patches.state_dict()
-                tensors["patch_optimizer"] = optimizer_tensors(self.patches.optimizer)
-        return Checkpoint(tensors, self._plain(plain_assets) | {"iteration": iteration})
+    def companions(self) -> dict[str, nn.Module]:
+        return {} if self.identity_loss is None else {"identity_loss": self.identity_loss}
 
-    def _plain(self, assets: dict[str, Any]) -> dict[str, Any]:
-        """What tells this run from others, beside its iteration."""
+    def resumable(self) -> dict[str, State]:
+        states: dict[str, State] = {"critic_optimizer": self.shapes.optimizer}
+        if self.patches is not None:
+            states |= {"patches": self.patches, "patch_optimizer": self.patches.optimizer}
+        return states
+
+    def sources(self) -> dict[str, Any]:
         return {
-            "system": NAME,
-            "config": to_plain(self.config),
-            "config_hash": self.system.config_hash,
             "encoder_precision": str(self.system.encoder_precision).removeprefix("torch."),
             "photos": None if self.photos is None else self.photos.digest,
             "labelled": None if self.labelled is None else self.labelled.digest,
-            "start": self._start,
-            "assets": assets,
         }
 
-    def restore(self, checkpoint: Checkpoint) -> int:
-        """Raises ValueError when the checkpoint is of another run: one that would not go on to the same weights."""
-        self._start = str(checkpoint.plain.get("start", ""))  # a resumed run began where it began
-        check_same_run(checkpoint.plain, self._plain(self.system.assets.to_tensors()[1]))
-        if "optimizer" not in checkpoint.tensors:
-            raise ValueError("this checkpoint holds no optimiser state; resume from last.safetensors")
-        self.system.load_state_dict(checkpoint.tensors["model"])
-        if self.identity_loss is not None:
-            self.identity_loss.load_state_dict(checkpoint.tensors["identity_loss"])
-        load_optimizer_tensors(self.optimizer, checkpoint.tensors["optimizer"])
-        load_optimizer_tensors(self.shapes.optimizer, checkpoint.tensors.get("critic_optimizer", {}))
-        if self.patches is not None:
-            self.patches.load_state_dict(checkpoint.tensors["patches"])
-            load_optimizer_tensors(self.patches.optimizer, checkpoint.tensors.get("patch_optimizer", {}))
-        return int(checkpoint.plain["iteration"])
-
-    def start_from(self, checkpoint: Checkpoint) -> list[str]:
-        """Takes over the weights whose names and shapes agree, persons' centres not; returns the names of the others.
-
-        Raises ValueError for a checkpoint of another system or morphable model, or when nothing agrees.
-        """
-        if checkpoint.plain.get("system") != NAME:
-            raise ValueError(f"start_from must be a checkpoint of '{NAME}', got {checkpoint.plain.get('system')!r}")
-        if checkpoint.plain["assets"]["morphable_hash"] != self.system.assets.morphable_hash:
-            raise ValueError("start_from was trained on another morphable model; give the same --model.morphable")
-        left = load_matching(self.system, checkpoint.tensors["model"])
-        plain = checkpoint.plain
-        self._start = f"{plain['config_hash']}, seed {plain['config']['run']['seed']}, {plain['iteration']} iterations"
-        return left
+    def assets(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        return self.system.assets.to_tensors()
 
 
 def _encoder_precision(name: str, device: torch.device) -> torch.dtype:
