@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from typing import TYPE_CHECKING, Any
 
 from facecore.cli.errors import UsageError
-from facecore.cli.parsing import check_exists, check_folders
+from facecore.cli.parsing import check_exists
 from facecore.cli.train_data import check_model, load_labelled, load_morphable, load_photos
-from facecore.cli.training import check_folder, facts_of, first_says, resolve, together, train_and_report
+from facecore.cli.training import (
+    check_folder,
+    check_numbers,
+    check_photographs,
+    facts_of,
+    first_says,
+    resolve,
+    together,
+    train_and_report,
+)
 from facecore.systems.semi_supervised_config import PRESETS, SemiSupervisedConfig
 
 if TYPE_CHECKING:
@@ -19,13 +29,15 @@ over both the options below.
 
 Example: facecore train --preset small --model.morphable ict_facekit.npz --data.photos photos/ --run.out runs/small
 
-Also: facecore train recognition, a network that tells persons apart, for losses and for evaluation.
+Also: facecore train recognition, facecore train segmentation: networks that tell persons, and faces, apart.
 
 Several GPUs or processes: torchrun --nproc-per-node 4 -m facecore.cli.main train ...; batches stay as they are set \
 and are split over the processes.
 
 Writes to --run.out: config.yaml (the resolved settings, which --config takes), last.safetensors (resumable with \
 --run.resume), model.safetensors, metrics.jsonl, TensorBoard events."""
+
+NETWORKS = ("recognition", "segmentation")  # trained by commands of their own: train_NAME.py
 
 # Smallest values that work, beside what the parts check themselves.
 LEAST = {
@@ -51,16 +63,14 @@ LEAST = {
     "world.persons": 0,
     "world.pictures": 1,
 }
-LARGEST_SEED = 2**62  # a 64-bit integer with room for what is added to it
 RATES = ("learning_rate", "decoder_learning_rate", "encoder_learning_rate", "critic_learning_rate")
-POSITIVE = (*RATES, "head_rate", "clip_norm")
+POSITIVE = tuple(f"stages.{name}" for name in (*RATES, "head_rate", "clip_norm"))
 
 
 def main(argv: list[str]) -> int:
-    if argv[:1] == ["recognition"]:
-        from facecore.cli import train_recognition
-
-        return first_says(lambda: train_recognition.main(argv[1:]))
+    if argv[:1] and argv[0] in NETWORKS:
+        network = importlib.import_module(f"facecore.cli.train_{argv[0]}")
+        return first_says(lambda: int(network.main(argv[1:])))
     return first_says(lambda: run(parse(argv)))
 
 
@@ -121,27 +131,13 @@ def _introduce(config: SemiSupervisedConfig, trainer: SemiSupervisedTrainer, fac
             f"{trainer.labelled.num_identities}; their albedo and light are unknown, so labelled_albedo and "
             "labelled_light do not count there"
         )
-    if config.run.start_from is not None and not config.run.resume:
-        left = trainer.not_taken_over
-        names = f"all but {len(left)}: {', '.join(left[:5])}{', ...' if len(left) > 5 else ''}" if left else "all"
-        print(f"weights from {config.run.start_from}: {names}")
 
 
 def check(config: SemiSupervisedConfig) -> None:
     """Refuses settings that cannot work, before anything is loaded or written."""
     if config.data.labelled_batch < 2 or config.data.labelled_batch % 2:
         raise UsageError(f"--data.labelled-batch must be even and at least 2, got {config.data.labelled_batch}")
-    for name, least in LEAST.items():
-        section, setting = name.split(".")
-        value = getattr(getattr(config, section), setting)
-        if not value >= least:
-            raise UsageError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
-    if config.data.workers is not None and config.data.workers < 0:
-        raise UsageError(f"--data.workers must be at least 0, got {config.data.workers}")
-    for name in POSITIVE:
-        value = getattr(config.stages, name)
-        if not 0 < value < math.inf:
-            raise UsageError(f"--stages.{name.replace('_', '-')} must be positive and finite, got {value}")
+    check_numbers(config, LEAST, POSITIVE)
     stages = {name: value for name, value in vars(config.stages).items() if name.endswith("_iterations")}
     if min(stages.values()) < 0 or sum(stages.values()) < 1:
         raise UsageError(f"--stages: iterations must be at least 0 and not all 0, got {stages}")
@@ -149,8 +145,6 @@ def check(config: SemiSupervisedConfig) -> None:
         raise UsageError(
             f"--model.image-size must be a multiple of 32 for a texture decoder, got {config.model.image_size}"
         )
-    if config.data.max_skipped is not None and not 0 <= config.data.max_skipped <= 1:
-        raise UsageError(f"--data.max-skipped must be a share from 0 to 1, got {config.data.max_skipped}")
     if config.model.point_features and not config.model.surface_points:
         raise UsageError(
             "--model.point-features are of surface points: with --model.surface-points 0 give 0 of them too"
@@ -167,18 +161,13 @@ def check(config: SemiSupervisedConfig) -> None:
             "--model.critic-channels must have as many widths as --model.factors has factors, got "
             f"{len(config.model.critic_channels)} and {len(config.model.factors)}"
         )
-    if config.run.start_from is not None and not config.run.start_from.is_file():
-        raise UsageError(f"--run.start-from {config.run.start_from}: no such file")
-    check_numbers(config)
-    folders = ("labelled", "photos", "masks")
-    check_folders(**{f"data.{name}": getattr(config.data, name) for name in folders})
-    identities = None if config.data.identities == "none" else config.data.identities
-    files = {"data.landmarks": config.data.landmarks, "data.identities": identities}
-    check_exists(**files, **{"model.encoder_weights": config.model.encoder_weights})
+    check_ranges(config)
+    check_photographs(config)
+    check_exists(**{"model.encoder_weights": config.model.encoder_weights})
 
 
-def check_numbers(config: SemiSupervisedConfig) -> None:
-    """Refuses loss weights, widths, bumps and seeds that are outside their ranges."""
+def check_ranges(config: SemiSupervisedConfig) -> None:
+    """Refuses loss weights, widths and bumps that are outside their ranges."""
     for name, value in vars(config.weights).items():
         if isinstance(value, float) and not 0 <= value < math.inf:
             raise UsageError(f"--weights.{name.replace('_', '-')} must be at least 0 and finite, got {value}")
@@ -190,5 +179,3 @@ def check_numbers(config: SemiSupervisedConfig) -> None:
         value = getattr(config.world, name)
         if config.world.bumps and not 0 < value < math.inf:
             raise UsageError(f"--world.{name.replace('_', '-')} must be positive and finite, got {value}")
-    if abs(config.run.seed) > LARGEST_SEED:
-        raise UsageError(f"--run.seed must lie in [-2**62, 2**62], got {config.run.seed}")

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import math
+import pathlib
 from typing import TYPE_CHECKING, Any
 
 from facecore.cli.errors import UsageError
-from facecore.cli.parsing import check_exists, check_folders
 from facecore.cli.train_data import load_morphable, load_photos
-from facecore.cli.training import check_folder, facts_of, resolve, together, train_and_report
+from facecore.cli.training import (
+    check_batches,
+    check_folder,
+    check_numbers,
+    check_photographs,
+    facts_of,
+    resolve,
+    together,
+    train_and_report,
+)
 from facecore.systems.recognition_config import PRESETS, RecognitionConfig
 
 if TYPE_CHECKING:
@@ -51,14 +59,7 @@ def main(argv: list[str]) -> int:
 
 def check(config: RecognitionConfig) -> None:
     """Refuses settings that cannot work, before anything is loaded or written."""
-    for name, least in LEAST.items():
-        value = _setting(config, name)
-        if not value >= least:
-            raise UsageError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
-    for name in POSITIVE:
-        value = _setting(config, name)
-        if not 0 < value < math.inf:
-            raise UsageError(f"--{name.replace('_', '-')} must be positive and finite, got {value}")
+    check_numbers(config, LEAST, POSITIVE)
     if not 0 <= config.stages.margin < 2:
         raise UsageError(f"--stages.margin must lie in [0, 2), got {config.stages.margin}")
     data = config.data
@@ -66,44 +67,44 @@ def check(config: RecognitionConfig) -> None:
         raise UsageError(
             "--data.labelled and --data.assume-cropped: faces are aligned by their landmarks; leave both out"
         )
-    if data.workers is not None and data.workers < 0:
-        raise UsageError(f"--data.workers must be at least 0, got {data.workers}")
-    if config.run.start_from is not None and not config.run.start_from.is_file():
-        raise UsageError(f"--run.start-from {config.run.start_from}: no such file")
-    identities = None if data.identities == "none" else data.identities
-    check_exists(**{"data.landmarks": data.landmarks, "data.identities": identities})
-    check_folders(**{"data.photos": data.photos, "data.masks": data.masks})
-
-
-def _setting(config: RecognitionConfig, name: str) -> Any:
-    section, setting = name.split(".")
-    return getattr(getattr(config, section), setting)
+    check_photographs(config)
 
 
 def run_together(config: RecognitionConfig) -> int:
     """The training in this process, one of several under torchrun."""
-    from facecore.systems.recognition_export import export_network
     from facecore.systems.recognition_training import RecognitionTrainer
     from facecore.training import distributed
 
     check_folder(config.run)
-    for name in ("labelled_batch", "photo_batch"):
-        if getattr(config.data, name) % distributed.world_size():
-            raise UsageError(
-                f"--data.{name.replace('_', '-')} must be a multiple of the {distributed.world_size()} processes"
-            )
+    check_batches(config, ("data.labelled_batch", "data.photo_batch"), distributed.world_size())
     morphable = load_morphable(config)
     trainer = RecognitionTrainer(config, morphable, load_photos(config))
     facts = facts_of(config, morphable)
     validation = train_and_report(trainer, config, facts, lambda: _introduce(config, trainer, facts))
     if distributed.is_first():
-        print(export_network(trainer, config.run.out))
+        print(export(trainer, config))
         if validation["auc"] < GOOD_AUC:
             print(
                 f"the area under the ROC curve of held-out persons is {validation['auc']:.1f} %, below "
                 f"{GOOD_AUC:.0f} %: losses and evaluations with this network say little; train longer"
             )
     return 0
+
+
+def export(trainer: RecognitionTrainer, config: RecognitionConfig) -> pathlib.Path:
+    """The network with its manifest, in the folder of the run; returns the manifest's path."""
+    from facecore.systems.network_export import export_network
+
+    return export_network(
+        trainer.network,
+        config.run.out,
+        photographs=trainer.photos is not None,
+        role="recognition",
+        architecture=config.model.architecture,
+        options={"width": config.model.width} if config.model.architecture == "sphereface" else {},
+        input_size=list(trainer.network.input_size),
+        outputs={"embed": "embed", "pooled": "pooled"},
+    )
 
 
 def _introduce(config: RecognitionConfig, trainer: RecognitionTrainer, facts: dict[str, Any]) -> None:
@@ -115,6 +116,3 @@ def _introduce(config: RecognitionConfig, trainer: RecognitionTrainer, facts: di
         f"configuration {facts['config_hash']}, seed {config.run.seed}: {config.model.architecture} of {weights:,} "
         f"weights, {config.world.persons} rendered persons of {facts['morphable']}, {known}, {trainer.device}"
     )
-    if config.run.start_from is not None and not config.run.resume:
-        left = trainer.not_taken_over
-        print(f"weights from {config.run.start_from}: {f'all but {len(left)}' if left else 'all'}")

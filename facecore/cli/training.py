@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from facecore.cli.errors import UsageError
-from facecore.cli.parsing import parse_options
+from facecore.cli.parsing import check_exists, check_folders, parse_options
 from facecore.training.config import RunConfig, config_hash, overlay, read_yaml, write_yaml
 
 if TYPE_CHECKING:
     from facecore.morphable import MorphableModel
-    from facecore.training.loop import Trainer
+    from facecore.training.trainer import SystemTrainer
+
+LARGEST_SEED = 2**62  # a 64-bit integer with room for what is added to it
 
 
 def first_says(command: Callable[[], int]) -> int:
@@ -74,6 +77,51 @@ def together(config: Any, training: Callable[[], int]) -> int:
         distributed.finish()
 
 
+def check_numbers(config: Any, least: Mapping[str, float], positive: Sequence[str]) -> None:
+    """Refuses settings below the least that works, and those that are not positive and finite. Names: section.name."""
+    for name, smallest in least.items():
+        value = setting(config, name)
+        if not value >= smallest:
+            raise UsageError(f"--{name.replace('_', '-')} must be at least {smallest}, got {value}")
+    for name in positive:
+        value = setting(config, name)
+        if not 0 < value < math.inf:
+            raise UsageError(f"--{name.replace('_', '-')} must be positive and finite, got {value}")
+
+
+def setting(config: Any, name: str) -> Any:
+    """The value of section.name."""
+    section, own = name.split(".")
+    return getattr(getattr(config, section), own)
+
+
+def check_photographs(config: Any) -> None:
+    """Refuses photographs' settings that name what is not there, and a start that is not."""
+    data = config.data
+    if data.workers is not None and data.workers < 0:
+        raise UsageError(f"--data.workers must be at least 0, got {data.workers}")
+    if data.max_skipped is not None and not 0 <= data.max_skipped <= 1:
+        raise UsageError(f"--data.max-skipped must be a share from 0 to 1, got {data.max_skipped}")
+    if config.run.start_from is not None and not config.run.start_from.is_file():
+        raise UsageError(f"--run.start-from {config.run.start_from}: no such file")
+    if abs(config.run.seed) > LARGEST_SEED:
+        raise UsageError(f"--run.seed must lie in [-2**62, 2**62], got {config.run.seed}")
+    folders = ("labelled", "photos", "masks")
+    check_folders(**{f"data.{name}": getattr(data, name) for name in folders})
+    identities = None if data.identities == "none" else data.identities
+    check_exists(**{"data.landmarks": data.landmarks, "data.identities": identities})
+
+
+def check_batches(config: Any, names: Sequence[str], processes: int) -> None:
+    """Refuses batches that the processes cannot share equally."""
+    for name in names:
+        if setting(config, name) % processes:
+            raise UsageError(
+                f"--{name.replace('_', '-')} must be a multiple of the {processes} processes, "
+                f"got {setting(config, name)}"
+            )
+
+
 def check_folder(run: RunConfig) -> None:
     """Refuses a folder that a run cannot start in, or go on in."""
     from facecore.training.loop import LAST
@@ -106,7 +154,7 @@ def facts_of(config: Any, morphable: MorphableModel) -> dict[str, Any]:
     }
 
 
-def train_and_report(trainer: Trainer, config: Any, facts: dict[str, Any], introduce: Callable[[], None]) -> Any:
+def train_and_report(trainer: SystemTrainer, config: Any, facts: dict[str, Any], introduce: Callable[[], None]) -> Any:
     """Trains from the start or from where it stopped, in a folder that is made, and prints the last validation.
 
     Returns the validation, empty in all processes but the first.
@@ -124,6 +172,10 @@ def train_and_report(trainer: Trainer, config: Any, facts: dict[str, Any], intro
         if not config.run.resume:  # a refused resumption must not overwrite the settings of the run
             write_yaml(out / "config.yaml", config)
         introduce()
+        if config.run.start_from is not None and not config.run.resume:
+            left = trainer.not_taken_over
+            names = f"all but {len(left)}: {', '.join(left[:5])}{', ...' if len(left) > 5 else ''}" if left else "all"
+            print(f"weights from {config.run.start_from}: {names}")
     try:
         validation = train(trainer, config.run, facts)
     except OSError as error:

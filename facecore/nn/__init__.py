@@ -6,6 +6,7 @@ from facecore.nn.mesh_discriminator import MeshDiscriminator
 from facecore.nn.patch_discriminator import PatchDiscriminator, PictureHistory
 from facecore.nn.recognition import EmbeddingNetwork, RecognitionFeatures, RecognitionNet
 from facecore.nn.resnet import EncoderFeatures, ResNetEncoder
+from facecore.nn.segmentation import SegmentationNet
 from facecore.nn.sphereface import SphereFace
 from facecore.nn.surface_points import PointFeatures, PointMaps, SurfacePoints, spread_points, surface_point_loss
 from facecore.nn.texture_decoder import TextureDecoder
@@ -23,6 +24,7 @@ __all__ = [
     "RecognitionFeatures",
     "RecognitionNet",
     "ResNetEncoder",
+    "SegmentationNet",
     "SparseBuffers",
     "SphereFace",
     "SurfacePoints",

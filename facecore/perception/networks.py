@@ -13,11 +13,16 @@ import torch
 from torch import nn
 
 from facecore.nn.recognition import RecognitionNet
+from facecore.nn.segmentation import SegmentationNet
 from facecore.nn.sphereface import SphereFace
 from facecore.nn.state_dict import read_state_dict, state_dict_problems
 from facecore.perception.manifest import Manifest
 
-_architectures: dict[str, Callable[..., nn.Module]] = {"small-recognition": RecognitionNet, "sphereface": SphereFace}
+_architectures: dict[str, Callable[..., nn.Module]] = {
+    "small-recognition": RecognitionNet,
+    "small-segmentation": SegmentationNet,
+    "sphereface": SphereFace,
+}
 
 
 def register_architecture(name: str, build: Callable[..., nn.Module]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +22,7 @@ from facecore.systems.streams import open_stream
 from facecore.systems.world import faces_of_world
 from facecore.training import distributed
 from facecore.training.adam import Adam
+from facecore.training.rates import risen_cosine
 from facecore.training.trainer import State, SystemTrainer
 
 NAME = "recognition"
@@ -32,7 +32,6 @@ HELD_OUT_SEED = 5_000_011
 HELD_OUT_PICTURES = 4  # of each held-out person
 FOLDS = 10
 BATCH = 25  # pictures embedded at once for validation
-RAMP, FINAL_RATE = 50, 0.01  # steps over which the learning rate rises; of it, where the cosine ends
 
 
 class RecognitionObjective(nn.Module):
@@ -109,7 +108,7 @@ class RecognitionTrainer(SystemTrainer):
     def step(self, iteration: int) -> dict[str, torch.Tensor]:
         self.objective.train()
         for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate(iteration)
+            group["lr"] = self.config.stages.learning_rate * risen_cosine(iteration, self.total_iterations)
         self.optimizer.zero_grad(set_to_none=True)
         faces, person = self._faces(iteration)
         loss, right = self._averaged(faces, person)
@@ -117,11 +116,6 @@ class RecognitionTrainer(SystemTrainer):
         terms = distributed.mean_losses([{"total": loss.detach(), "right": right}])
         self.descend(self.parameters, terms, iteration)
         return terms
-
-    def _learning_rate(self, iteration: int) -> float:
-        progress = iteration / max(self.total_iterations, 1)
-        cosine = FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * progress))
-        return self.config.stages.learning_rate * min(1.0, (iteration + 1) / RAMP) * cosine
 
     def _faces(self, iteration: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Aligned faces of this process's share, and their persons: the photographs' come after the rendered ones."""

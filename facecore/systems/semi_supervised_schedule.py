@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 from facecore.systems.semi_supervised_config import SemiSupervisedConfig
+from facecore.training.rates import cosine, risen_cosine
 
 STAGES = ("decoder", "encoder", "warmup", "hybrid", "texture")  # in this order; StageConfig.<stage>_iterations each
-RAMP = 50  # iterations over which the learning rate of the first two stages rises: Adam's moments are few then
-FINAL_RATE = 0.01  # of the learning rate, where the cosine schedule ends
 
 
 class Schedule:
@@ -45,21 +42,15 @@ class Schedule:
         stages, stage = self._stages, self.stage(iteration)
         if stage in ("decoder", "encoder"):
             rate = stages.decoder_learning_rate if stage == "decoder" else stages.encoder_learning_rate
-            done = iteration - self.first(stage)
-            return rate * min(1.0, (done + 1) / RAMP) * _cosine(done / self._counts[stage])
+            return rate * risen_cosine(iteration - self.first(stage), self._counts[stage])
         if stage == "texture":
             done, count = iteration - self.first("texture"), self._counts["texture"]
         else:
             done, count = iteration - self.first("warmup"), self._counts["warmup"] + self._counts["hybrid"]
         rise = min(1.0, (done + 1) / max(stages.rise_steps, 1))
-        return stages.learning_rate * rise * (1.0 if stages.schedule == "constant" else _cosine(done / count))
+        return stages.learning_rate * rise * (1.0 if stages.schedule == "constant" else cosine(done / count))
 
     def head_learning_rate(self, iteration: int) -> float:
         """Of the heads of c_id and c_exp: lower from stage A on."""
         early = self.stage(iteration) in ("decoder", "encoder")
         return self.learning_rate(iteration) * (1.0 if early else self._stages.head_rate)
-
-
-def _cosine(progress: float) -> float:
-    """From 1 to FINAL_RATE as progress goes from 0 to 1."""
-    return FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * progress))

@@ -26,7 +26,7 @@ class Settings(Protocol):
 
 
 class SystemTrainer(abc.ABC):
-    """Implements the checkpoints of training.loop.Trainer. All randomness is keyed by (seed, iteration).
+    """A training.loop.Trainer with its checkpoints made. All randomness is keyed by (seed, iteration).
 
     A system sets `name`, and before anything here is called `model`, what is trained and saved, and `optimizer`.
     """
@@ -42,6 +42,18 @@ class SystemTrainer(abc.ABC):
         self.not_taken_over: list[str] = []  # names of weights that start_from did not have
         self._watch = FiniteWatch()
         self._start = ""  # what start_from took over
+
+    @abc.abstractmethod
+    def images_in(self, iteration: int) -> int: ...
+
+    @abc.abstractmethod
+    def step(self, iteration: int) -> dict[str, torch.Tensor]: ...
+
+    @abc.abstractmethod
+    def validate(self) -> dict[str, float]: ...
+
+    @abc.abstractmethod
+    def picture_grid(self) -> torch.Tensor: ...
 
     @abc.abstractmethod
     def sources(self) -> dict[str, Any]:
