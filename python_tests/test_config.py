@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import pathlib
 
 import pytest
@@ -39,6 +41,21 @@ def test_hash_sees_what_is_learned_and_nothing_else():
     for values in ({"weights": {"pair": 0.5}}, {"stages": {"learning_rate": 1e-3}}, {"data": {"unlabelled": False}}):
         assert config_hash(overlay(config, values)) != config_hash(config)
     assert len({config_hash(c) for c in PRESETS.values()}) == len(PRESETS)
+
+
+def test_a_setting_that_came_later_counts_where_it_is_set():
+    """Its default is what older versions did, so their runs keep their hash; of it alone, and of no other's default."""
+    config = PRESETS["quick"]
+    older = to_plain(config)
+    del older["stages"]["hold_statistics"]
+    kept = {k: v for k, v in older.items() if k not in UNHASHED}
+    kept = {
+        k: {n: v for n, v in part.items() if f"{k}.{n}" not in UNHASHED} if isinstance(part, dict) else part
+        for k, part in kept.items()
+    }
+    expected = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+    assert config_hash(config) == expected
+    assert config_hash(overlay(config, {"stages": {"hold_statistics": True}})) != expected
 
 
 def test_paper_preset_states_the_papers_sizes():

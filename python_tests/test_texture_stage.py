@@ -44,6 +44,15 @@ def changed(trainer: SemiSupervisedTrainer, iteration: int) -> set[str]:
     return {name for name, t in trainer.system.state_dict().items() if not t.equal(before[name])}
 
 
+@pytest.mark.parametrize("held", [False, True])
+def test_stage_b_moves_or_holds_the_batch_statistics(morphable, held):
+    """Held: they stay as they were, and so does what the heads are shown of a picture by itself."""
+    trainer = make(morphable, hold_statistics=held)
+    moved = changed(trainer, STAGE_B)
+    assert any(name.startswith("encoder.") and name.endswith("conv1.weight") for name in moved)
+    assert any(name.endswith("running_mean") for name in moved) != held
+
+
 @pytest.mark.parametrize("trunk", ["trained", "frozen"])
 def test_stage_c_trains_the_texture_and_leaves_the_shape(morphable, trunk):
     trainer = make(morphable, texture_trunk=trunk)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from facecore.training.config import DataConfig, RunConfig, WorldConfig
+from facecore.training.config import LATER, DataConfig, RunConfig, WorldConfig
 
 Preset = Literal["quick", "small", "ablation", "paper"]
 
@@ -134,6 +134,8 @@ class StageConfig:
     their weights is large together, and undoes what was solved (head_renders)."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Learning rate over stages A and B, and over C; cosine ends at 1 %."""
+    hold_statistics: bool = dataclasses.field(default=False, metadata=LATER)
+    """Stages A and B leave the encoder's batch statistics as stage 0 left them: solved heads depend on these."""
     rise_steps: int = 0
     """Iterations over which the learning rate rises to its full value at the start of stages A (or B) and C."""
     accumulate: int = 1

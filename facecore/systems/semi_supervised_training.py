@@ -114,6 +114,8 @@ class SemiSupervisedTrainer(SystemTrainer):
     def _prepare(self, stage: str) -> None:
         """What a stage trains, and in which mode: stage C leaves shape, heads and batch statistics as they are."""
         system = self.system.train()
+        if self.config.stages.hold_statistics and stage in ("warmup", "hybrid"):
+            system.encoder.eval()
         if self.config.model.albedo_decoder == "both":
             system.use_texture(stage == "texture")
         if stage != "texture":

@@ -105,6 +105,9 @@ UNHASHED = frozenset(
 )
 
 
+LATER = {"hash": "unless default"}  # metadata of a setting that came later: as it is by default, old runs go on
+
+
 def to_plain(config: Any) -> Any:
     """Nested dataclasses to dictionaries of JSON and YAML values."""
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
@@ -119,16 +122,29 @@ def to_plain(config: Any) -> Any:
 def config_hash(config: Any) -> str:
     """Twelve hexadecimal digits over the settings, less UNHASHED: the section `run`, so the seed too, and paths.
 
-    Two runs of one hash learn the same only from the same seed, morphable model, photographs and encoder precision;
-    a checkpoint holds these beside the hash.
+    A setting that is marked LATER counts where it is not its default, so that a new version of facecore goes on with
+    the runs of an old one. Two runs of one hash learn the same only from the same seed, morphable model, photographs
+    and encoder precision; a checkpoint holds these beside the hash.
     """
-    plain = to_plain(config)
+    plain = _without_later_defaults(config)
     kept = {
         key: {k: v for k, v in value.items() if f"{key}.{k}" not in UNHASHED} if isinstance(value, dict) else value
         for key, value in plain.items()
         if key not in UNHASHED
     }
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _without_later_defaults(config: Any) -> dict[str, Any]:
+    """`to_plain` without settings marked LATER that have their defaults."""
+    plain: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.metadata == LATER and value == field.default:
+            continue
+        nested = dataclasses.is_dataclass(value) and not isinstance(value, type)
+        plain[field.name] = _without_later_defaults(value) if nested else to_plain(value)
+    return plain
 
 
 def overlay(config: T, values: Any, path: str = "") -> T:
