@@ -125,6 +125,8 @@ def test_yaml_cannot_build_objects(tmp_path):
         (["--data.labelled-batch", "3"], "--data.labelled-batch must be even"),
         (["--model.factors", "4", "4"], "--model.shape-channels must have one width more"),
         (["--data.photos", "no/such/folder"], "--data.photos no/such/folder: no such file or folder"),
+        (["--stages.hold-statistics", "--stages.encoder-iterations", "0"], "--stages.hold-statistics holds what"),
+        (["--world.bumps", "3", "--world.bump-mm", "0"], "--world.bump-mm must be positive"),
     ],
 )
 def test_impossible_settings_are_refused_before_anything_runs(arguments, message):

@@ -26,5 +26,13 @@ def test_knots_keep_their_values_and_lie_between_them() -> None:
     assert torch.equal(enlarged(grid, 3, 3)[0, 0], expected)
 
 
+def test_differentiable_after_a_use_without_gradients() -> None:
+    with torch.inference_mode():
+        enlarged(torch.rand(1, 1, 4, 7), 11, 13)
+    grid = torch.rand(1, 1, 4, 7, dtype=torch.float64, requires_grad=True)
+    enlarged(grid.float(), 11, 13).sum().backward()
+    assert torch.autograd.gradcheck(lambda x: enlarged(x, 5, 6), grid)
+
+
 def test_no_grids() -> None:
     assert enlarged(torch.zeros(0, 3, 5, 5), 8, 9).shape == (0, 3, 8, 9)

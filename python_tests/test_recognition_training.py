@@ -76,14 +76,15 @@ def test_photographs_are_persons_of_their_own(morphable, photos):
     assert torch.equal(person[:8].view(4, 2)[:, 0], person[:8].view(4, 2)[:, 1])  # two pictures of a person
 
 
-def test_resumes_to_the_same_weights(morphable, photos):
-    whole = RecognitionTrainer(config(), morphable, open_folder(photos))
+@pytest.mark.parametrize("architecture", ["sphereface", "small-recognition"])
+def test_resumes_to_the_same_weights(morphable, photos, architecture):
+    """small-recognition has batch statistics, which are part of its state."""
+    settings = config(model={"architecture": architecture})
+    whole, half, again = (RecognitionTrainer(settings, morphable, open_folder(photos)) for _ in range(3))
     for iteration in range(4):
         whole.step(iteration)
-    half = RecognitionTrainer(config(), morphable, open_folder(photos))
     for iteration in range(2):
         half.step(iteration)
-    again = RecognitionTrainer(config(), morphable, open_folder(photos))
     assert again.restore(half.checkpoint(2, resumable=True)) == 2
     for iteration in (2, 3):
         again.step(iteration)
@@ -114,6 +115,27 @@ def test_seeds_and_held_out_persons_differ(morphable):
             assert not torch.equal(pictures[i], pictures[j])
     weights = [next(trainer.network.parameters()) for trainer in (one, other)]
     assert not torch.equal(*weights)
+
+
+def test_validation_tells_a_network_that_knows_from_one_that_does_not(morphable, monkeypatch):
+    """Embeddings of the person's number alone verify perfectly; random ones like a coin."""
+    trainer = RecognitionTrainer(config(run={"validation_size": 20}), morphable, None)
+    person = np.repeat(np.arange(20), HELD_OUT_PICTURES)
+    rng = np.random.default_rng(0)
+    of_person = rng.standard_normal((20, 16))[person]
+    monkeypatch.setattr(trainer, "embed_held_out", lambda: (of_person, person))
+    assert trainer.validate()["auc"] == pytest.approx(100)
+    monkeypatch.setattr(trainer, "embed_held_out", lambda: (rng.standard_normal((80, 16)), person))
+    assert 30 < trainer.validate()["auc"] < 70  # 120 pairs of each kind: a standard error of about 4
+
+
+def test_unknown_persons_do_not_count(morphable):
+    objective = RecognitionTrainer(config(), morphable, None).objective
+    faces = torch.rand(4, 3, 112, 96, generator=torch.Generator().manual_seed(0))
+    some = objective(faces, torch.tensor([0, -1, 1, -1]))
+    alone = objective(faces[[0, 2]], torch.tensor([0, 1]))
+    torch.testing.assert_close(some[0], alone[0])
+    torch.testing.assert_close(some[1], alone[1])
 
 
 @pytest.mark.parametrize("count", [4, 5, 21, 200])
@@ -153,6 +175,22 @@ def test_command(tmp_path, capsys, photos):
     assert 0 <= row["auc"] <= 100 and row["iteration"] == 4 and row["morphable"]
 
 
+def test_a_finished_run_is_resumed_to_write_what_it_lacks(tmp_path, capsys):
+    """As after a full disk: nothing is left to train, and the network is written."""
+    out = tmp_path / "run"
+    arguments = ["train", "recognition", *OPTIONS, "--run.out", str(out)]
+    assert main.main(arguments) == 0
+    (out / "network.safetensors").unlink()
+    assert main.main([*arguments, "--run.resume"]) == 0
+    assert (out / "network.safetensors").is_file() and "Traceback" not in capsys.readouterr().err
+
+
+def test_photographs_of_nobody_are_refused(tmp_path, capsys, photos):
+    arguments = [*OPTIONS, "--data.photos", str(photos / "ann"), "--run.out", str(tmp_path / "run")]
+    assert main.main(["train", "recognition", *arguments]) == 2
+    assert "nobody is known on them" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
 def test_a_network_of_renders_alone_is_marked(tmp_path, capsys):
     out = tmp_path / "run"
     assert main.main(["train", "recognition", *OPTIONS, "--run.out", str(out), "--stages.iterations", "1"]) == 0
@@ -175,6 +213,9 @@ def test_settings_of_a_file(tmp_path):
         (["--stages.margin", "2"], "--stages.margin must lie in [0, 2)"),
         (["--stages.scale", "0"], "--stages.scale must be positive"),
         (["--model.width", "nan"], "--model.width must be positive"),
+        (["--model.architecture", "small-recognition"], "--model.width scales sphereface alone"),
+        (["--world.labelled-modes", "5"], "--world.labelled-modes: there is no labelled half"),
+        (["--world.bumps", "5", "--world.bump-mm", "inf"], "--world.bump-mm must be positive"),
         (["--world.persons", "1"], "--world.persons must be at least 2"),
         (["--run.validation-size", "3"], "--run.validation-size must be at least 4"),
         (["--data.assume-cropped"], "aligned by their landmarks"),

@@ -11,7 +11,7 @@ import tyro
 from tqdm import tqdm
 
 from facecore.cli.errors import UsageError
-from facecore.cli.finders import check_finder, finder_identity, lazy_finder
+from facecore.cli.finders import check_finder, finder_identity, lazy_finder, load_segmenter
 from facecore.cli.parsing import check_exists, check_folders, parse_options
 
 DESCRIPTION = """Prepares photographs for training, and checks what training would read.
@@ -58,7 +58,6 @@ class DataPrepare:
         """0 when every picture gave a face, 1 when some were left out."""
         self.check()
         from facecore.data.contact_sheet import write_contact_sheets
-        from facecore.data.face_finder import load_segmenter
         from facecore.data.prepare import Preparation
         from facecore.perception import PerceptionCache
 
@@ -67,7 +66,7 @@ class DataPrepare:
             self.out,
             finder=lazy_finder(self.detector, self.landmark_network, self.cache),
             finder_identity=finder_identity(self.detector, self.landmark_network),
-            segmenter=None if self.segmentation is None else load_segmenter(self.segmentation),
+            segmenter=load_segmenter(self.segmentation),
             landmarks=self.landmarks,
             identities=self.identities,
             faces=self.faces,

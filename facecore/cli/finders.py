@@ -12,6 +12,7 @@ from facecore.cli.errors import UsageError
 
 if TYPE_CHECKING:
     from facecore.data.face_finder import FaceFinder
+    from facecore.perception import FaceSegmenter
 
 BUILT_IN = ("mediapipe", "none")
 
@@ -25,6 +26,19 @@ def check_finder(detector: str, landmark_network: str) -> None:
         if name not in words and not pathlib.Path(name).exists():
             known = " or ".join(f"'{word}'" for word in words)
             raise UsageError(f"{option} {name}: no such file or folder; give a manifest, or {known}")
+
+
+def load_segmenter(manifest: str | os.PathLike[str] | None) -> FaceSegmenter | None:
+    """The segmentation network, if one is given; says in one line if it has never seen a photograph."""
+    if manifest is None:
+        return None
+    from facecore.data.face_finder import load_segmenter
+    from facecore.perception import read_manifest
+    from facecore.perception.manifest import RENDERS
+
+    if read_manifest(manifest).trained_on == RENDERS:
+        print(f"{manifest}: this network was trained on renders alone; look whether its masks fit your photographs")
+    return load_segmenter(manifest)
 
 
 def lazy_finder(

@@ -65,7 +65,7 @@ class Fit:
     """Side of the crop in which the light is estimated, 32 to 1024."""
 
     def run(self) -> int:
-        """0 when every photograph took part; 1 when one was refused. Raises ValueError when none is left."""
+        """0 when every photograph took part and was written; 1 otherwise. Raises ValueError when none is left."""
         self.check()
         from facecore.systems.landmark_fit import fit_landmarks
 
@@ -157,7 +157,7 @@ class Fit:
             try:
                 self.write_photograph(report, name, found, number, model, fit)
             except ValueError as error:
-                refused.append(f"{found.path}: {error}")
+                refused.append(f"to write {found.path}, which took part in the fit: {error}")
         write_identity(self.out, model, names, fit)
         report.write(self.out / "index.html")
         return self.out / "index.html"

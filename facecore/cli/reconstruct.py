@@ -131,9 +131,8 @@ class Reconstruct:
 
     def find_faces(self) -> tuple[list[FoundFace], list[str]]:
         """Every face of every picture, and why pictures were refused."""
-        from facecore.cli.finders import lazy_finder
+        from facecore.cli.finders import lazy_finder, load_segmenter
         from facecore.data import LandmarkSource
-        from facecore.data.face_finder import load_segmenter
         from facecore.systems.inference import find_faces
 
         faces: list[FoundFace] = []
@@ -141,7 +140,7 @@ class Reconstruct:
         sources: dict[pathlib.Path, LandmarkSource] = {}
         pictures = self.pictures()
         finder = lazy_finder(self.detector, self.landmark_network, self.cache)
-        segmenter = None if self.segmentation is None else load_segmenter(self.segmentation)
+        segmenter = load_segmenter(self.segmentation)
         for path, root in tqdm(pictures.items(), desc="finding faces", unit="picture", disable=len(pictures) < 20):
             if root not in sources:
                 sources[root] = LandmarkSource(root, self.landmarks, one_picture=len(pictures) == 1)

@@ -10,6 +10,7 @@ from facecore.cli.errors import UsageError
 from facecore.cli.parsing import check_exists
 from facecore.cli.train_data import check_model, load_labelled, load_morphable, load_photos
 from facecore.cli.training import (
+    check_bumps,
     check_folder,
     check_numbers,
     check_photographs,
@@ -121,10 +122,7 @@ def _introduce(config: SemiSupervisedConfig, trainer: SemiSupervisedTrainer, fac
         f"encoder in {facts['encoder_precision']}"
     )
     if distributed.normalises_apart(trainer.system):
-        print(
-            "batch normalisation of each process is over its own pictures: torch synchronises it on GPUs alone; "
-            "--model.encoder-norm group does not depend on the batch"
-        )
+        print("--model.encoder-norm group does not depend on the batch:")
     if trainer.labelled is not None:
         print(
             f"the labelled half of stages A to C: {len(trainer.labelled)} photographs, versions of "
@@ -149,6 +147,12 @@ def check(config: SemiSupervisedConfig) -> None:
         raise UsageError(
             "--model.point-features are of surface points: with --model.surface-points 0 give 0 of them too"
         )
+    begun = config.stages.encoder_iterations or config.run.start_from or config.model.encoder_weights
+    if config.stages.hold_statistics and not begun:
+        raise UsageError(
+            "--stages.hold-statistics holds what an earlier training counted: give --stages.encoder-iterations, "
+            "--run.start-from or --model.encoder-weights"
+        )
     for part in ("shape", "albedo"):
         widths = getattr(config.model, f"{part}_channels")
         if len(widths) != len(config.model.factors) + 1:
@@ -162,12 +166,13 @@ def check(config: SemiSupervisedConfig) -> None:
             f"{len(config.model.critic_channels)} and {len(config.model.factors)}"
         )
     check_ranges(config)
+    check_bumps(config.world)
     check_photographs(config)
     check_exists(**{"model.encoder_weights": config.model.encoder_weights})
 
 
 def check_ranges(config: SemiSupervisedConfig) -> None:
-    """Refuses loss weights, widths and bumps that are outside their ranges."""
+    """Refuses loss weights and widths that are outside their ranges."""
     for name, value in vars(config.weights).items():
         if isinstance(value, float) and not 0 <= value < math.inf:
             raise UsageError(f"--weights.{name.replace('_', '-')} must be at least 0 and finite, got {value}")
@@ -175,7 +180,3 @@ def check_ranges(config: SemiSupervisedConfig) -> None:
         values = getattr(config.model, name)
         if min(values, default=least) < least:
             raise UsageError(f"--model.{name.replace('_', '-')} must be at least {least} each, got {list(values)}")
-    for name in ("bump_mm", "bump_radius_mm"):
-        value = getattr(config.world, name)
-        if config.world.bumps and not 0 < value < math.inf:
-            raise UsageError(f"--world.{name.replace('_', '-')} must be positive and finite, got {value}")

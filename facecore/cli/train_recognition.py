@@ -9,6 +9,7 @@ from facecore.cli.errors import UsageError
 from facecore.cli.train_data import load_morphable, load_photos
 from facecore.cli.training import (
     check_batches,
+    check_bumps,
     check_folder,
     check_numbers,
     check_photographs,
@@ -62,6 +63,11 @@ def check(config: RecognitionConfig) -> None:
     check_numbers(config, LEAST, POSITIVE)
     if not 0 <= config.stages.margin < 2:
         raise UsageError(f"--stages.margin must lie in [0, 2), got {config.stages.margin}")
+    if config.model.width != 1 and config.model.architecture != "sphereface":
+        raise UsageError("--model.width scales sphereface alone; leave it out")
+    if config.world.labelled_modes:
+        raise UsageError("--world.labelled-modes: there is no labelled half here; leave it out")
+    check_bumps(config.world)
     data = config.data
     if data.labelled is not None or data.assume_cropped:
         raise UsageError(
@@ -76,9 +82,14 @@ def run_together(config: RecognitionConfig) -> int:
     from facecore.training import distributed
 
     check_folder(config.run)
-    check_batches(config, ("data.labelled_batch", "data.photo_batch"), distributed.world_size())
+    check_batches(config, distributed.world_size())
     morphable = load_morphable(config)
-    trainer = RecognitionTrainer(config, morphable, load_photos(config))
+    photos = load_photos(config)
+    if photos is not None and photos.num_identities == 0:
+        raise UsageError(
+            "--data.photos: nobody is known on them; put each person's into a folder, or give --data.identities"
+        )
+    trainer = RecognitionTrainer(config, morphable, photos)
     facts = facts_of(config, morphable)
     validation = train_and_report(trainer, config, facts, lambda: _introduce(config, trainer, facts))
     if distributed.is_first():
@@ -98,7 +109,7 @@ def export(trainer: RecognitionTrainer, config: RecognitionConfig) -> pathlib.Pa
     return export_network(
         trainer.network,
         config.run.out,
-        photographs=trainer.photos is not None,
+        photographs=trainer.sees_photographs,
         role="recognition",
         architecture=config.model.architecture,
         options={"width": config.model.width} if config.model.architecture == "sphereface" else {},

@@ -74,9 +74,15 @@ def run_together(config: SegmentationConfig) -> int:
     from facecore.training import distributed
 
     check_folder(config.run)
-    check_batches(config, ("data.labelled_batch", "data.photo_batch"), distributed.world_size())
+    check_batches(config, distributed.world_size())
     morphable = load_morphable(config)
-    trainer = SegmentationTrainer(config, morphable, load_photos(config))
+    photos = load_photos(config)
+    if photos is not None and photos.masked() < len(photos):
+        raise UsageError(
+            f"--data.masks has masks of {photos.masked()} of {len(photos)} photographs; what colour makes of the others"
+            " would be learned as the truth: leave them out of --data.photos"
+        )
+    trainer = SegmentationTrainer(config, morphable, photos)
     facts = facts_of(config, morphable)
     train_and_report(trainer, config, facts, lambda: _introduce(config, trainer, facts))
     if distributed.is_first():
@@ -92,7 +98,7 @@ def export(trainer: SegmentationTrainer, config: SegmentationConfig) -> pathlib.
     return export_network(
         trainer.network,
         config.run.out,
-        photographs=trainer.photos is not None,
+        photographs=trainer.stream is not None,
         role="segmentation",
         architecture="small-segmentation",
         options={"width": config.model.width},

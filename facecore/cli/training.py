@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from facecore.cli.errors import UsageError
 from facecore.cli.parsing import check_exists, check_folders, parse_options
-from facecore.training.config import RunConfig, config_hash, overlay, read_yaml, write_yaml
+from facecore.training.config import RunConfig, WorldConfig, config_hash, overlay, read_yaml, write_yaml
 
 if TYPE_CHECKING:
     from facecore.morphable import MorphableModel
@@ -112,9 +112,18 @@ def check_photographs(config: Any) -> None:
     check_exists(**{"data.landmarks": data.landmarks, "data.identities": identities})
 
 
-def check_batches(config: Any, names: Sequence[str], processes: int) -> None:
-    """Refuses batches that the processes cannot share equally."""
-    for name in names:
+def check_bumps(world: WorldConfig) -> None:
+    """Refuses bumps without a height or a width."""
+    for name in ("bump_mm", "bump_radius_mm"):
+        value = getattr(world, name)
+        if world.bumps and not 0 < value < math.inf:
+            raise UsageError(f"--world.{name.replace('_', '-')} must be positive and finite, got {value}")
+
+
+def check_batches(config: Any, processes: int) -> None:
+    """Refuses batches of renders, and of photographs where there are any, that the processes cannot share equally."""
+    pictured = config.data.photos is not None and config.data.unlabelled
+    for name in ("data.labelled_batch", *(["data.photo_batch"] if pictured else [])):
         if setting(config, name) % processes:
             raise UsageError(
                 f"--{name.replace('_', '-')} must be a multiple of the {processes} processes, "
@@ -172,6 +181,8 @@ def train_and_report(trainer: SystemTrainer, config: Any, facts: dict[str, Any],
         if not config.run.resume:  # a refused resumption must not overwrite the settings of the run
             write_yaml(out / "config.yaml", config)
         introduce()
+        if distributed.normalises_apart(trainer.model):
+            print("batch normalisation of each process is over its own pictures: torch synchronises it on GPUs alone")
         if config.run.start_from is not None and not config.run.resume:
             left = trainer.not_taken_over
             names = f"all but {len(left)}: {', '.join(left[:5])}{', ...' if len(left) > 5 else ''}" if left else "all"

@@ -21,6 +21,7 @@ def enlarged(grid: torch.Tensor, height: int, width: int) -> torch.Tensor:
 
 
 @functools.lru_cache(maxsize=64)  # the sizes of one configuration's grids and pictures
+@torch.inference_mode(False)  # kept for later calls, so it must not become an inference tensor
 def _weights(size: int, knots: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """What each knot gives to each of `size` places, [size, knots]: hat functions."""
     place = torch.linspace(0, knots - 1, size, dtype=torch.float64)

@@ -110,6 +110,10 @@ class PhotoFolder:
         """The picture of a sample."""
         return self._faces[index].path
 
+    def masked(self) -> int:
+        """How many of the pictures have a mask in `masks`."""
+        return sum(self._mask_path(face.path) is not None for face in self._faces)
+
     def crop(self, index: int) -> FaceCrop:
         """The map between a sample without augmentation and its picture."""
         return self._faces[index].crop

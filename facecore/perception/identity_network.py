@@ -53,14 +53,16 @@ def align_faces(
 ) -> torch.Tensor:
     """Pictures [N, 3, H, W] as aligned faces [N, 3, height, width] by maps [N, 2, 3] (`alignment`), black outside.
 
-    For another size than 112 x 112 the aligned face is scaled. Bilinear; pictures much finer than the result should be
+    The aligned face is scaled to the height, and cut off or widened at both sides to the width: 112 x 96 is the middle
+    of 112 x 112 (METHODS 1.10). Bilinear; pictures much finer than the result should be
     made coarser before (`FaceCrop.crop`). Differentiable in `images`; `align` is taken as a constant.
     """
     if images.ndim != 4 or align.shape != (len(images), 2, 3):
         got = f"{list(images.shape)} and {list(align.shape)}"
         raise ValueError(f"images and align must have shapes [N, 3, H, W] and [N, 2, 3], got {got}")
     align = align.detach()
-    scaled = torch.cat((align[:, :1] * (width / ALIGNED_SIZE), align[:, 1:] * (height / ALIGNED_SIZE)), 1)
+    scaled = align * (height / ALIGNED_SIZE)
+    scaled[:, 0, 2] += (width - height) / 2
     return warp(images, scaled, height, width, padding_mode="zeros")
 
 

@@ -152,7 +152,8 @@ class _Problem:
         """The mean face in each photograph."""
         count = len(self.target)
         pose = nearest_pose(self.mean.expand(count, -1, -1), self.target, self.precision)
-        return _State(self.mean.new_zeros(len(self.identity)), self.mean.new_zeros(count, len(self.expression)), *pose)
+        zeros = self.mean.new_zeros(len(self.identity)), self.mean.new_zeros(count, len(self.expression))
+        return self.with_poses(_State(*zeros, *pose))
 
     def turns(self, state: _State) -> Iterator[_State]:
         """The state after each turn, without end: expressions, identity, poses; none of them raises the objective.
@@ -238,11 +239,12 @@ class _Problem:
         return dataclasses.replace(state, identity=solution[0])
 
     def _solve(self, normal: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-        """z [N, K] with (normal + ridge) z = right; the shortest one where the ridge is 0 and many solve it."""
-        if self.ridge == 0:
-            return (torch.linalg.pinv(normal, hermitian=True) @ right)[..., 0]
+        """z [N, K] with (normal + ridge) z = right; the shortest one where many solve it, as hardly a ridge decides."""
         normal = normal + self.ridge * torch.eye(normal.shape[1], dtype=normal.dtype)
-        return torch.cholesky_solve(right, torch.linalg.cholesky(normal))[..., 0]
+        factor, failed = torch.linalg.cholesky_ex(normal)
+        if self.ridge == 0 or bool(failed.any()):
+            return (torch.linalg.pinv(normal, hermitian=True) @ right)[..., 0]
+        return torch.cholesky_solve(right, factor)[..., 0]
 
 
 def _check_points(target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -44,10 +43,10 @@ class RecognitionObjective(nn.Module):
         nn.init.normal_(self.persons.weight)
 
     def forward(self, faces: torch.Tensor, person: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The loss, and the share of faces that are nearest to their own person."""
+        """The loss, and the share of known faces that are nearest to their own person."""
         embed = functional.normalize(self.network(faces).embed, dim=1)
         cosines = embed @ functional.normalize(self.persons.weight, dim=1).T
-        right = (cosines.detach().argmax(1) == person).float().mean()
+        right = (cosines.detach().argmax(1) == person).sum() / (person >= 0).sum().clamp_min(1)
         return identification_loss(cosines, person, margin=self.margin, scale=self.scale), right
 
 
@@ -83,6 +82,10 @@ class RecognitionTrainer(SystemTrainer):
         self._streams = list(self._open_streams())
         self.begin()
 
+    @property
+    def sees_photographs(self) -> bool:
+        return len(self._streams) > 1
+
     def _open_streams(self) -> Iterator[PhotoStream[PhotoBatch]]:
         data, share = self.config.data, distributed.own_share()
         for source, count, purpose in (
@@ -111,7 +114,9 @@ class RecognitionTrainer(SystemTrainer):
             group["lr"] = self.config.stages.learning_rate * risen_cosine(iteration, self.total_iterations)
         self.optimizer.zero_grad(set_to_none=True)
         faces, person = self._faces(iteration)
-        loss, right = self._averaged(faces, person)
+        known = (person >= 0).sum()
+        share = known / distributed.mean(known.clone().float()).clamp_min(1)  # of this process, 1 where it is alone
+        loss, right = (share * value for value in self._averaged(faces, person))
         loss.backward()
         terms = distributed.mean_losses([{"total": loss.detach(), "right": right}])
         self.descend(self.parameters, terms, iteration)
@@ -161,13 +166,6 @@ class RecognitionTrainer(SystemTrainer):
 
     def resumable(self) -> dict[str, State]:
         return {"persons": self.objective.persons}
-
-    def sources(self) -> dict[str, Any]:
-        photos = None if self.photos is None else self.photos.digest
-        return {"encoder_precision": "float32", "photos": photos, "labelled": None}
-
-    def assets(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        return {}, {"morphable_hash": self.morphable.content_hash()}
 
 
 def held_out_pairs(person: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

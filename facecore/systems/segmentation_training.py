@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch.nn import functional
 
@@ -44,9 +42,9 @@ class SegmentationTrainer(SystemTrainer):
         self.total_iterations = config.stages.iterations
         self._share = distributed.own_share()
         self._share.rows(config.data.labelled_batch)  # raises where the processes cannot share the batch
-        self._stream = None
+        self.stream = None
         if photos is not None and config.data.photo_batch:
-            self._stream = open_stream(
+            self.stream = open_stream(
                 photos,
                 seed,
                 (config.data.photo_batch, 1),
@@ -58,7 +56,7 @@ class SegmentationTrainer(SystemTrainer):
         self.begin()
 
     def images_in(self, iteration: int) -> int:
-        return self.config.data.labelled_batch + (self.config.data.photo_batch if self._stream else 0)
+        return self.config.data.labelled_batch + (self.config.data.photo_batch if self.stream else 0)
 
     def step(self, iteration: int) -> dict[str, torch.Tensor]:
         self.network.train()
@@ -76,9 +74,9 @@ class SegmentationTrainer(SystemTrainer):
         """Pictures and masks of this process's share: renders, then photographs."""
         count = self.config.data.labelled_batch
         renders = self.renders.batch(iteration * count + torch.arange(count)[self._share.rows(count)])
-        if self._stream is None:
+        if self.stream is None:
             return renders.image, renders.mask
-        photos = self._stream.at(iteration).to(self.device)
+        photos = self.stream.at(iteration).to(self.device)
         return torch.cat([renders.image, photos.image]), torch.cat([renders.mask, photos.mask])
 
     @torch.no_grad()
@@ -106,13 +104,6 @@ class SegmentationTrainer(SystemTrainer):
         masks = (batch.mask, self.network(batch.image)[:, 0].sigmoid(), skin_mask(batch.image).float())
         columns = [batch.image, *(mask[:, None].expand(-1, 3, -1, -1) for mask in masks)]
         return torch.cat([torch.cat(list(column), dim=1) for column in columns], dim=2).clamp(0, 1).cpu()
-
-    def sources(self) -> dict[str, Any]:
-        photos = None if self.photos is None else self.photos.digest
-        return {"encoder_precision": "float32", "photos": photos, "labelled": None}
-
-    def assets(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        return {}, {"morphable_hash": self.morphable.content_hash()}
 
 
 def segmentation_loss(logit: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

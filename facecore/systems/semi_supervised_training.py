@@ -210,9 +210,8 @@ class SemiSupervisedTrainer(SystemTrainer):
         return states
 
     def sources(self) -> dict[str, Any]:
-        return {
+        return super().sources() | {
             "encoder_precision": str(self.system.encoder_precision).removeprefix("torch."),
-            "photos": None if self.photos is None else self.photos.digest,
             "labelled": None if self.labelled is None else self.labelled.digest,
         }
 

@@ -99,6 +99,8 @@ def train(trainer: Trainer, run: RunConfig, facts: dict[str, Any]) -> dict[str, 
             if stopped and not last:
                 reason = stop.requested or "a signal to another process"
                 raise Interrupted(f"stopped by {reason} after {done} iterations", "go on with --run.resume")
+    if start == total and first:  # nothing was left to do but to write the model
+        validation = trainer.validate()
     _save(trainer.checkpoint(total, resumable=False), folder / FINAL)
     return validation
 

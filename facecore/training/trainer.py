@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
@@ -15,11 +15,15 @@ from facecore.training.device import choose_device
 from facecore.training.resume import check_same_run
 from facecore.training.watch import FiniteWatch
 
+if TYPE_CHECKING:
+    from facecore.data.batches import PictureSource
+    from facecore.morphable import MorphableModel
+
 State = nn.Module | torch.optim.Optimizer
 
 
 class Settings(Protocol):
-    """What the settings of every system have."""
+    """What the settings of every system have; `stages` has a clip_norm."""
 
     @property
     def run(self) -> RunConfig: ...
@@ -28,12 +32,15 @@ class Settings(Protocol):
 class SystemTrainer(abc.ABC):
     """A training.loop.Trainer with its checkpoints made. All randomness is keyed by (seed, iteration).
 
-    A system sets `name`, and before anything here is called `model`, what is trained and saved, and `optimizer`.
+    A system sets `name`, and before anything here is called `model`, what is trained and saved, `optimizer`, the
+    morphable model and the photographs.
     """
 
     name: str
     model: nn.Module
     optimizer: Adam
+    morphable: MorphableModel
+    photos: PictureSource[Any] | None
     total_iterations: int
 
     def __init__(self, config: Settings) -> None:
@@ -55,13 +62,14 @@ class SystemTrainer(abc.ABC):
     @abc.abstractmethod
     def picture_grid(self) -> torch.Tensor: ...
 
-    @abc.abstractmethod
     def sources(self) -> dict[str, Any]:
         """What the settings' hash leaves out and what is learned depends on: see `check_same_run`."""
+        photos = None if self.photos is None else self.photos.digest
+        return {"encoder_precision": "float32", "photos": photos, "labelled": None}
 
-    @abc.abstractmethod
     def assets(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """What a checkpoint carries beside weights: tensors and plain values, `morphable_hash` among these."""
+        return {}, {"morphable_hash": self.morphable.content_hash()}
 
     def companions(self) -> dict[str, nn.Module]:
         """Modules beside the model that every checkpoint holds, by the names of their groups."""
