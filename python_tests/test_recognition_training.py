@@ -17,7 +17,7 @@ from facecore.data import PhotoFolder
 from facecore.morphable import load as load_model
 from facecore.perception import load_identity_network
 from facecore.systems.recognition_config import PRESETS, RecognitionConfig
-from facecore.systems.recognition_training import HELD_OUT_PICTURES, RecognitionTrainer, held_out_pairs
+from facecore.systems.recognition_training import HELD_OUT_PICTURES, RecognitionTrainer
 from facecore.training.checkpoint import Checkpoint
 from facecore.training.config import overlay
 from facecore.training.loop import FINAL, LAST
@@ -123,9 +123,9 @@ def test_validation_tells_a_network_that_knows_from_one_that_does_not(morphable,
     person = np.repeat(np.arange(20), HELD_OUT_PICTURES)
     rng = np.random.default_rng(0)
     of_person = rng.standard_normal((20, 16))[person]
-    monkeypatch.setattr(trainer, "embed_held_out", lambda: (of_person, person))
+    monkeypatch.setattr(trainer, "embed_held_out", lambda: of_person)
     assert trainer.validate()["auc"] == pytest.approx(100)
-    monkeypatch.setattr(trainer, "embed_held_out", lambda: (rng.standard_normal((80, 16)), person))
+    monkeypatch.setattr(trainer, "embed_held_out", lambda: rng.standard_normal((80, 16)))
     assert 30 < trainer.validate()["auc"] < 70  # 120 pairs of each kind: a standard error of about 4
 
 
@@ -136,21 +136,6 @@ def test_unknown_persons_do_not_count(morphable):
     alone = objective(faces[[0, 2]], torch.tensor([0, 1]))
     torch.testing.assert_close(some[0], alone[0])
     torch.testing.assert_close(some[1], alone[1])
-
-
-@pytest.mark.parametrize("count", [4, 5, 21, 200])
-def test_held_out_pairs(count):
-    person = np.repeat(np.arange(count), HELD_OUT_PICTURES)
-    pairs, same, fold = held_out_pairs(person)
-    assert len(pairs) == 12 * count and same.sum() == 6 * count
-    assert len({tuple(pair) for pair in pairs.tolist()}) == len(pairs) and (pairs[:, 0] != pairs[:, 1]).all()
-    assert np.array_equal(same, person[pairs[:, 0]] == person[pairs[:, 1]])
-    own = np.empty(count, dtype=int)
-    own[person[pairs[:, 0]]] = fold
-    assert np.array_equal(own[person[pairs[:, 1]]], fold)  # nobody is in two folds
-    assert len(np.unique(fold)) == min(10, count // 2)
-    for number in np.unique(fold):
-        assert same[fold == number].sum() == (~same[fold == number]).sum() > 0
 
 
 def test_command(tmp_path, capsys, photos):

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from scipy.integrate import trapezoid
 
-from facecore.evaluation.verification import best_threshold, cosine, equal_error_rate, roc, verify
+from facecore.evaluation.verification import (
+    best_threshold,
+    cosine,
+    equal_error_rate,
+    pairs_of_persons,
+    roc,
+    verify,
+    verify_persons,
+)
 
 
 def test_roc_by_hand():
@@ -76,3 +84,24 @@ def test_bad_arguments():
         verify(similarity, same, np.array([0, 1, 0, 1]))
     with pytest.raises(ValueError, match="finite, 1 values are not"):
         verify(np.array([0.0, np.nan, 0, 1]), same, np.array([0, 0, 1, 1]))
+
+
+@pytest.mark.parametrize("count", [4, 5, 21, 200])
+def test_pairs_of_persons(count):
+    person = np.repeat(np.arange(count), 4)
+    pairs, same, fold = pairs_of_persons(count, 4)
+    assert len(pairs) == 12 * count and same.sum() == 6 * count
+    assert len({tuple(pair) for pair in pairs.tolist()}) == len(pairs) and (pairs[:, 0] != pairs[:, 1]).all()
+    assert np.array_equal(same, person[pairs[:, 0]] == person[pairs[:, 1]])
+    own = np.empty(count, dtype=int)
+    own[person[pairs[:, 0]]] = fold
+    assert np.array_equal(own[person[pairs[:, 1]]], fold)  # nobody is in two folds
+    assert len(np.unique(fold)) == min(10, count // 2)
+    for number in np.unique(fold):
+        assert same[fold == number].sum() == (~same[fold == number]).sum() > 0
+
+
+def test_too_few_persons_are_refused():
+    for rows, pictures in ((12, 4), (10, 4), (8, 1)):
+        with pytest.raises(ValueError, match="at least 4 persons"):
+            verify_persons(np.ones((rows, 3)), pictures)

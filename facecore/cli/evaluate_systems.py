@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from facecore.morphable import MorphableModel
-    from facecore.systems.semi_supervised import SemiSupervised
-    from facecore.systems.semi_supervised_config import SemiSupervisedConfig
+    from facecore.systems import System
 
 Row = dict[str, Any]
 MEASURES = {
@@ -52,7 +51,8 @@ class SystemOptions(Output):
     def load(self) -> Loaded:
         """The system, its training settings and its morphable model. Raises ValueError when that is another one."""
         from facecore.cli.train_data import load_morphable
-        from facecore.systems import load
+        from facecore.systems import JointRecognition, load
+        from facecore.systems.joint_recognition_config import JointRecognitionConfig
         from facecore.systems.semi_supervised_config import SemiSupervisedConfig
         from facecore.systems.world import faces_of_world
         from facecore.training.checkpoint import Checkpoint
@@ -64,7 +64,8 @@ class SystemOptions(Output):
         except ValueError as error:
             raise UsageError(f"--device: {error}") from error
         system = load(self.checkpoint, device)  # says what is wrong with a damaged one
-        config = overlay(SemiSupervisedConfig(), Checkpoint.load(self.checkpoint, ()).plain["config"])
+        defaults: Any = JointRecognitionConfig() if isinstance(system, JointRecognition) else SemiSupervisedConfig()
+        config = overlay(defaults, Checkpoint.load(self.checkpoint, ()).plain["config"])
         seed = self.seed_of(config)
         if self.model is not None:
             config = dataclasses.replace(config, model=dataclasses.replace(config.model, morphable=self.model))
@@ -80,12 +81,12 @@ class SystemOptions(Output):
             )
         return Loaded(system, config, labelled.to(device), world.to(device), seed)
 
-    def seed_of(self, config: SemiSupervisedConfig) -> int:
+    def seed_of(self, config: Any) -> int:
         """Refuses the seed that training drew its faces from."""
-        from facecore.systems.semi_supervised_training import HELD_OUT_SEED
+        from facecore.systems import seeds
 
         if self.seed is None:
-            return config.run.seed + HELD_OUT_SEED
+            return config.run.seed + seeds.HELD_OUT
         if self.seed == config.run.seed:
             raise UsageError(f"--seed {self.seed} is the seed of the training: its faces are not held out")
         return self.seed
@@ -93,8 +94,8 @@ class SystemOptions(Output):
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    system: SemiSupervised
-    config: SemiSupervisedConfig
+    system: System
+    config: Any  # of the system's training
     labelled: MorphableModel  # that training's labelled half was drawn from
     morphable: MorphableModel  # the same, or with the faces that training's `world` has beyond it
     seed: int  # of the faces

@@ -17,10 +17,9 @@ from facecore.cli.parsing import parse_options
 
 if TYPE_CHECKING:
     from facecore.evaluation.report import Report
-    from facecore.morphable import MorphableModel
+    from facecore.systems.decoding import FaceSource
     from facecore.systems.inference import FaceInput, FoundFace
     from facecore.systems.refinement import Refined
-    from facecore.systems.semi_supervised import SemiSupervised
 
 DESCRIPTION = """Reconstructs the faces of pictures. Writes NAME.glb (metres), NAME.obj (millimetres), NAME.npz, \
 NAME_overlay.png for each, and index.html.
@@ -170,7 +169,7 @@ class Reconstruct:
             raise UsageError("no pictures in " + ", ".join(map(str, self.images)))
         return found
 
-    def load_source(self) -> SemiSupervised | MorphableModel:
+    def load_source(self) -> FaceSource:
         if self.checkpoint is not None:
             from facecore.systems import load
 
@@ -184,10 +183,10 @@ class Reconstruct:
         _ = model.mesh  # warns of a topology that is not as it should be
         return model
 
-    def summary(self, source: SemiSupervised | MorphableModel) -> str:
-        from facecore.systems.semi_supervised import SemiSupervised
+    def summary(self, source: FaceSource) -> str:
+        from facecore.morphable import MorphableModel
 
-        if isinstance(source, SemiSupervised):
+        if not isinstance(source, MorphableModel):
             assert self.checkpoint is not None
             start = f"{self.checkpoint.name} (configuration {source.config_hash})"
         else:
@@ -200,9 +199,7 @@ def main(argv: list[str]) -> int:
     return command.run()
 
 
-def reconstruct_with_progress(
-    face: FaceInput, source: SemiSupervised | MorphableModel, size: int, steps: int
-) -> tuple[Refined, float]:
+def reconstruct_with_progress(face: FaceInput, source: FaceSource, size: int, steps: int) -> tuple[Refined, float]:
     """The refined face and the seconds it took."""
     from facecore.systems.inference import reconstruct_faces
 

@@ -16,6 +16,7 @@ from facecore.cli.training import (
     check_photographs,
     facts_of,
     first_says,
+    named_system,
     resolve,
     together,
     train_and_report,
@@ -30,6 +31,8 @@ over both the options below.
 
 Example: facecore train --preset small --model.morphable ict_facekit.npz --data.photos photos/ --run.out runs/small
 
+Other systems: --system joint-recognition (their options: facecore train --system NAME --help).
+
 Also: facecore train recognition, facecore train segmentation: networks that tell persons, and faces, apart.
 
 Several GPUs or processes: torchrun --nproc-per-node 4 -m facecore.cli.main train ...; batches stay as they are set \
@@ -38,6 +41,7 @@ and are split over the processes.
 Writes to --run.out: config.yaml (the resolved settings, which --config takes), last.safetensors (resumable with \
 --run.resume), model.safetensors, metrics.jsonl, TensorBoard events."""
 
+SYSTEMS = ("semi-supervised", "joint-recognition")
 NETWORKS = ("recognition", "segmentation")  # trained by commands of their own: train_NAME.py
 
 # Smallest values that work, beside what the parts check themselves.
@@ -72,14 +76,22 @@ def main(argv: list[str]) -> int:
     if argv[:1] and argv[0] in NETWORKS:
         network = importlib.import_module(f"facecore.cli.train_{argv[0]}")
         return first_says(lambda: int(network.main(argv[1:])))
-    return first_says(lambda: run(parse(argv)))
+    return first_says(lambda: train_system(argv))
+
+
+def train_system(argv: list[str]) -> int:
+    """Another system than this file's has a file of its own, train_SYSTEM.py."""
+    system = named_system(argv, SYSTEMS)
+    if system != SYSTEMS[0]:
+        other = importlib.import_module(f"facecore.cli.train_{system.replace('-', '_')}")
+        return int(other.main(argv))
+    return run(parse(argv))
 
 
 def parse(argv: list[str]) -> SemiSupervisedConfig:
     """Preset, then YAML, then command line. Raises UsageError; --help prints and exits."""
-    systems = ("semi-supervised",)
     resolved: SemiSupervisedConfig = resolve(
-        argv, SemiSupervisedConfig, PRESETS, prog="facecore train", description=DESCRIPTION, systems=systems
+        argv, SemiSupervisedConfig, PRESETS, prog="facecore train", description=DESCRIPTION, systems=SYSTEMS[:1]
     )
     return resolved
 

@@ -10,7 +10,7 @@ from facecore.cli.errors import UsageError
 from facecore.cli.parsing import in_options
 from facecore.errors import OptionError
 from facecore.systems.semi_supervised_config import SemiSupervisedConfig
-from facecore.training.config import DataConfig, RunConfig
+from facecore.training.config import DataConfig, RunConfig, WorldConfig
 
 if TYPE_CHECKING:
     from facecore.data import ParameterPhotos, PhotoFolder
@@ -64,12 +64,8 @@ def load_morphable(config: TrainingSettings) -> MorphableModel:
 
 def check_model(config: SemiSupervisedConfig, morphable: MorphableModel) -> None:
     """Refuses settings that the model has not enough modes or vertices for. Raises UsageError."""
-    modes, points = config.world.labelled_modes, config.model.surface_points
-    if modes > morphable.num_identity:
-        raise UsageError(
-            f"--world.labelled-modes must be at most {morphable.num_identity}, the identity modes of {morphable.name}, "
-            f"got {modes}"
-        )
+    check_modes(config.world, morphable)
+    points = config.model.surface_points
     if points and not 68 <= points <= morphable.num_vertices:
         raise UsageError(
             f"--model.surface-points must be 0 or from 68 (the landmarks) to {morphable.num_vertices} (the vertices), "
@@ -77,8 +73,17 @@ def check_model(config: SemiSupervisedConfig, morphable: MorphableModel) -> None
         )
 
 
-def load_photos(config: TrainingSettings) -> PhotoFolder | None:
-    """The unlabelled half, or None when it is switched off or not given."""
+def check_modes(world: WorldConfig, morphable: MorphableModel) -> None:
+    """Refuses more labelled modes than there are. Raises UsageError."""
+    if world.labelled_modes > morphable.num_identity:
+        raise UsageError(
+            f"--world.labelled-modes must be at most {morphable.num_identity}, the identity modes of {morphable.name}, "
+            f"got {world.labelled_modes}"
+        )
+
+
+def load_photos(config: TrainingSettings, **options: Any) -> PhotoFolder | None:
+    """The unlabelled half, or None when it is switched off or not given. options: more, of `open_dataset`."""
     from facecore.training.distributed import is_first
 
     data = config.data
@@ -96,6 +101,7 @@ def load_photos(config: TrainingSettings) -> PhotoFolder | None:
         seed=config.run.seed,
         assume_cropped=data.assume_cropped or None,
         max_skipped=data.max_skipped,
+        **options,
     )
     if is_first():
         print(photos.report, file=sys.stderr)

@@ -31,6 +31,13 @@ def first_says(command: Callable[[], int]) -> int:
         return 2
 
 
+def named_system(argv: list[str], systems: Sequence[str]) -> str:
+    """The system that --system names, by default the first. Raises UsageError for another."""
+    first = _Parser(add_help=False, allow_abbrev=False, prog="facecore train")
+    first.add_argument("--system", default=systems[0], choices=systems)
+    return str(first.parse_known_args(argv)[0].system)
+
+
 def resolve(
     argv: list[str],
     kind: type,

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.integrate import trapezoid
 
 FALSE_ACCEPT_RATES = (0.10, 0.01)
+FOLDS = 10  # of `verify_persons`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +69,43 @@ def verify(similarity: np.ndarray, same: np.ndarray, fold: np.ndarray) -> Verifi
         values = np.array([row[name] for row in folds])
         measures[name] = (float(values.mean()), float(values.std(ddof=1)))
     return Verification(measures, folds, thresholds)
+
+
+def verify_persons(features: np.ndarray, pictures: int) -> dict[str, float]:
+    """The measures of `verify`, their means over folds, for persons of whom `pictures` in a row are there each.
+
+    features: [N, F], compared by cosine. Raises ValueError for fewer than four persons or one picture of each.
+    """
+    count, rest = divmod(len(features), pictures)
+    if rest or pictures < 2 or count < 4:
+        raise ValueError(
+            f"features must be of at least 4 persons, {pictures} > 1 rows of each, got {len(features)} rows"
+        )
+    pairs, same, fold = pairs_of_persons(count, pictures)
+    similarity = cosine(features[pairs[:, 0]], features[pairs[:, 1]])
+    return {name: value for name, (value, _) in verify(similarity, same, fold).measures.items()}
+
+
+def pairs_of_persons(count: int, pictures: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs [P, 2] of pictures, whether both show one person, and their folds; as many of the one kind as of the other.
+
+    `pictures` in a row show each of `count` persons. Of one person all pairs; of two, the same places in the pictures
+    of a person and of the next one in the same fold.
+    """
+    first, second = np.triu_indices(pictures, 1)
+    start = pictures * np.arange(count)
+    fold = np.arange(count) * min(FOLDS, count // 2) // count
+    following = np.array([_next_in_fold(number, fold) for number in range(count)])
+    own = np.stack([start[:, None] + first, start[:, None] + second], -1)
+    other = np.stack([start[:, None] + first, start[following][:, None] + second], -1)
+    pairs = np.concatenate([own.reshape(-1, 2), other.reshape(-1, 2)])
+    folds = np.tile(np.repeat(fold, len(first)), 2)
+    return pairs, pairs[:, 0] // pictures == pairs[:, 1] // pictures, folds
+
+
+def _next_in_fold(number: int, fold: np.ndarray) -> int:
+    members = np.flatnonzero(fold == fold[number])
+    return int(members[(np.flatnonzero(members == number)[0] + 1) % len(members)])
 
 
 def best_threshold(similarity: np.ndarray, same: np.ndarray) -> float:

@@ -1,6 +1,7 @@
 """Complete, trainable face reconstruction systems, and what they return."""
 
-from facecore.systems.loading import load
+from facecore.systems.joint_recognition import JointRecognition
+from facecore.systems.loading import System, load
 from facecore.systems.semi_supervised import SemiSupervised
 
-__all__ = ["SemiSupervised", "load"]
+__all__ = ["JointRecognition", "SemiSupervised", "System", "load"]

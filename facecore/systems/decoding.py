@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import torch
 
 from facecore.morphable import MorphableModel
+from facecore.systems.joint_recognition import JointRecognition
 from facecore.systems.semi_supervised import SemiSupervised
 
-FaceSource = SemiSupervised | MorphableModel
+FaceSource = SemiSupervised | JointRecognition | MorphableModel
 Codes = Mapping[str, torch.Tensor]
 
 
@@ -41,7 +42,7 @@ def _code(source: FaceSource, codes: Codes, name: str) -> torch.Tensor:
     if isinstance(source, MorphableModel):
         size = int(getattr(source, f"num_{name}"))
     else:
-        size = source.config.expression_size if name == "expression" else source.config.identity_size
+        size = source.expression_size if name == "expression" else source.identity_size
     code = codes.get(name)
     if code is None:
         raise ValueError(f"codes must hold '{name}', got {', '.join(codes) or 'none'}")

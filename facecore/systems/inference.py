@@ -15,8 +15,9 @@ from facecore.data.search import find_mask
 from facecore.morphable import MorphableModel
 from facecore.perception import FaceSegmenter
 from facecore.render import fit_weak_perspective, pixel_to_ndc
-from facecore.systems.parameterization import CodeParameters, CoefficientParameters, FaceParameters
-from facecore.systems.refinement import Observation, Progress, Refined, refine, typical_light
+from facecore.systems.decoding import FaceSource
+from facecore.systems.parameterization import CodeParameters, CoefficientParameters, FaceParameters, PosedFace
+from facecore.systems.refinement import Observation, Progress, Refined, refine, solve_light, typical_light
 from facecore.systems.semi_supervised import SemiSupervised
 
 
@@ -144,24 +145,31 @@ def observe(faces: list[FaceInput], size: int) -> Observation:
 
 def start_from_mean_face(model: MorphableModel, observation: Observation) -> CoefficientParameters:
     """The mean face of the model posed by the landmarks; a face without landmarks looks straight ahead."""
-    n, (height, width) = len(observation.images), observation.images.shape[-2:]
-    mean = model.mean_shape()[model.landmarks68]
-    five = five_points(mean)
-    pose = torch.zeros(n, 6).to(observation.images)
-    for i in range(n):
-        for points, pixels, weight in (
-            (mean, observation.landmarks[i], observation.landmark_weight[i]),
-            (five, observation.five_points[i], observation.five_point_weight[i]),
+    n = len(observation.images)
+    mean = model.mean_shape()[model.landmarks68].expand(n, -1, -1)
+    pose = posed_by_landmarks(mean, torch.zeros(n, 6).to(observation.images), observation)
+    return CoefficientParameters(model, pose, typical_light(pose.new_zeros(n, 9, 3)))
+
+
+def posed_by_landmarks(points: torch.Tensor, pose: torch.Tensor, observation: Observation) -> torch.Tensor:
+    """Pose codes [N, 6] in which the 68 points [N, 68, 3] of each face lie near its landmarks, 68 or five of them; the
+    given pose where a face has none."""
+    height, width = observation.images.shape[-2:]
+    pose = pose.clone()
+    for i in range(len(pose)):
+        for own, pixels, weight in (
+            (points[i], observation.landmarks[i], observation.landmark_weight[i]),
+            (five_points(points[i]), observation.five_points[i], observation.five_point_weight[i]),
         ):
             if bool(weight.any()):
                 ndc = pixel_to_ndc(pixels[None], height, width)
-                pose[i] = fit_weak_perspective(points[None].float(), ndc, weight[None])[0]
-    return CoefficientParameters(model, pose, typical_light(pose.new_zeros(n, 9, 3)))
+                pose[i] = fit_weak_perspective(own[None].float(), ndc, weight[None])[0]
+    return pose
 
 
 def reconstruct_faces(
     faces: list[FaceInput],
-    source: SemiSupervised | MorphableModel,
+    source: FaceSource,
     *,
     size: int,
     iterations: int = 0,
@@ -174,10 +182,15 @@ def reconstruct_faces(
     faces carry. Returns the reconstruction with its camera on the size x size crop.
     """
     observation = observe(faces, size) if observation is None else observation
-    if isinstance(source, SemiSupervised):
-        with torch.no_grad():
-            small = torch.stack([face.cropped(source.config.image_size) for face in faces])
+    if isinstance(source, MorphableModel):
+        return refine(start_from_mean_face(source, observation), observation, iterations, progress=progress)
+    with torch.no_grad():
+        small = torch.stack([face.cropped(source.config.image_size) for face in faces])
+        if isinstance(source, SemiSupervised):
             parameters: FaceParameters = CodeParameters(source, source.encode(small))
-    else:
-        parameters = start_from_mean_face(source, observation)
+        else:
+            estimate = source.reconstruct(small)
+            pose = posed_by_landmarks(estimate.landmarks_3d, estimate.pose, observation)
+            parameters = PosedFace(estimate, pose)
+            solve_light(parameters, observation)
     return refine(parameters, observation, iterations, progress=progress)

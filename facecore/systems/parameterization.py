@@ -115,6 +115,37 @@ class CodeParameters:
         )
 
 
+class PosedFace:
+    """Faces of given shapes and colours: pose and light alone are adjusted."""
+
+    def __init__(self, face: Reconstruction, pose: torch.Tensor) -> None:
+        self._face = face
+        self.triangles = face.triangles
+        self.pose = pose.detach().clone().requires_grad_()
+        self.sh_coefficients = face.sh_coefficients.detach().clone().requires_grad_()
+
+    def parameters(self) -> list[tuple[torch.Tensor, float]]:
+        return [(self.pose, POSE_RATE), (self.sh_coefficients, LIGHT_RATE)]
+
+    def decode(self) -> Decoded:
+        return Decoded(self._face.vertices, self._face.surface)
+
+    def decode_landmarks(self) -> torch.Tensor:
+        return self._face.landmarks_3d
+
+    def penalty(self) -> torch.Tensor:
+        return self.pose.new_zeros(())
+
+    @torch.no_grad()
+    def reconstruction(self, height: int, width: int) -> Reconstruction:
+        return dataclasses.replace(
+            self._face,
+            camera=WeakPerspectiveCamera.from_pose(self.pose.detach(), height, width),
+            pose=self.pose.detach().clone(),
+            sh_coefficients=self.sh_coefficients.detach().clone(),
+        )
+
+
 class CoefficientParameters:
     """Coefficients of a morphable model; the prior is the model's own (METHODS 1.4).
 

@@ -10,12 +10,13 @@ from torch import nn
 from torch.nn import functional
 
 from facecore.data import PhotoBatch, PhotoSource, PhotoStream, RenderedPhotos, five_points
-from facecore.evaluation.verification import cosine, verify
+from facecore.evaluation.verification import verify_persons
 from facecore.losses import identification_loss
 from facecore.morphable import MorphableModel
 from facecore.nn import EmbeddingNetwork
 from facecore.perception import align_faces, alignment
 from facecore.perception.networks import build_architecture
+from facecore.systems import seeds
 from facecore.systems.recognition_config import RecognitionConfig
 from facecore.systems.streams import open_stream
 from facecore.systems.world import faces_of_world
@@ -26,10 +27,7 @@ from facecore.training.trainer import State, SystemTrainer
 
 NAME = "recognition"
 YAW = 60.0  # degrees to either side, of the renders (METHODS 7)
-PERSONS_SEED = 4_000_037  # added to the run's seed: persons that no system's training and no held-out set draws
-HELD_OUT_SEED = 5_000_011
 HELD_OUT_PICTURES = 4  # of each held-out person
-FOLDS = 10
 BATCH = 25  # pictures embedded at once for validation
 
 
@@ -65,8 +63,8 @@ class RecognitionTrainer(SystemTrainer):
         def rendered(seed: int, persons: int, pictures: int) -> RenderedPhotos:
             return RenderedPhotos(self.morphable, size, size, seed, persons=persons, pictures=pictures, yaw=YAW)
 
-        self.renders = rendered(seed + PERSONS_SEED, counts.persons, counts.pictures)
-        self.held_out = rendered(seed + HELD_OUT_SEED, config.run.validation_size, HELD_OUT_PICTURES)
+        self.renders = rendered(seed + seeds.RECOGNITION_PERSONS, counts.persons, counts.pictures)
+        self.held_out = rendered(seed + seeds.RECOGNITION_HELD_OUT, config.run.validation_size, HELD_OUT_PICTURES)
         torch.manual_seed(seed)
         options = {"width": config.model.width} if config.model.architecture == "sphereface" else {}
         network = build_architecture(config.model.architecture, **options)
@@ -114,8 +112,7 @@ class RecognitionTrainer(SystemTrainer):
             group["lr"] = self.config.stages.learning_rate * risen_cosine(iteration, self.total_iterations)
         self.optimizer.zero_grad(set_to_none=True)
         faces, person = self._faces(iteration)
-        known = (person >= 0).sum()
-        share = known / distributed.mean(known.clone().float()).clamp_min(1)  # of this process, 1 where it is alone
+        share = distributed.share_of((person >= 0).sum(), self.device)
         loss, right = (share * value for value in self._averaged(faces, person))
         loss.backward()
         terms = distributed.mean_losses([{"total": loss.detach(), "right": right}])
@@ -143,19 +140,16 @@ class RecognitionTrainer(SystemTrainer):
     def validate(self) -> dict[str, float]:
         """Verification of held-out rendered persons, in percent (METHODS 8.1): accuracy, equal_error, auc, tar_*."""
         self._watch.check()
-        embed, person = self.embed_held_out()
-        pairs, same, fold = held_out_pairs(person)
-        similarity = cosine(embed[pairs[:, 0]], embed[pairs[:, 1]])
-        return {name: value for name, (value, _) in verify(similarity, same, fold).measures.items()}
+        return verify_persons(self.embed_held_out(), HELD_OUT_PICTURES)
 
     @torch.no_grad()
-    def embed_held_out(self) -> tuple[np.ndarray, np.ndarray]:
-        """Embeddings [N, d] and persons [N] of the held-out pictures."""
+    def embed_held_out(self) -> np.ndarray:
+        """Embeddings [N, d] of the held-out pictures, HELD_OUT_PICTURES of a person in a row."""
         self.objective.eval()
         parts = []
         for index in torch.arange(len(self.held_out)).split(BATCH):
             parts.append(self.network(self.aligned(self.held_out.batch(index))).embed.cpu())
-        return torch.cat(parts).numpy(), self.held_out.identity.numpy()
+        return torch.cat(parts).numpy()
 
     @torch.no_grad()
     def picture_grid(self) -> torch.Tensor:
@@ -166,26 +160,3 @@ class RecognitionTrainer(SystemTrainer):
 
     def resumable(self) -> dict[str, State]:
         return {"persons": self.objective.persons}
-
-
-def held_out_pairs(person: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs [P, 2] of pictures, whether both show one person, and their folds; as many of the one kind as of the other.
-
-    person: [N], HELD_OUT_PICTURES in a row of each. Of one person all pairs; of two, the same places in the pictures of
-    a person and of the next one in the same fold.
-    """
-    count = len(person) // HELD_OUT_PICTURES
-    first, second = np.triu_indices(HELD_OUT_PICTURES, 1)
-    start = HELD_OUT_PICTURES * np.arange(count)
-    fold = np.arange(count) * min(FOLDS, count // 2) // count
-    following = np.array([_next_in_fold(number, fold) for number in range(count)])
-    own = np.stack([start[:, None] + first, start[:, None] + second], -1)
-    other = np.stack([start[:, None] + first, start[following][:, None] + second], -1)
-    pairs = np.concatenate([own.reshape(-1, 2), other.reshape(-1, 2)])
-    folds = np.tile(np.repeat(fold, len(first)), 2)
-    return pairs, person[pairs[:, 0]] == person[pairs[:, 1]], folds
-
-
-def _next_in_fold(number: int, fold: np.ndarray) -> int:
-    members = np.flatnonzero(fold == fold[number])
-    return int(members[(np.flatnonzero(members == number)[0] + 1) % len(members)])

@@ -9,6 +9,7 @@ from facecore.data import LabelledRenders, PhotoFolder
 from facecore.losses import skin_mask
 from facecore.morphable import MorphableModel
 from facecore.nn import SegmentationNet
+from facecore.systems import seeds
 from facecore.systems.segmentation_config import SegmentationConfig
 from facecore.systems.streams import open_stream
 from facecore.training import distributed
@@ -17,8 +18,6 @@ from facecore.training.rates import risen_cosine
 from facecore.training.trainer import SystemTrainer
 
 NAME = "segmentation"
-RENDERS_SEED = 6_000_011  # added to the run's seed: renders that no system's training and no held-out set draws
-HELD_OUT_SEED = 7_000_003
 BATCH = 20
 
 
@@ -31,8 +30,8 @@ class SegmentationTrainer(SystemTrainer):
         super().__init__(config)
         self.photos, self.morphable = photos, morphable.to(self.device)
         size, seed, share = config.model.image_size, config.run.seed, config.stages.occluders
-        self.renders = LabelledRenders(self.morphable, size, size, seed + RENDERS_SEED, occluders=share)
-        self.held_out = LabelledRenders(self.morphable, size, size, seed + HELD_OUT_SEED, occluders=share)
+        self.renders = LabelledRenders(self.morphable, size, size, seed + seeds.SEGMENTATION_RENDERS, occluders=share)
+        self.held_out = LabelledRenders(self.morphable, size, size, seed + seeds.SEGMENTATION_HELD_OUT, occluders=share)
         torch.manual_seed(seed)
         network = SegmentationNet(config.model.width).to(self.device)
         self.model = self.network = distributed.synchronised(network, self.device)

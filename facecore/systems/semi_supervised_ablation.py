@@ -10,6 +10,7 @@ from facecore.data import LabelledBatch, PersonRenders
 from facecore.evaluation import claims, claims_codes
 from facecore.evaluation.held_out import evaluate_held_out, visible_normals
 from facecore.ops import sh_shading
+from facecore.systems import seeds
 from facecore.systems.semi_supervised_codes import Codes, Encoding
 from facecore.systems.semi_supervised_config import SemiSupervisedConfig
 from facecore.systems.semi_supervised_training import NAME, SemiSupervisedTrainer
@@ -19,7 +20,6 @@ from facecore.training.config import merged
 BATCH = 20
 NUM_RENDERS = 200  # held-out faces, in renders of one picture each
 NUM_PERSONS, NUM_PICTURES = 40, 5  # held-out persons of claim 6
-PERSONS_SEED = 3_000_003  # added to the run's seed
 
 BASE = "all"
 # What every variant starts from learns the codes of the labelled model; the variants then learn without such labels.
@@ -224,7 +224,7 @@ def _of_codes(
 def _of_persons(trainer: SemiSupervisedTrainer) -> Measures:
     """Claim 6: spread of identity codes and identity shapes within a person over that between persons."""
     size = trainer.config.model.image_size
-    seed = trainer.config.run.seed + PERSONS_SEED
+    seed = trainer.config.run.seed + seeds.ABLATION_PERSONS
     renders = PersonRenders(trainer.world, size, size, seed, pictures=NUM_PICTURES)
     codes = []
     for start in range(0, NUM_PERSONS * NUM_PICTURES, BATCH):

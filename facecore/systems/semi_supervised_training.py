@@ -11,6 +11,7 @@ from tqdm import tqdm
 from facecore.data import LabelledPhotos, LabelledRenders, ParameterPhotos, PhotoSource, RenderedPhotos
 from facecore.evaluation.held_out import Baseline, evaluate_held_out
 from facecore.morphable import MorphableModel
+from facecore.systems import seeds
 from facecore.systems.assets import FaceAssets
 from facecore.systems.semi_supervised import SemiSupervised
 from facecore.systems.semi_supervised_adversaries import PatchAdversary, ShapeAdversary, accumulated, frozen
@@ -27,8 +28,6 @@ from facecore.training.config import config_hash
 from facecore.training.trainer import State, SystemTrainer
 
 NAME = "semi-supervised"
-HELD_OUT_SEED = 1_000_003  # added to the run's seed: identities that training never draws
-PERSONS_SEED = 2_000_003  # likewise, of the persons on rendered photographs
 
 
 class SemiSupervisedTrainer(SystemTrainer):
@@ -49,7 +48,7 @@ class SemiSupervisedTrainer(SystemTrainer):
         size, seed = config.model.image_size, config.run.seed
         if photos is None and config.world.persons and config.data.unlabelled:
             counts = {"persons": config.world.persons, "pictures": config.world.pictures}
-            photos = RenderedPhotos(self.world, size, size, seed + PERSONS_SEED, **counts)
+            photos = RenderedPhotos(self.world, size, size, seed + seeds.PERSONS, **counts)
         self.photos = photos
         self.labelled = None if labelled_photos is None else LabelledPhotos(labelled_photos, labelled)
         torch.manual_seed(seed)
@@ -67,7 +66,7 @@ class SemiSupervisedTrainer(SystemTrainer):
             IdentityLoss(config.model.identity_size, num_identities).to(self.device) if num_identities > 1 else None
         )
         self.renders = LabelledRenders(self.morphable, size, size, seed=seed)
-        self.held_out = LabelledRenders(self.world, size, size, seed=seed + HELD_OUT_SEED)
+        self.held_out = LabelledRenders(self.world, size, size, seed=seed + seeds.HELD_OUT)
         self.baseline = Baseline.of(self.world, self.renders)
         self.model_parameters = self.system.model_parameters()
         if self.identity_loss is not None:

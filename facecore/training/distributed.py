@@ -113,6 +113,13 @@ def mean(tensor: torch.Tensor) -> torch.Tensor:
     return summed(tensor).div_(world_size()) if world_size() > 1 else tensor
 
 
+def share_of(count: int | torch.Tensor, device: torch.device) -> torch.Tensor:
+    """What a mean over `count` things of this process is to be multiplied by, for the mean over processes to be that
+    over all things: 1 where all have as many."""
+    own = torch.as_tensor(count, device=device).float()
+    return own / mean(own.clone()).clamp_min(1e-6)
+
+
 def mean_losses(parts: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """The mean of named scalars over the parts of a batch in this process, and over processes."""
     names = list(parts[0])

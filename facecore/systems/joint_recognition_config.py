@@ -1,0 +1,102 @@
+"""Settings of system 1, joint reconstruction and recognition (METHODS 3), and its presets."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from facecore.training.config import DataConfig, RunConfig, WorldConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class JointModelConfig:
+    """Morphable model and network; the defaults are the paper's sizes."""
+
+    morphable: str = "procedural"
+    """'procedural', or the path of a morphable model file or folder."""
+    num_vertices: int = 5000
+    """Resolution of the procedural model."""
+    region: Literal["narrow", "face", "head"] = "face"
+    """Part of the ICT model."""
+    refine: int = 0
+    """Refinement steps of the ICT model."""
+    image_size: int = 112
+    """Height and width of the crops, pixels; the network sees the middle 96 columns of 112."""
+    width: float = 1.0
+    """Factor of SphereFace's numbers of channels."""
+
+
+@dataclasses.dataclass(frozen=True)
+class JointWeights:
+    """Weights of the losses; 0 switches a term off."""
+
+    reconstruction: float = 0.5
+    """lambda_R of the first part of phase III: squared vertex distance, mm^2."""
+    final_reconstruction: float = 1.0
+    """lambda_R of its second part."""
+    recognition: float = 1.0
+    """L_C: softmax over the persons, on c_Id."""
+
+
+@dataclasses.dataclass(frozen=True)
+class JointStageConfig:
+    """The phases of METHODS 3. Phase II, the decoders alone, has a closed form and takes no step."""
+
+    encoder_iterations: int = 76_000
+    """Phase I: the encoder alone, on the coefficients."""
+    joint_iterations: int = 76_000
+    """Phase III, first part: everything, with weights.reconstruction."""
+    final_iterations: int = 152_000
+    """Phase III, second part, with weights.final-reconstruction."""
+    encoder_learning_rate: float = 1e-4
+    """Adam in phase I."""
+    learning_rate: float = 1e-4
+    """Adam in phase III."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Over phase I, and over phase III; cosine ends at 1 %."""
+    clip_norm: float = 10.0
+    """Largest gradient norm."""
+
+
+@dataclasses.dataclass(frozen=True)
+class JointRecognitionConfig:
+    """Everything that determines a training run of system 1.
+
+    data.labelled_batch: renders of a batch; data.photo_batch: photographs, whose labels `facecore fit` finds in their
+    landmarks; data.photos_per_identity: of a person in both; world.persons, world.pictures: rendered persons and
+    pictures of each.
+    """
+
+    model: JointModelConfig = JointModelConfig()
+    weights: JointWeights = JointWeights()
+    stages: JointStageConfig = JointStageConfig()
+    data: DataConfig = dataclasses.field(default_factory=lambda: DataConfig(labelled_batch=64, photo_batch=64))
+    world: WorldConfig = dataclasses.field(default_factory=lambda: WorldConfig(persons=1000, pictures=50))
+    run: RunConfig = dataclasses.field(default_factory=lambda: RunConfig(validate_every=1000, checkpoint_every=500))
+
+
+def _preset(width: float, encoder: int, joint: int, final: int, persons: int) -> JointRecognitionConfig:
+    plain = JointRecognitionConfig()
+    return dataclasses.replace(
+        plain,
+        model=dataclasses.replace(plain.model, width=width),
+        stages=dataclasses.replace(
+            plain.stages,
+            encoder_iterations=encoder,
+            joint_iterations=joint,
+            final_iterations=final,
+            encoder_learning_rate=1e-3,
+            learning_rate=3e-4,
+            schedule="cosine",
+        ),
+        data=dataclasses.replace(plain.data, labelled_batch=32, photo_batch=32),
+        world=dataclasses.replace(plain.world, persons=persons),
+    )
+
+
+PRESETS: dict[str, JointRecognitionConfig] = {
+    "paper": JointRecognitionConfig(),
+    "small": _preset(0.5, 1500, 300, 300, 1000),
+    "ablation": _preset(0.25, 1500, 300, 300, 500),
+    "quick": _preset(0.25, 100, 20, 20, 100),
+}

@@ -1,0 +1,185 @@
+"""Training of system 1: coefficients, then shapes and persons together (METHODS 3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from facecore.data import LabelledRenders, PhotoSource, sample_generator
+from facecore.data.identities import IdentitySampler
+from facecore.data.rendered_photos import PersonRenders
+from facecore.evaluation.held_out import Baseline, evaluate_held_out
+from facecore.evaluation.verification import verify_persons
+from facecore.losses import identification_loss
+from facecore.morphable import MorphableModel
+from facecore.render import Renderer
+from facecore.systems import seeds
+from facecore.systems.fitted_photos import fit_photographs
+from facecore.systems.joint_recognition import JointAssets, JointRecognition
+from facecore.systems.joint_recognition_config import JointRecognitionConfig
+from facecore.systems.streams import open_stream
+from facecore.systems.world import faces_of_world
+from facecore.training import distributed
+from facecore.training.adam import Adam
+from facecore.training.config import config_hash
+from facecore.training.rates import risen_cosine
+from facecore.training.trainer import State, SystemTrainer
+
+NAME = "joint-recognition"
+STAGES = ("encoder", "joint", "final")  # JointStageConfig.<stage>_iterations each
+VERIFIED_PICTURES = 4  # of each held-out person
+VERIFIED_PERSONS = 50
+BATCH = 25
+
+
+class JointObjective(nn.Module):
+    """Pictures with their coefficients and persons to the loss of a phase."""
+
+    def __init__(self, config: JointRecognitionConfig, system: JointRecognition, num_persons: int) -> None:
+        super().__init__()
+        self.weights, self.system = config.weights, system
+        self.classifier = nn.Linear(system.identity_size, num_persons)
+
+    def forward(
+        self,
+        stage: str,
+        images: torch.Tensor,
+        identity: torch.Tensor,
+        expression: torch.Tensor,
+        person: torch.Tensor,
+        morphable: MorphableModel,
+    ) -> dict[str, torch.Tensor]:
+        """Terms by name, and their weighted sum `total`. person: int64 [N], -1 = unknown."""
+        codes = self.system.encode(images)
+        if stage == "encoder":
+            target = self.system.codes_of(morphable, identity, expression)
+            error = (torch.cat(codes, 1) - torch.cat(target, 1)).square().sum(1).mean()
+            return {"code": error, "total": error}
+        truth = morphable.shape(identity, expression)
+        distance = (self.system.decode_shape(*codes) - truth).square().sum(2).mean()
+        recognition = identification_loss(self.classifier(codes.identity), person)
+        weight = self.weights.reconstruction if stage == "joint" else self.weights.final_reconstruction
+        total = weight * distance + self.weights.recognition * recognition
+        return {"reconstruction": distance, "recognition": recognition, "total": total}
+
+
+class JointRecognitionTrainer(SystemTrainer):
+    """Implements training.loop.Trainer; see SystemTrainer."""
+
+    name = NAME
+
+    def __init__(self, config: JointRecognitionConfig, morphable: MorphableModel, photos: PhotoSource | None) -> None:
+        super().__init__(config)
+        self.photos = photos
+        labelled, world = faces_of_world(morphable, config.world)
+        self.morphable, self.world = labelled.to(self.device), world.to(self.device)
+        size, seed, counts = config.model.image_size, config.run.seed, config.world
+        self.renders = PersonRenders(self.morphable, size, size, seed + seeds.JOINT_PERSONS, pictures=counts.pictures)
+        self.held_out = LabelledRenders(self.world, size, size, seed=seed + seeds.HELD_OUT)
+        self.baseline = Baseline.of(self.world, LabelledRenders(self.morphable, size, size, seed=seed))
+        self.strangers = PersonRenders(self.world, size, size, seed + seeds.JOINT_STRANGERS, pictures=VERIFIED_PICTURES)
+        self._sampler = IdentitySampler(torch.arange(counts.persons).repeat_interleave(counts.pictures))
+        torch.manual_seed(seed)
+        system = JointRecognition(config.model, JointAssets.from_morphable(labelled))
+        system.solve_decoders(labelled)
+        self.model = self.system = system.to(self.device)
+        self.system.config_hash = config_hash(config)
+        num_persons = counts.persons + (0 if photos is None else photos.num_identities)
+        self.objective = JointObjective(config, self.system, num_persons).to(self.device)
+        self.parameters = list(self.objective.parameters())
+        self.optimizer = Adam(self.parameters)
+        self._averaged = distributed.averaged(self.objective)
+        self._share = distributed.own_share()
+        self._share.rows(config.data.labelled_batch)  # raises where the processes cannot share the batch
+        self._counts = [getattr(config.stages, f"{stage}_iterations") for stage in STAGES]
+        self.total_iterations = sum(self._counts)
+        self._stream = self.labels = None
+        if photos is not None and config.data.photo_batch:
+            self.labels = fit_photographs(photos, labelled, size)
+            sizes = (config.data.photo_batch, config.data.photos_per_identity)
+            workers, total = config.data.workers, self.total_iterations
+            self._stream = open_stream(
+                photos, seed, sizes, "photos", workers=workers, device=self.device, iterations=total
+            )
+        self.begin()
+
+    def stage(self, iteration: int) -> str:
+        """Which of STAGES an iteration belongs to."""
+        for stage, count in zip(STAGES, self._counts):
+            if iteration < count:
+                return stage
+            iteration -= count
+        raise ValueError(f"training ends after {self.total_iterations} iterations")
+
+    def learning_rate(self, iteration: int) -> float:
+        """Phase I has a rate of its own; phase III's two parts share one."""
+        stages, first = self.config.stages, self._counts[0]
+        early = iteration < first
+        rate = stages.encoder_learning_rate if early else stages.learning_rate
+        done, count = (iteration, first) if early else (iteration - first, self.total_iterations - first)
+        return float(rate * (risen_cosine(done, count) if stages.schedule == "cosine" else 1.0))
+
+    def images_in(self, iteration: int) -> int:
+        return self.config.data.labelled_batch + (self.config.data.photo_batch if self._stream else 0)
+
+    def step(self, iteration: int) -> dict[str, torch.Tensor]:
+        self.objective.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(iteration)
+        self.optimizer.zero_grad(set_to_none=True)
+        batch = self.batch(iteration)
+        share = distributed.share_of(len(batch[0]), self.device)  # photographs without labels leave unequal parts
+        terms = self._averaged(self.stage(iteration), *batch, self.morphable)
+        terms = {name: share * value for name, value in terms.items()}
+        terms["total"].backward()
+        result = distributed.mean_losses([{name: value.detach() for name, value in terms.items()}])
+        self.descend(self.parameters, result, iteration)
+        return result
+
+    def batch(self, iteration: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Pictures, identity and expression coefficients and persons of this process's share; renders come first."""
+        data, pictures = self.config.data, self.renders.pictures
+        generator = sample_generator(self.config.run.seed, "rendered persons", iteration)
+        persons = -(-data.labelled_batch // data.photos_per_identity)
+        index = self._sampler.sample(generator, persons, data.photos_per_identity)[: data.labelled_batch]
+        index = index[self._share.rows(data.labelled_batch)]
+        renders = self.renders.batch(index)
+        whole = [renders.image, renders.identity, renders.expression, (index // pictures).to(self.device)]
+        if self._stream is not None and self.labels is not None:
+            photos = self._stream.at(iteration).to(self.device)
+            rows = self._stream.batches.index(iteration)[self._share.rows(data.photo_batch)]
+            identity, expression, known = (part[rows].to(self.device) for part in self.labels)
+            person = photos.identity + self.config.world.persons
+            parts = (photos.image, identity, expression, person)
+            whole = [torch.cat([own, part[known]]) for own, part in zip(whole, parts)]
+        return whole[0], whole[1], whole[2], whole[3]
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Errors on held-out renders, and verification of held-out persons by c_Id."""
+        self._watch.check()
+        self.system.eval()
+        count = self.config.run.validation_size
+        errors = evaluate_held_out(self.system.reconstruct, self.world, self.held_out, self.baseline, count)
+        codes = [
+            self.system.encode(self.strangers.batch(index).image).identity.cpu()
+            for index in torch.arange(VERIFIED_PERSONS * VERIFIED_PICTURES).split(BATCH)
+        ]
+        verified = verify_persons(torch.cat(codes).numpy(), VERIFIED_PICTURES)
+        return errors | {f"verification_{name}": value for name, value in verified.items()}
+
+    @torch.no_grad()
+    def picture_grid(self) -> torch.Tensor:
+        """Held-out renders, and below each its face, looking straight ahead."""
+        self.system.eval()
+        images = self.held_out.batch(torch.arange(6)).image
+        face = self.system.reconstruct(images)
+        renderer = Renderer(face.triangles, *images.shape[2:]).to(self.device)
+        drawn = renderer(face.vertices, face.albedo, face.camera, face.sh_coefficients).image
+        return torch.cat([torch.cat(list(row.clamp(0, 1)), dim=2) for row in (images, drawn)], dim=1).cpu()
+
+    def resumable(self) -> dict[str, State]:
+        return {"classifier": self.objective.classifier}
+
+    def assets(self) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
+        return self.system.assets.to_tensors()

@@ -1,0 +1,11 @@
+"""What is added to a run's seed, so that what is drawn for one purpose is never drawn for another."""
+
+HELD_OUT = 1_000_003  # renders of which errors are measured
+PERSONS = 2_000_003  # persons on rendered photographs
+ABLATION_PERSONS = 3_000_003  # held-out persons of the ablation's claims
+RECOGNITION_PERSONS = 4_000_037
+RECOGNITION_HELD_OUT = 5_000_011
+SEGMENTATION_RENDERS = 6_000_011
+SEGMENTATION_HELD_OUT = 7_000_003
+JOINT_PERSONS = 8_000_009
+JOINT_STRANGERS = 9_000_011  # held-out persons whose codes are verified

@@ -1,0 +1,237 @@
+"""System 1: codes, decoders in closed form, phases, fitted photographs, and what commands make of its checkpoint."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import torch
+from tiny_faces import write_portraits
+
+from facecore import systems
+from facecore.cli import main
+from facecore.data import Augmentation, PhotoFolder
+from facecore.morphable import load as load_model
+from facecore.systems.fitted_photos import fit_photographs
+from facecore.systems.joint_recognition import CODE_RANGE, JointAssets, JointRecognition
+from facecore.systems.joint_recognition_config import PRESETS, JointModelConfig, JointRecognitionConfig
+from facecore.systems.joint_recognition_training import JointRecognitionTrainer
+from facecore.training.config import overlay
+
+TINY = {
+    "model": {"width": 0.0625, "num_vertices": 2500},
+    "stages": {"encoder_iterations": 2, "joint_iterations": 1, "final_iterations": 1},
+    "data": {"labelled_batch": 4, "photo_batch": 4},
+    "world": {"persons": 5, "pictures": 3},
+    "run": {"validation_size": 4, "validate_every": 100, "checkpoint_every": 2, "log_every": 1},
+}
+OPTIONS = [
+    *("--system", "joint-recognition", "--model.width", "0.0625", "--model.num-vertices", "2500"),
+    *("--stages.encoder-iterations", "2", "--stages.joint-iterations", "1", "--stages.final-iterations", "1"),
+    *("--data.labelled-batch", "4", "--data.photo-batch", "4", "--world.persons", "5", "--world.pictures", "3"),
+    *("--run.validation-size", "4"),
+]
+
+
+@pytest.fixture(scope="module")
+def morphable():
+    return load_model("procedural", num_vertices=2500)
+
+
+@pytest.fixture(scope="module")
+def system(morphable) -> JointRecognition:
+    torch.manual_seed(0)
+    system = JointRecognition(JointModelConfig(width=0.0625), JointAssets.from_morphable(morphable))
+    system.solve_decoders(morphable)
+    return system.eval()
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory, morphable) -> pathlib.Path:
+    """Two persons, two photographs of each, and one of nobody known."""
+    root = tmp_path_factory.mktemp("photos")
+    for name in ("ann", "bob"):
+        write_portraits(root / name, morphable, ["1", "2"], size=112, one_person=True)
+    write_portraits(root, morphable, ["stranger"], size=112)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def few_strangers(monkeypatch):
+    monkeypatch.setattr("facecore.systems.joint_recognition_training.VERIFIED_PERSONS", 4)
+
+
+def config(**changes) -> JointRecognitionConfig:
+    return overlay(overlay(JointRecognitionConfig(), TINY), changes)
+
+
+def open_folder(root: pathlib.Path) -> PhotoFolder:
+    return PhotoFolder(root, height=112, width=112, seed=0, augmentation=Augmentation(mirror=0.0))
+
+
+def test_decoders_in_closed_form_are_the_morphable_model(system, morphable):
+    """Codes within range decode to the faces that they are of; beyond it they are cut."""
+    generator = torch.Generator().manual_seed(0)
+    faces = morphable.sample(6, generator)
+    prior = morphable.prior
+    identity, expression = (
+        torch.maximum(torch.minimum(part, mean + 2.9 * std), mean - 2.9 * std)
+        for part, mean, std in (
+            (faces.identity, prior.identity_mean, prior.identity_std),
+            (faces.expression, prior.expression_mean, prior.expression_std),
+        )
+    )
+    codes = system.codes_of(morphable, identity, expression)
+    assert float(codes.identity.abs().max()) <= 1
+    # float32 shapes of about 100 mm, sums of some hundred terms
+    torch.testing.assert_close(system.decode_shape(*codes), morphable.shape(identity, expression), rtol=0, atol=2e-3)
+    torch.testing.assert_close(system.decode_shape(codes.identity), morphable.shape(identity), rtol=0, atol=2e-3)
+    far = system.codes_of(morphable, prior.identity_mean + 7 * prior.identity_std, prior.expression_mean[None])
+    assert bool((far.identity == 1).all()) and bool((far.expression == 0).all())
+    assert CODE_RANGE == 3.0  # METHODS 3: targets a / (3 sigma)
+
+
+def test_codes_and_reconstruction(system):
+    images = torch.rand(2, 3, 112, 112, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        codes = system.encode(images)
+    assert codes.identity.shape == (2, system.identity_size) and codes.expression.shape == (2, system.expression_size)
+    assert float(torch.cat(codes, 1).abs().max()) <= 1
+    face = system.reconstruct(images)
+    assert face.pose[:, :3].abs().max() == 0
+    points = face.landmarks_2d
+    middle = (points.amax(1) + points.amin(1)) / 2
+    torch.testing.assert_close(middle, torch.full((2, 2), 56.0), rtol=0, atol=0.01)  # framed as photographs are
+    with torch.no_grad():
+        torch.testing.assert_close(face.neutral_vertices, system.decode_shape(codes.identity))
+    # only the middle 96 columns are seen
+    moved = images.clone()
+    moved[..., :8], moved[..., -8:] = 0, 1
+    with torch.no_grad():
+        assert torch.equal(system.encode(moved).identity, codes.identity)
+    with pytest.raises(ValueError, match=r"images must have shape \[N, 3, 112, 112\]"):
+        system.encode(images[..., :96])
+    with pytest.raises(ValueError, match="eval"):
+        JointRecognition.reconstruct(system.train(), images)
+    system.eval()
+
+
+def test_phases(morphable):
+    trainer = JointRecognitionTrainer(config(), morphable, None)
+    assert [trainer.stage(i) for i in range(4)] == ["encoder", "encoder", "joint", "final"]
+    before = {name: value.clone() for name, value in trainer.system.state_dict().items()}
+
+    def changed() -> set[str]:
+        return {n.split(".")[0] for n, v in trainer.system.state_dict().items() if not torch.equal(v, before[n])}
+
+    assert set(trainer.step(0)) == {"code", "total"}
+    assert changed() == {"encoder", "identity_head", "expression_head"}  # phase I: the encoder alone
+    terms = trainer.step(2)
+    assert set(terms) == {"reconstruction", "recognition", "total"}
+    assert {"identity_decoder", "expression_decoder"} <= changed()
+    weights = trainer.config.weights
+    expected = weights.reconstruction * terms["reconstruction"] + weights.recognition * terms["recognition"]
+    torch.testing.assert_close(terms["total"], expected)
+    last = trainer.step(3)
+    torch.testing.assert_close(last["total"], last["reconstruction"] + last["recognition"])  # lambda_R = 1
+
+
+def test_a_step_lowers_the_loss_of_its_batch(morphable):
+    trainer = JointRecognitionTrainer(config(stages={"encoder_learning_rate": 1e-3}), morphable, None)
+    first = trainer.step(0)["total"]
+    for _ in range(8):
+        last = trainer.step(0)["total"]
+    assert float(last) < float(first)
+
+
+def test_photographs_are_fitted_person_by_person(morphable, photos):
+    folder = open_folder(photos)
+    labels = fit_photographs(folder, morphable, 112)
+    person = folder.identity
+    assert labels.known.tolist() == (person >= 0).tolist() and int((~labels.known).sum()) == 1
+    for number in (0, 1):
+        own = labels.identity[person == number]
+        assert torch.equal(own[0], own[1]) and float(own[0].abs().sum()) > 0
+    trainer = JointRecognitionTrainer(config(), morphable, folder)
+    images, identity, expression, persons = trainer.batch(0)
+    assert len(images) == len(identity) == len(expression) == len(persons)
+    assert persons[:4].max() < 5 and set(persons[4:].tolist()) <= {5, 6}
+    rows = trainer._stream.batches.index(0)
+    known = labels.known[rows]
+    assert torch.equal(identity[4:], labels.identity[rows][known])
+    assert torch.equal(persons[4:], person[rows][known] + 5)
+
+
+def test_resumes_to_the_same_weights(morphable, photos):
+    whole, half, again = (JointRecognitionTrainer(config(), morphable, open_folder(photos)) for _ in range(3))
+    for iteration in range(4):
+        whole.step(iteration)
+    for iteration in range(3):
+        half.step(iteration)
+    assert again.restore(half.checkpoint(3, resumable=True)) == 3
+    again.step(3)
+    for name, weight in whole.objective.state_dict().items():
+        assert torch.equal(weight, again.objective.state_dict()[name]), name
+
+
+def test_commands(tmp_path, capsys, photos):
+    """Trained, loaded, measured, and its face posed by a photograph's landmarks."""
+    out = tmp_path / "run"
+    assert main.main(["train", *OPTIONS, "--data.photos", str(photos), "--run.out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "4 photographs with fitted labels" in printed and "verification_auc" in printed
+    row = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
+    assert row["iteration"] == 4 and row["neutral_mm"] > 0 and 0 <= row["verification_auc"] <= 100
+    checkpoint = out / "model.safetensors"
+    system = systems.load(checkpoint)
+    assert isinstance(system, JointRecognition)
+    held_out = ["evaluate", "held-out", "--checkpoint", str(checkpoint), "--count", "4", "--out", str(tmp_path / "e")]
+    assert main.main(held_out) == 0
+    results = json.loads((tmp_path / "e" / "results.json").read_text())
+    assert results["settings"]["config_hash"] == row["config_hash"]
+    faces = ["reconstruct", str(photos / "ann" / "1.png"), "--checkpoint", str(checkpoint), "--detector", "none"]
+    assert main.main([*faces, "--out", str(tmp_path / "f")]) == 0
+    face = np.load(tmp_path / "f" / "1.npz")
+    points = np.loadtxt((photos / "ann" / "1.pts").read_text().splitlines()[3:-1]) - 0.5
+    box = (points.max(0) - points.min(0)).mean()
+    # an untrained shape in the best pose: far nearer than one that looks ahead would be, as the portrait is turned
+    assert np.linalg.norm(face["landmarks_2d"] - points, axis=1).mean() / box < 0.1
+    assert main.main(["reconstruct", str(photos / "ann"), "--average", *faces[2:], "--out", str(tmp_path / "a")]) == 0
+
+
+def test_a_damaged_checkpoint_is_one_line(tmp_path, morphable):
+    trainer = JointRecognitionTrainer(config(), morphable, None)
+    checkpoint = trainer.checkpoint(0, resumable=False)
+    del checkpoint.tensors["assets"]["template"]
+    checkpoint.save(tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="is damaged or of another version"):
+        systems.load(tmp_path / "model.safetensors")
+
+
+def test_presets_state_the_papers_sizes():
+    """METHODS 3: SphereFace-20 at its full width, lambda_R 0.5 then 1, Adam 1e-4, batch 64."""
+    paper = PRESETS["paper"]
+    assert (paper.model.width, paper.weights.reconstruction, paper.weights.final_reconstruction) == (1.0, 0.5, 1.0)
+    assert (paper.stages.learning_rate, paper.data.labelled_batch) == (1e-4, 64)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--stages.encoder-iterations", "0", "--stages.joint-iterations", "0", "--stages.final-iterations", "0"], "0"),
+        (["--weights.reconstruction", "-1"], "--weights.reconstruction must be at least 0"),
+        (["--weights.recognition", "nan"], "--weights.recognition must be at least 0"),
+        (["--model.width", "0"], "--model.width must be positive"),
+        (["--model.image-size", "20"], "--model.image-size must be at least 56"),
+        (["--data.assume-cropped"], "labels are fitted to landmarks"),
+        (["--world.labelled-modes", "1000"], "--world.labelled-modes must be at most"),
+        (["--system", "nobody"], "invalid choice"),
+    ],
+)
+def test_bad_usage_is_one_line(tmp_path, capsys, arguments, message):
+    code = main.main(["train", *OPTIONS, "--run.out", str(tmp_path / "run"), *arguments])
+    captured = capsys.readouterr()
+    assert code == 2 and message in captured.err and len(captured.err.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
