@@ -20,8 +20,9 @@ from facecore.data import write_png
 from facecore.mesh import save_obj
 from facecore.morphable import MorphableModel, load
 from facecore.ops import vertex_normals
+from facecore.systems import seeds
 from facecore.systems.semi_supervised_config import SemiSupervisedConfig
-from facecore.systems.semi_supervised_training import HELD_OUT_SEED, SemiSupervisedTrainer
+from facecore.systems.semi_supervised_training import SemiSupervisedTrainer
 from facecore.training.config import overlay
 
 Run = Callable[..., tuple[int, dict[str, Any] | None, str]]
@@ -251,7 +252,7 @@ def test_verification(run, tmp_path):
 
 def test_held_out_is_the_validation_of_the_training(run, untrained):
     code, result, _ = run("held-out", "--checkpoint", untrained.checkpoint, "--count", "2")
-    assert code == 0 and result["settings"]["seed"] == HELD_OUT_SEED and len(result["rows"]) == 2
+    assert code == 0 and result["settings"]["seed"] == seeds.HELD_OUT and len(result["rows"]) == 2
     rows = {row["measure"]: row for row in result["summary"]}
     for name in ("full shape, mm", "identity shape, mm", "albedo", "light (shading on the face)"):
         row = rows[name]

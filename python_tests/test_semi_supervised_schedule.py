@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from facecore.systems.semi_supervised_config import PRESETS, SemiSupervisedConfig
-from facecore.systems.semi_supervised_schedule import FINAL_RATE, RAMP, Schedule
+from facecore.systems.semi_supervised_schedule import Schedule
 from facecore.training.config import overlay
+from facecore.training.rates import FINAL_RATE, RAMP
 
 
 def schedule(**stages: object) -> Schedule:
