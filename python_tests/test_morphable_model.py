@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import pathlib
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from facecore.morphable import BlendshapePrior, MorphableModel, Prior, load
+from facecore.morphable.io import model_from_tensors, model_to_tensors
 from facecore.morphable.recognise import BFM_300WLP, BFM_2009, DEEP3D, EOS, FLAME, STATISMO, recognise
 
 ROWS, COLUMNS = 9, 11  # of a curved grid; the middle column is the plane of symmetry
@@ -341,6 +343,27 @@ def test_saved_models_come_back_equal(tmp_path: pathlib.Path, complete: bool) ->
     assert (same.prior.blendshapes is None) == (model.prior.blendshapes is None)
     assert same.content_hash() == model.content_hash()
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.npz"]
+
+
+def test_models_come_back_equal_from_a_checkpoints_tensors_and_values() -> None:
+    """Through JSON, as checkpoints keep the plain values; blendshapes, regions and names too."""
+    model = load("procedural", num_vertices=2500)
+    tensors, plain = model_to_tensors(model)
+    again = model_from_tensors(tensors, json.loads(json.dumps(plain)))
+    assert again.content_hash() == model.content_hash() and again.name == model.name
+    del tensors["template"]
+    with pytest.raises(KeyError, match="template"):
+        model_from_tensors(tensors, plain)
+
+
+def test_whitened_coefficients_have_the_priors_moments() -> None:
+    """By hand: a mean of 0.5 and a standard deviation of 2; exact binary numbers, so exactly."""
+    prior = dataclasses.replace(
+        Prior.normal(1, 2), expression_mean=torch.tensor([0.5, 0.0]), expression_std=torch.tensor([2.0, 1.0])
+    )
+    coefficients, whitened = torch.tensor([[4.5, -1.0]]), torch.tensor([[2.0, -1.0]])
+    assert torch.equal(prior.whiten("expression", coefficients), whitened)
+    assert torch.equal(prior.unwhiten("expression", whitened), coefficients)
 
 
 def test_content_hash_covers_every_tensor_but_not_the_name() -> None:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from facecore.morphable import MorphableModel
 
 
-class MorphableSettings(Protocol):
-    """Which morphable model; the settings `model` of every system have these."""
+class SystemModelConfig(Protocol):
+    """MorphableConfig and the size of the pictures, which each system's settings have with a default of their own."""
 
     @property
     def morphable(self) -> str: ...
@@ -36,7 +36,7 @@ class TrainingSettings(Protocol):
     """What loading needs of a system's settings."""
 
     @property
-    def model(self) -> MorphableSettings: ...
+    def model(self) -> SystemModelConfig: ...
     @property
     def data(self) -> DataConfig: ...
     @property

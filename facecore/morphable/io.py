@@ -11,7 +11,7 @@ import pathlib
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -124,8 +124,25 @@ def read_model(path: pathlib.Path) -> MorphableModel:
     return model
 
 
+def model_to_tensors(model: MorphableModel) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Tensors by name, on the CPU, and JSON values, from which `model_from_tensors` makes the same model."""
+    arrays = model_arrays(model)
+    plain: dict[str, Any] = {key: arrays.pop(key).tolist() for key in _NAMES}
+    plain |= {key: getattr(model, key) for key in ("name", "albedo_source", "source")}
+    return {key: torch.from_numpy(value) for key, value in arrays.items()}, plain
+
+
+def model_from_tensors(tensors: dict[str, torch.Tensor], plain: dict[str, Any]) -> MorphableModel:
+    """The model that `model_to_tensors` took apart. Raises KeyError for what is missing."""
+    return _from_tensors(plain, tensors, {key: plain[key] for key in _NAMES})
+
+
 def _from_arrays(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> MorphableModel:
     tensors = {key: torch.from_numpy(value) for key, value in arrays.items() if value.dtype.kind != "U"}
+    return _from_tensors(header, tensors, {key: arrays[key] for key in _NAMES})
+
+
+def _from_tensors(header: dict[str, Any], tensors: dict[str, torch.Tensor], names: Mapping[str, Any]) -> MorphableModel:
     blendshapes = None
     if "blendshapes/partner" in tensors:
         activity, symmetry = tensors["blendshapes/rule"].tolist()
@@ -133,7 +150,7 @@ def _from_arrays(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Morph
         blendshapes = BlendshapePrior(partner, scaled_by, activity, symmetry)
     moments: dict[str, Any] = {key: tensors[f"prior/{key}"] for key in _PRIOR}
     fields: dict[str, Any] = {key: tensors[key] for key in _TENSORS if key in tensors}
-    fields |= {key: tuple(map(str, arrays[key])) for key in _NAMES}
+    fields |= {key: tuple(map(str, names[key])) for key in _NAMES}
     return MorphableModel(
         name=header["name"],
         prior=Prior(**moments, blendshapes=blendshapes),

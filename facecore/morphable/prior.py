@@ -142,6 +142,14 @@ class Prior:
             expression = self.blendshapes.sample(n, generator).to(self.expression_mean)
         return Coefficients(identity, expression, normal(self.albedo_mean, self.albedo_std))
 
+    def whiten(self, part: str, coefficients: torch.Tensor) -> torch.Tensor:
+        """(coefficients - mean) / std of a part ("identity", "expression", "albedo"), [N, K]. Differentiable."""
+        return (coefficients - getattr(self, f"{part}_mean")) / getattr(self, f"{part}_std")
+
+    def unwhiten(self, part: str, whitened: torch.Tensor) -> torch.Tensor:
+        """mean + std * whitened of a part, [N, K]: the inverse of whiten. Differentiable."""
+        return torch.addcmul(getattr(self, f"{part}_mean"), getattr(self, f"{part}_std"), whitened)
+
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Prior:
         """The same prior on another device or with moments of another dtype."""
         moved: dict[str, Any] = {

@@ -115,8 +115,8 @@ class JointRecognition(nn.Module):
         """The codes that coefficients should have: over three standard deviations, cut at 1."""
         prior = model.prior
         return JointCodes(
-            ((identity - prior.identity_mean) / (CODE_RANGE * prior.identity_std)).clamp(-1, 1),
-            ((expression - prior.expression_mean) / (CODE_RANGE * prior.expression_std)).clamp(-1, 1),
+            (prior.whiten("identity", identity) / CODE_RANGE).clamp(-1, 1),
+            (prior.whiten("expression", expression) / CODE_RANGE).clamp(-1, 1),
         )
 
     def encode(self, images: torch.Tensor) -> JointCodes:

@@ -5,21 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from facecore.training.config import DataConfig, RunConfig, WorldConfig
+from facecore.training.config import DataConfig, MorphableConfig, RunConfig, WorldConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class JointModelConfig:
+class JointModelConfig(MorphableConfig):
     """Morphable model and network; the defaults are the paper's sizes."""
 
-    morphable: str = "procedural"
-    """'procedural', or the path of a morphable model file or folder."""
-    num_vertices: int = 5000
-    """Resolution of the procedural model."""
-    region: Literal["narrow", "face", "head"] = "face"
-    """Part of the ICT model."""
-    refine: int = 0
-    """Refinement steps of the ICT model."""
     image_size: int = 112
     """Height and width of the crops, pixels; the network sees the middle 96 columns of 112."""
     width: float = 1.0

@@ -160,18 +160,16 @@ class CoefficientParameters:
         coefficients: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
         self.model, n = model, len(pose)
-        prior = model.prior
-        self._mean = {part: getattr(prior, f"{part}_mean") for part in ("identity", "expression", "albedo")}
-        self._std = {part: getattr(prior, f"{part}_std") for part in ("identity", "expression", "albedo")}
         self.triangles = model.triangles
+        sizes = {"identity": model.num_identity, "expression": model.num_expression, "albedo": model.num_albedo}
         # Parameters are in units of the prior's standard deviation, so that one learning rate fits all.
         self.whitened = {
-            part: torch.zeros(n, mean.numel(), dtype=model.dtype, device=model.device, requires_grad=True)
-            for part, mean in self._mean.items()
+            part: torch.zeros(n, size, dtype=model.dtype, device=model.device, requires_grad=True)
+            for part, size in sizes.items()
         }
         with torch.no_grad():
             for part, start in (coefficients or {}).items():
-                self.whitened[part].copy_((start - self._mean[part]) / self._std[part])
+                self.whitened[part].copy_(model.prior.whiten(part, start))
         self.pose = pose.detach().clone().requires_grad_()
         self.sh_coefficients = sh_coefficients.detach().clone().requires_grad_()
 
@@ -183,7 +181,7 @@ class CoefficientParameters:
 
     def coefficients(self, part: str) -> torch.Tensor:
         """Coefficients as the model takes them, [N, K]."""
-        return self._mean[part] + self._std[part] * self.whitened[part]
+        return self.model.prior.unwhiten(part, self.whitened[part])
 
     def decode(self) -> Decoded:
         vertices = self.model.shape(self.coefficients("identity"), self.coefficients("expression"))
@@ -204,7 +202,7 @@ class CoefficientParameters:
         total = torch.stack([tensor.square().sum() for tensor in self.whitened.values()]).sum()
         weights = self.coefficients("expression")
         if self.model.prior.blendshapes is not None:
-            std = self._std["expression"].clamp_min(1e-6)
+            std = self.model.prior.expression_std.clamp_min(1e-6)
             outside = (weights.clamp(0, 1) - weights) / std
             total = total + 10 * outside.square().sum()
         return total

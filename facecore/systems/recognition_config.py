@@ -5,27 +5,19 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from facecore.training.config import DataConfig, RunConfig, WorldConfig
+from facecore.training.config import DataConfig, MorphableConfig, RunConfig, WorldConfig
 
 Architecture = Literal["small-recognition", "sphereface"]
 
 
 @dataclasses.dataclass(frozen=True)
-class RecognitionModelConfig:
+class RecognitionModelConfig(MorphableConfig):
     """The network, and the morphable model whose renders it learns from."""
 
     architecture: Architecture = "small-recognition"
     """small-recognition: 112 x 112 pixels, 2.0 million weights; sphereface: 112 x 96, 22.7 million at width 1."""
     width: float = 1.0
     """Factor of sphereface's numbers of channels."""
-    morphable: str = "procedural"
-    """'procedural', or the path of a morphable model file or folder."""
-    num_vertices: int = 5000
-    """Resolution of the procedural model."""
-    region: Literal["narrow", "face", "head"] = "face"
-    """Part of the ICT model."""
-    refine: int = 0
-    """Refinement steps of the ICT model."""
     image_size: int = 128
     """Height and width of the crops from which faces are aligned, pixels."""
 

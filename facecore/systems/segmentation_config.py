@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
 
-from facecore.training.config import DataConfig, RunConfig
+from facecore.training.config import DataConfig, MorphableConfig, RunConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class SegmentationModelConfig:
+class SegmentationModelConfig(MorphableConfig):
     """The network, and the morphable model whose renders it learns from."""
 
     width: int = 16
     """Channels of its finest map."""
-    morphable: str = "procedural"
-    """'procedural', or the path of a morphable model file or folder."""
-    num_vertices: int = 5000
-    """Resolution of the procedural model."""
-    region: Literal["narrow", "face", "head"] = "face"
-    """Part of the ICT model."""
-    refine: int = 0
-    """Refinement steps of the ICT model."""
     image_size: int = 128
     """Height and width of the crops, pixels; a multiple of 16."""
 

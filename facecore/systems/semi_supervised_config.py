@@ -5,23 +5,15 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from facecore.training.config import LATER, DataConfig, RunConfig, WorldConfig
+from facecore.training.config import LATER, DataConfig, MorphableConfig, RunConfig, WorldConfig
 
 Preset = Literal["quick", "small", "ablation", "paper"]
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(MorphableConfig):
     """Morphable model and networks; the defaults are the paper's sizes (METHODS 2.1)."""
 
-    morphable: str = "procedural"
-    """'procedural', or the path of a morphable model file or folder."""
-    num_vertices: int = 5000
-    """Resolution of the procedural model."""
-    region: Literal["narrow", "face", "head"] = "face"
-    """Part of the ICT model."""
-    refine: int = 0
-    """Refinement steps of the ICT model."""
     image_size: int = 224
     """Height and width of the crops, pixels."""
     encoder_depth: Literal[18, 34, 50] = 50

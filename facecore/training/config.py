@@ -23,6 +23,20 @@ _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 
 @dataclasses.dataclass(frozen=True)
+class MorphableConfig:
+    """Which morphable model; the settings `model` of every system begin with these, and have an image_size."""
+
+    morphable: str = "procedural"
+    """'procedural', or the path of a morphable model file or folder."""
+    num_vertices: int = 5000
+    """Resolution of the procedural model."""
+    region: Literal["narrow", "face", "head"] = "face"
+    """Part of the ICT model."""
+    refine: int = 0
+    """Refinement steps of the ICT model."""
+
+
+@dataclasses.dataclass(frozen=True)
 class DataConfig:
     """Where pictures come from and how they are mixed."""
 
