@@ -133,7 +133,7 @@ def model_to_tensors(model: MorphableModel) -> tuple[dict[str, torch.Tensor], di
 
 
 def model_from_tensors(tensors: dict[str, torch.Tensor], plain: dict[str, Any]) -> MorphableModel:
-    """The model that `model_to_tensors` took apart. Raises KeyError for what is missing."""
+    """The model that `model_to_tensors` took apart. Raises TypeError or KeyError for what is missing."""
     return _from_tensors(plain, tensors, {key: plain[key] for key in _NAMES})
 
 
