@@ -26,8 +26,8 @@ import torch
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from facecore.cli.train import parse
 from facecore.cli.train_data import load_labelled, load_morphable, load_photos
+from facecore.cli.train_semi_supervised import COMMAND
 from facecore.ops import _library
 from facecore.systems.semi_supervised_config import SemiSupervisedConfig
 from facecore.systems.semi_supervised_training import STAGES, SemiSupervisedTrainer
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
         "--operations", type=int, default=0, help="also lists so many of the slowest operations outside"
     )
     options, rest = parser.parse_known_args(argv)
-    config = with_one_stage(parse(rest), options.stage)
+    config = with_one_stage(COMMAND.parse(rest), options.stage)
     morphable = load_morphable(config)
     trainer = SemiSupervisedTrainer(config, morphable, load_photos(config), load_labelled(config, morphable))
     with named_parts(trainer):

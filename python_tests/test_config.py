@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from facecore.cli.errors import UsageError
-from facecore.cli.train import check, parse
+from facecore.cli.train_semi_supervised import COMMAND
 from facecore.systems.semi_supervised_config import PRESETS, SemiSupervisedConfig
 from facecore.training.config import UNHASHED, config_hash, overlay, read_yaml, to_plain, write_yaml
 
@@ -19,7 +19,7 @@ from facecore.training.config import UNHASHED, config_hash, overlay, read_yaml, 
 def test_command_line_over_yaml_over_preset(tmp_path):
     file = tmp_path / "settings.yaml"
     file.write_text("stages: {warmup_iterations: 7, hybrid_iterations: 8}\nweights: {symmetry: 1}\n")
-    config = parse(["--preset", "small", "--config", str(file), "--stages.hybrid-iterations", "9"])
+    config = COMMAND.parse(["--preset", "small", "--config", str(file), "--stages.hybrid-iterations", "9"])
     assert config.stages.warmup_iterations == 7  # YAML over preset
     assert config.stages.hybrid_iterations == 9  # command line over YAML
     assert config.weights.symmetry == 1.0
@@ -131,7 +131,7 @@ def test_yaml_cannot_build_objects(tmp_path):
 )
 def test_impossible_settings_are_refused_before_anything_runs(arguments, message):
     with pytest.raises(UsageError, match=message):
-        check(parse(["--preset", "quick", *arguments]))
+        COMMAND.check(COMMAND.parse(["--preset", "quick", *arguments]))
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_impossible_settings_are_refused_before_anything_runs(arguments, message
 )
 def test_unknown_options_are_bad_usage(arguments, message):
     with pytest.raises(UsageError, match=message):
-        parse(arguments)
+        COMMAND.parse(arguments)
 
 
 def test_paths_are_plain_strings():

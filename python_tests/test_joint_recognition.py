@@ -226,6 +226,7 @@ def test_presets_state_the_papers_sizes():
         (["--model.width", "0"], "--model.width must be positive"),
         (["--model.image-size", "20"], "--model.image-size must be at least 56"),
         (["--data.assume-cropped"], "labels are fitted to landmarks"),
+        (["--data.masks", "."], "--data.masks has no effect here"),
         (["--world.labelled-modes", "1000"], "--world.labelled-modes must be at most"),
         (["--system", "nobody"], "invalid choice"),
     ],

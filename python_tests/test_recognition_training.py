@@ -12,7 +12,7 @@ import torch
 from tiny_faces import write_portraits
 
 from facecore.cli import main
-from facecore.cli.training import resolve
+from facecore.cli.train_recognition import COMMAND
 from facecore.data import PhotoFolder
 from facecore.morphable import load as load_model
 from facecore.perception import load_identity_network
@@ -187,7 +187,7 @@ def test_settings_of_a_file(tmp_path):
     path = tmp_path / "settings.yaml"
     path.write_text("stages:\n  margin: 0.2\n")
     argv = ["--preset", "small", "--config", str(path), "--stages.scale", "20"]
-    resolved = resolve(argv, RecognitionConfig, PRESETS, prog="x", description="")
+    resolved = COMMAND.parse(argv)
     expected = dataclasses.replace(PRESETS["small"].stages, margin=0.2, scale=20.0)
     assert resolved.stages == expected
 
@@ -199,7 +199,8 @@ def test_settings_of_a_file(tmp_path):
         (["--stages.scale", "0"], "--stages.scale must be positive"),
         (["--model.width", "nan"], "--model.width must be positive"),
         (["--model.architecture", "small-recognition"], "--model.width scales sphereface alone"),
-        (["--world.labelled-modes", "5"], "--world.labelled-modes: there is no labelled half"),
+        (["--world.labelled-modes", "5"], "--world.labelled-modes has no effect here"),
+        (["--data.masks", "."], "--data.masks has no effect here"),
         (["--world.bumps", "5", "--world.bump-mm", "inf"], "--world.bump-mm must be positive"),
         (["--world.persons", "1"], "--world.persons must be at least 2"),
         (["--run.validation-size", "3"], "--run.validation-size must be at least 4"),

@@ -189,6 +189,7 @@ def test_photographs_without_masks_are_refused(tmp_path, photos, capsys):
         (["--stages.occluders", "1.5"], "--stages.occluders must be a share"),
         (["--data.photos", "."], "give both or neither"),
         (["--stages.learning-rate", "inf"], "--stages.learning-rate must be positive"),
+        (["--data.photos-per-identity", "3"], "--data.photos-per-identity has no effect here"),
         (["--data.labelled-batch", "0"], "--data.labelled-batch must be at least 1"),
         (["--data.max-skipped", "2"], "--data.max-skipped must be a share"),
         (["--data.workers", "-1"], "--data.workers must be at least 0"),

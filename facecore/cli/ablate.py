@@ -87,8 +87,8 @@ class Ablate:
         return read_rows(self.rows)
 
     def trained_rows(self, experiment: Ablation, config: SemiSupervisedConfig, variants: list[str]) -> list[Row]:
-        from facecore.cli.train import check
         from facecore.cli.train_data import check_model, load_morphable
+        from facecore.cli.train_semi_supervised import COMMAND
         from facecore.systems.semi_supervised_ablation import measure
         from facecore.systems.semi_supervised_training import SemiSupervisedTrainer
         from facecore.training.ablation import read_rows
@@ -96,7 +96,7 @@ class Ablate:
         from facecore.training.facts import facts_of_run
         from facecore.training.loop import Interrupted
 
-        check(config)
+        COMMAND.check(config)
         for name in ("photos", "labelled"):
             if getattr(config.data, name) is not None:
                 raise UsageError(f"--config: data.{name} is not used here; an ablation's pictures are rendered")

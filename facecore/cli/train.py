@@ -1,194 +1,22 @@
-"""`facecore train`: trains a system from a preset, a YAML file and the command line, in rising order of precedence."""
+"""`facecore train`: finds the system, or the network, that is to be trained: train_NAME.py."""
 
 from __future__ import annotations
 
 import importlib
-import math
-from typing import TYPE_CHECKING, Any
 
-from facecore.cli.errors import UsageError
-from facecore.cli.parsing import check_exists
-from facecore.cli.train_data import check_model, load_labelled, load_morphable, load_photos
-from facecore.cli.training import (
-    check_bumps,
-    check_folder,
-    check_numbers,
-    check_photographs,
-    facts_of,
-    first_says,
-    named_system,
-    resolve,
-    together,
-    train_and_report,
-)
-from facecore.systems.semi_supervised_config import PRESETS, SemiSupervisedConfig
-
-if TYPE_CHECKING:
-    from facecore.systems.semi_supervised_training import SemiSupervisedTrainer
-
-DESCRIPTION = f"""Trains a system. Settings come from --preset ({", ".join(PRESETS)}), over it a YAML file (--config), \
-over both the options below.
-
-Example: facecore train --preset small --model.morphable ict_facekit.npz --data.photos photos/ --run.out runs/small
-
-Other systems: --system joint-recognition (their options: facecore train --system NAME --help).
-
-Also: facecore train recognition, facecore train segmentation: networks that tell persons, and faces, apart.
-
-Several GPUs or processes: torchrun --nproc-per-node 4 -m facecore.cli.main train ...; batches stay as they are set \
-and are split over the processes.
-
-Writes to --run.out: config.yaml (the resolved settings, which --config takes), last.safetensors (resumable with \
---run.resume), model.safetensors, metrics.jsonl, TensorBoard events."""
+from facecore.cli.training import first_says
+from facecore.cli.training_settings import named_system
 
 SYSTEMS = ("semi-supervised", "joint-recognition")
-NETWORKS = ("recognition", "segmentation")  # trained by commands of their own: train_NAME.py
-
-# Smallest values that work, beside what the parts check themselves.
-LEAST = {
-    "data.photo_batch": 1,
-    "data.photos_per_identity": 1,
-    "model.image_size": 32,
-    "model.identity_size": 1,
-    "model.expression_size": 1,
-    "model.num_terms": 1,
-    "model.point_features": 0,
-    "run.log_every": 1,
-    "run.validate_every": 1,
-    "run.validation_size": 1,
-    "run.checkpoint_every": 1,
-    "stages.encoder_batch": 2,
-    "stages.head_renders": 0,
-    "stages.critic_steps": 1,
-    "stages.rise_steps": 0,
-    "stages.accumulate": 1,
-    "stages.history_size": 1,
-    "world.labelled_modes": 0,
-    "world.bumps": 0,
-    "world.persons": 0,
-    "world.pictures": 1,
-}
-RATES = ("learning_rate", "decoder_learning_rate", "encoder_learning_rate", "critic_learning_rate")
-POSITIVE = tuple(f"stages.{name}" for name in (*RATES, "head_rate", "clip_norm"))
+NETWORKS = ("recognition", "segmentation")
 
 
 def main(argv: list[str]) -> int:
-    if argv[:1] and argv[0] in NETWORKS:
-        network = importlib.import_module(f"facecore.cli.train_{argv[0]}")
-        return first_says(lambda: int(network.main(argv[1:])))
-    return first_says(lambda: train_system(argv))
+    return first_says(lambda: _train(argv))
 
 
-def train_system(argv: list[str]) -> int:
-    """Another system than this file's has a file of its own, train_SYSTEM.py."""
-    system = named_system(argv, SYSTEMS)
-    if system != SYSTEMS[0]:
-        other = importlib.import_module(f"facecore.cli.train_{system.replace('-', '_')}")
-        return int(other.main(argv))
-    return run(parse(argv))
-
-
-def parse(argv: list[str]) -> SemiSupervisedConfig:
-    """Preset, then YAML, then command line. Raises UsageError; --help prints and exits."""
-    resolved: SemiSupervisedConfig = resolve(
-        argv, SemiSupervisedConfig, PRESETS, prog="facecore train", description=DESCRIPTION, systems=SYSTEMS[:1]
-    )
-    return resolved
-
-
-def run(config: SemiSupervisedConfig) -> int:
-    check(config)
-    return together(config, lambda: run_together(config))
-
-
-def run_together(config: SemiSupervisedConfig) -> int:
-    """The training in this process, one of several under torchrun."""
-    from facecore.systems.semi_supervised_training import SemiSupervisedTrainer, check_shares
-    from facecore.training import distributed
-
-    check_folder(config.run)
-    pictured = config.data.unlabelled and (config.data.photos is not None or config.world.persons > 0)
-    try:
-        check_shares(config, pictured, distributed.world_size())
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    morphable = load_morphable(config)
-    check_model(config, morphable)
-    photos = load_photos(config)
-    trainer = SemiSupervisedTrainer(config, morphable, photos, load_labelled(config, morphable))
-    precision = str(trainer.system.encoder_precision).removeprefix("torch.")
-    facts = facts_of(config, morphable) | {"encoder_precision": precision}
-    train_and_report(trainer, config, facts, lambda: _introduce(config, trainer, facts))
-    return 0
-
-
-def _introduce(config: SemiSupervisedConfig, trainer: SemiSupervisedTrainer, facts: dict[str, Any]) -> None:
-    """Says what is about to be trained, from what, and on what."""
-    from facecore.training import distributed
-
-    device = str(trainer.device) + (f" x {facts['processes']} processes" if facts["processes"] > 1 else "")
-    photos, morphable = trainer.photos, trainer.morphable
-    print(
-        f"configuration {facts['config_hash']}, seed {config.run.seed}, {morphable.name} "
-        f"({morphable.num_vertices} vertices), {len(photos) if photos else 0} photographs, {device}, "
-        f"encoder in {facts['encoder_precision']}"
-    )
-    if distributed.normalises_apart(trainer.system):
-        print("--model.encoder-norm group does not depend on the batch:")
-    if trainer.labelled is not None:
-        print(
-            f"the labelled half of stages A to C: {len(trainer.labelled)} photographs, versions of "
-            f"{trainer.labelled.num_identities}; their albedo and light are unknown, so labelled_albedo and "
-            "labelled_light do not count there"
-        )
-
-
-def check(config: SemiSupervisedConfig) -> None:
-    """Refuses settings that cannot work, before anything is loaded or written."""
-    if config.data.labelled_batch < 2 or config.data.labelled_batch % 2:
-        raise UsageError(f"--data.labelled-batch must be even and at least 2, got {config.data.labelled_batch}")
-    check_numbers(config, LEAST, POSITIVE)
-    stages = {name: value for name, value in vars(config.stages).items() if name.endswith("_iterations")}
-    if min(stages.values()) < 0 or sum(stages.values()) < 1:
-        raise UsageError(f"--stages: iterations must be at least 0 and not all 0, got {stages}")
-    if config.model.albedo_decoder != "graph" and config.model.image_size % 32:
-        raise UsageError(
-            f"--model.image-size must be a multiple of 32 for a texture decoder, got {config.model.image_size}"
-        )
-    if config.model.point_features and not config.model.surface_points:
-        raise UsageError(
-            "--model.point-features are of surface points: with --model.surface-points 0 give 0 of them too"
-        )
-    begun = config.stages.encoder_iterations or config.run.start_from or config.model.encoder_weights
-    if config.stages.hold_statistics and not begun:
-        raise UsageError(
-            "--stages.hold-statistics holds what an earlier training counted: give --stages.encoder-iterations, "
-            "--run.start-from or --model.encoder-weights"
-        )
-    for part in ("shape", "albedo"):
-        widths = getattr(config.model, f"{part}_channels")
-        if len(widths) != len(config.model.factors) + 1:
-            raise UsageError(
-                f"--model.{part}-channels must have one width more than --model.factors has factors, got "
-                f"{len(widths)} and {len(config.model.factors)}"
-            )
-    if len(config.model.critic_channels) != len(config.model.factors):
-        raise UsageError(
-            "--model.critic-channels must have as many widths as --model.factors has factors, got "
-            f"{len(config.model.critic_channels)} and {len(config.model.factors)}"
-        )
-    check_ranges(config)
-    check_bumps(config.world)
-    check_photographs(config)
-    check_exists(**{"model.encoder_weights": config.model.encoder_weights})
-
-
-def check_ranges(config: SemiSupervisedConfig) -> None:
-    """Refuses loss weights and widths that are outside their ranges."""
-    for name, value in vars(config.weights).items():
-        if isinstance(value, float) and not 0 <= value < math.inf:
-            raise UsageError(f"--weights.{name.replace('_', '-')} must be at least 0 and finite, got {value}")
-    for name, least in (("factors", 2), ("shape_channels", 1), ("albedo_channels", 1), ("critic_channels", 1)):
-        values = getattr(config.model, name)
-        if min(values, default=least) < least:
-            raise UsageError(f"--model.{name.replace('_', '-')} must be at least {least} each, got {list(values)}")
+def _train(argv: list[str]) -> int:
+    network = argv[:1] and argv[0] in NETWORKS
+    name, rest = (argv[0], argv[1:]) if network else (named_system(argv, SYSTEMS), argv)
+    command = importlib.import_module(f"facecore.cli.train_{name.replace('-', '_')}")
+    return int(command.COMMAND.main(rest))

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import pathlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from facecore.cli.errors import UsageError
-from facecore.cli.train_data import load_morphable, load_photos
-from facecore.cli.training import (
-    check_batches,
-    check_folder,
-    check_numbers,
-    check_photographs,
-    facts_of,
-    resolve,
-    together,
-    train_and_report,
-)
+from facecore.cli.train_data import load_photos
+from facecore.cli.training import TrainingCommand
 from facecore.systems.segmentation_config import PRESETS, SegmentationConfig
 
 if TYPE_CHECKING:
+    from facecore.morphable import MorphableModel
     from facecore.systems.segmentation_training import SegmentationTrainer
 
 DESCRIPTION = f"""Trains a face segmentation network on renders of a morphable model with things in front of the face, \
@@ -31,63 +23,47 @@ Example: facecore train segmentation --preset small --model.morphable ict_faceki
 Writes to --run.out what 'facecore train' writes, and network.safetensors with manifest.json, which 'facecore \
 reconstruct --segmentation' and 'facecore data prepare' take."""
 
-LEAST = {
-    "model.width": 1,
-    "model.image_size": 32,
-    "stages.iterations": 1,
-    "data.labelled_batch": 1,
-    "data.photo_batch": 0,
-    "run.log_every": 1,
-    "run.validate_every": 1,
-    "run.validation_size": 1,
-    "run.checkpoint_every": 1,
-}
-POSITIVE = ("stages.learning_rate", "stages.clip_norm")
 
+class SegmentationCommand(TrainingCommand):
+    prog = "facecore train segmentation"
+    description = DESCRIPTION
+    kind, presets = SegmentationConfig, PRESETS
+    least: ClassVar = {"model.width": 1, "model.image_size": 32, "stages.iterations": 1}
+    positive = ("stages.learning_rate", "stages.clip_norm")
+    unused: ClassVar = {
+        "data.labelled": "renders and photographs with masks teach",
+        "data.photos_per_identity": "who is on a photograph does not matter",
+    }
 
-def main(argv: list[str]) -> int:
-    config: SegmentationConfig = resolve(
-        argv, SegmentationConfig, PRESETS, prog="facecore train segmentation", description=DESCRIPTION
-    )
-    check(config)
-    return together(config, lambda: run_together(config))
+    def check_own(self, config: SegmentationConfig) -> None:
+        if config.model.image_size % 16:
+            raise UsageError(f"--model.image-size must be a multiple of 16, got {config.model.image_size}")
+        if not 0 <= config.stages.occluders <= 1:
+            raise UsageError(f"--stages.occluders must be a share from 0 to 1, got {config.stages.occluders}")
+        if (config.data.photos is None) != (config.data.masks is None):
+            raise UsageError("--data.photos and --data.masks: photographs teach by their masks; give both or neither")
 
+    def trainer(self, config: SegmentationConfig, morphable: MorphableModel) -> SegmentationTrainer:
+        from facecore.systems.segmentation_training import SegmentationTrainer
 
-def check(config: SegmentationConfig) -> None:
-    """Refuses settings that cannot work, before anything is loaded or written."""
-    check_numbers(config, LEAST, POSITIVE)
-    if config.model.image_size % 16:
-        raise UsageError(f"--model.image-size must be a multiple of 16, got {config.model.image_size}")
-    if not 0 <= config.stages.occluders <= 1:
-        raise UsageError(f"--stages.occluders must be a share from 0 to 1, got {config.stages.occluders}")
-    data = config.data
-    if data.labelled is not None:
-        raise UsageError("--data.labelled is not used here; leave it out")
-    if (data.photos is None) != (data.masks is None):
-        raise UsageError("--data.photos and --data.masks: photographs teach by their masks; give both or neither")
-    check_photographs(config)
+        photos = load_photos(config)
+        if photos is not None and photos.masked() < len(photos):
+            raise UsageError(
+                f"--data.masks has masks of {photos.masked()} of {len(photos)} photographs; what colour makes of the "
+                "others would be learned as the truth: leave them out of --data.photos"
+            )
+        return SegmentationTrainer(config, morphable, photos)
 
-
-def run_together(config: SegmentationConfig) -> int:
-    """The training in this process, one of several under torchrun."""
-    from facecore.systems.segmentation_training import SegmentationTrainer
-    from facecore.training import distributed
-
-    check_folder(config.run)
-    check_batches(config, distributed.world_size())
-    morphable = load_morphable(config)
-    photos = load_photos(config)
-    if photos is not None and photos.masked() < len(photos):
-        raise UsageError(
-            f"--data.masks has masks of {photos.masked()} of {len(photos)} photographs; what colour makes of the others"
-            " would be learned as the truth: leave them out of --data.photos"
+    def introduce(self, config: SegmentationConfig, trainer: SegmentationTrainer, facts: dict[str, Any]) -> None:
+        weights = sum(parameter.numel() for parameter in trainer.network.parameters())
+        photos = f"{len(trainer.photos)} photographs with masks" if trainer.photos else "no photographs"
+        print(
+            f"configuration {facts['config_hash']}, seed {config.run.seed}: {weights:,} weights, renders of "
+            f"{facts['morphable']}, {photos}, {trainer.device}"
         )
-    trainer = SegmentationTrainer(config, morphable, photos)
-    facts = facts_of(config, morphable)
-    train_and_report(trainer, config, facts, lambda: _introduce(config, trainer, facts))
-    if distributed.is_first():
+
+    def finish(self, config: SegmentationConfig, trainer: SegmentationTrainer, validation: dict[str, float]) -> None:
         print(export(trainer, config))
-    return 0
 
 
 def export(trainer: SegmentationTrainer, config: SegmentationConfig) -> pathlib.Path:
@@ -109,11 +85,4 @@ def export(trainer: SegmentationTrainer, config: SegmentationConfig) -> pathlib.
     )
 
 
-def _introduce(config: SegmentationConfig, trainer: SegmentationTrainer, facts: dict[str, Any]) -> None:
-    """Says what is about to be trained, and on what."""
-    weights = sum(parameter.numel() for parameter in trainer.network.parameters())
-    photos = f"{len(trainer.photos)} photographs with masks" if trainer.photos else "no photographs"
-    print(
-        f"configuration {facts['config_hash']}, seed {config.run.seed}: {weights:,} weights, renders of "
-        f"{facts['morphable']}, {photos}, {trainer.device}"
-    )
+COMMAND = SegmentationCommand()

@@ -2,21 +2,114 @@
 
 from __future__ import annotations
 
-import argparse
-import math
-import pathlib
+import abc
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from facecore.cli.errors import UsageError
-from facecore.cli.parsing import check_exists, check_folders, parse_options
-from facecore.training.config import RunConfig, WorldConfig, config_hash, overlay, read_yaml, write_yaml
+from facecore.cli.training_settings import (
+    LEAST,
+    LEAST_WORLD,
+    check_batches,
+    check_bumps,
+    check_folder,
+    check_numbers,
+    check_photographs,
+    refuse_unused,
+    resolve,
+)
+from facecore.training.config import config_hash, write_yaml
 
 if TYPE_CHECKING:
     from facecore.morphable import MorphableModel
     from facecore.training.trainer import SystemTrainer
 
-LARGEST_SEED = 2**62  # a 64-bit integer with room for what is added to it
+
+class TrainingCommand(abc.ABC):
+    """`facecore train` of one system or network: train_NAME.py says what is its own and holds a COMMAND.
+
+    prog, description: of --help. system: its name for --system, "" for a network that has a command of its own.
+    kind: class of the settings, whose plain instance has the paper's; presets: of that class, by name.
+    least, positive: settings, as section.name, with the least value that works, or that must be positive; beside those
+    of all systems. unused: settings that have no effect, and why; they are refused.
+    """
+
+    prog: str
+    description: str
+    system: str = ""
+    kind: type
+    presets: Mapping[str, Any]
+    least: ClassVar[Mapping[str, float]]
+    positive: Sequence[str]
+    unused: ClassVar[Mapping[str, str]] = {}
+
+    def main(self, argv: list[str]) -> int:
+        config = self.parse(argv)
+        self.check(config)
+        return together(config, lambda: self._train(config))
+
+    def parse(self, argv: list[str]) -> Any:
+        """Preset, then YAML, then command line. Raises UsageError; --help prints and exits."""
+        systems = (self.system,) if self.system else ()
+        return resolve(argv, self.kind, self.presets, prog=self.prog, description=self.description, systems=systems)
+
+    def check(self, config: Any) -> None:
+        """Refuses settings that cannot work, before anything is loaded or written."""
+        has_world = hasattr(config, "world")
+        check_numbers(config, {**LEAST, **(LEAST_WORLD if has_world else {}), **self.least}, self.positive)
+        refuse_unused(config, self.unused)
+        if has_world:
+            check_bumps(config.world)
+        check_photographs(config)
+        self.check_own(config)
+
+    @abc.abstractmethod
+    def check_own(self, config: Any) -> None:
+        """What else cannot work in this system."""
+
+    def check_shares(self, config: Any, processes: int) -> None:
+        """Refuses batches that so many processes cannot share."""
+        check_batches(config, processes)
+
+    @abc.abstractmethod
+    def trainer(self, config: Any, morphable: MorphableModel) -> Any:
+        """Loads what else the settings name, and makes the trainer. Raises UsageError where they do not go together."""
+
+    def facts(self, config: Any, morphable: MorphableModel, trainer: Any) -> dict[str, Any]:
+        """What every row of metrics says of its run."""
+        import torch
+
+        from facecore.training import distributed
+
+        return {
+            "config_hash": config_hash(config),
+            "seed": config.run.seed,
+            "morphable": morphable.name,
+            "threads": torch.get_num_threads(),
+            "processes": distributed.world_size(),
+        }
+
+    @abc.abstractmethod
+    def introduce(self, config: Any, trainer: Any, facts: dict[str, Any]) -> None:
+        """Says what is about to be trained, from what, and on what."""
+
+    def finish(self, config: Any, trainer: Any, validation: dict[str, float]) -> None:  # noqa: B027  # a system may have nothing to do
+        """In the first process, when the training is done."""
+
+    def _train(self, config: Any) -> int:
+        """The training in this process, one of several under torchrun."""
+        from facecore.cli.train_data import load_morphable
+        from facecore.training import distributed
+
+        check_folder(config.run)
+        self.check_shares(config, distributed.world_size())
+        morphable = load_morphable(config)
+        trainer = self.trainer(config, morphable)
+        facts = self.facts(config, morphable, trainer)
+        validation = train_and_report(trainer, config, facts, lambda: self.introduce(config, trainer, facts))
+        if distributed.is_first():
+            self.finish(config, trainer, validation)
+        return 0
 
 
 def first_says(command: Callable[[], int]) -> int:
@@ -29,43 +122,6 @@ def first_says(command: Callable[[], int]) -> int:
         if is_first():
             raise
         return 2
-
-
-def named_system(argv: list[str], systems: Sequence[str]) -> str:
-    """The system that --system names, by default the first. Raises UsageError for another."""
-    first = _Parser(add_help=False, allow_abbrev=False, prog="facecore train")
-    first.add_argument("--system", default=systems[0], choices=systems)
-    return str(first.parse_known_args(argv)[0].system)
-
-
-def resolve(
-    argv: list[str],
-    kind: type,
-    presets: Mapping[str, Any],
-    *,
-    prog: str,
-    description: str,
-    systems: Sequence[str] = (),
-) -> Any:
-    """Settings of a class: --preset of its presets, over it --config, over both the other options."""
-    first = _Parser(add_help=False, allow_abbrev=False, prog=prog)
-    if systems:
-        first.add_argument("--system", default=systems[0], choices=systems)
-    first.add_argument("--preset", default="quick", choices=sorted(presets))
-    first.add_argument("--config", type=pathlib.Path)
-    known, rest = first.parse_known_args(argv)
-    config = presets[known.preset]
-    if known.config is not None:
-        try:
-            config = overlay(config, read_yaml(known.config))
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-    return parse_options(kind, rest, prog=prog, description=description, default=config)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message)
 
 
 def together(config: Any, training: Callable[[], int]) -> int:
@@ -82,92 +138,6 @@ def together(config: Any, training: Callable[[], int]) -> int:
         return training()
     finally:
         distributed.finish()
-
-
-def check_numbers(config: Any, least: Mapping[str, float], positive: Sequence[str]) -> None:
-    """Refuses settings below the least that works, and those that are not positive and finite. Names: section.name."""
-    for name, smallest in least.items():
-        value = setting(config, name)
-        if not value >= smallest:
-            raise UsageError(f"--{name.replace('_', '-')} must be at least {smallest}, got {value}")
-    for name in positive:
-        value = setting(config, name)
-        if not 0 < value < math.inf:
-            raise UsageError(f"--{name.replace('_', '-')} must be positive and finite, got {value}")
-
-
-def setting(config: Any, name: str) -> Any:
-    """The value of section.name."""
-    section, own = name.split(".")
-    return getattr(getattr(config, section), own)
-
-
-def check_photographs(config: Any) -> None:
-    """Refuses photographs' settings that name what is not there, and a start that is not."""
-    data = config.data
-    if data.workers is not None and data.workers < 0:
-        raise UsageError(f"--data.workers must be at least 0, got {data.workers}")
-    if data.max_skipped is not None and not 0 <= data.max_skipped <= 1:
-        raise UsageError(f"--data.max-skipped must be a share from 0 to 1, got {data.max_skipped}")
-    if config.run.start_from is not None and not config.run.start_from.is_file():
-        raise UsageError(f"--run.start-from {config.run.start_from}: no such file")
-    if abs(config.run.seed) > LARGEST_SEED:
-        raise UsageError(f"--run.seed must lie in [-2**62, 2**62], got {config.run.seed}")
-    folders = ("labelled", "photos", "masks")
-    check_folders(**{f"data.{name}": getattr(data, name) for name in folders})
-    identities = None if data.identities == "none" else data.identities
-    check_exists(**{"data.landmarks": data.landmarks, "data.identities": identities})
-
-
-def check_bumps(world: WorldConfig) -> None:
-    """Refuses bumps without a height or a width."""
-    for name in ("bump_mm", "bump_radius_mm"):
-        value = getattr(world, name)
-        if world.bumps and not 0 < value < math.inf:
-            raise UsageError(f"--world.{name.replace('_', '-')} must be positive and finite, got {value}")
-
-
-def check_batches(config: Any, processes: int) -> None:
-    """Refuses batches of renders, and of photographs where there are any, that the processes cannot share equally."""
-    pictured = config.data.photos is not None and config.data.unlabelled
-    for name in ("data.labelled_batch", *(["data.photo_batch"] if pictured else [])):
-        if setting(config, name) % processes:
-            raise UsageError(
-                f"--{name.replace('_', '-')} must be a multiple of the {processes} processes, "
-                f"got {setting(config, name)}"
-            )
-
-
-def check_folder(run: RunConfig) -> None:
-    """Refuses a folder that a run cannot start in, or go on in."""
-    from facecore.training.loop import LAST
-
-    out, has_checkpoint = run.out, (run.out / LAST).is_file()
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--run.out {out} is a file; give a folder")
-    if run.resume and not has_checkpoint:
-        raise UsageError(f"--run.resume: there is no checkpoint in {out}; leave --run.resume out for a new folder")
-    if not run.resume and out.exists() and any(out.iterdir()):
-        if has_checkpoint:
-            raise UsageError(f"--run.out {out} is not empty; choose another folder, or add --run.resume")
-        raise UsageError(
-            f"--run.out {out} is not empty and has no checkpoint to go on from; delete it or choose another folder"
-        )
-
-
-def facts_of(config: Any, morphable: MorphableModel) -> dict[str, Any]:
-    """What every row of metrics says of its run."""
-    import torch
-
-    from facecore.training import distributed
-
-    return {
-        "config_hash": config_hash(config),
-        "seed": config.run.seed,
-        "morphable": morphable.name,
-        "threads": torch.get_num_threads(),
-        "processes": distributed.world_size(),
-    }
 
 
 def train_and_report(trainer: SystemTrainer, config: Any, facts: dict[str, Any], introduce: Callable[[], None]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from typing import NamedTuple
 
 import torch
@@ -19,15 +20,15 @@ class RecognitionFeatures(NamedTuple):
     pooled: torch.Tensor
 
 
-class EmbeddingNetwork(nn.Module):
+class EmbeddingNetwork(nn.Module, abc.ABC):
     """What every recognition network of this package has: its pictures' size, and a last layer that gives `embed`."""
 
     input_size: tuple[int, int]  # height, width of aligned faces
     head: nn.Linear
 
+    @abc.abstractmethod
     def forward(self, images: torch.Tensor) -> RecognitionFeatures:
         """Aligned faces [N, 3, *input_size] with RGB in [0, 1]."""
-        raise NotImplementedError
 
 
 class RecognitionNet(EmbeddingNetwork):

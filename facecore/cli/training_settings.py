@@ -1,0 +1,142 @@
+"""Settings of a training as its command line gives them: read, overlaid, and refused where they cannot work."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from facecore.cli.errors import UsageError
+from facecore.cli.parsing import check_exists, check_folders, parse_options
+from facecore.training.config import RunConfig, WorldConfig, overlay, read_yaml
+
+LARGEST_SEED = 2**62  # a 64-bit integer with room for what is added to it
+# Smallest values that work, beside what the parts check themselves; of every system.
+LEAST = {
+    "data.labelled_batch": 1,
+    "data.photo_batch": 0,
+    "data.photos_per_identity": 1,
+    "run.log_every": 1,
+    "run.validate_every": 1,
+    "run.validation_size": 1,
+    "run.checkpoint_every": 1,
+}
+LEAST_WORLD = {"world.labelled_modes": 0, "world.bumps": 0, "world.persons": 0, "world.pictures": 1}
+
+
+def named_system(argv: list[str], systems: Sequence[str]) -> str:
+    """The system that --system names, by default the first. Raises UsageError for another."""
+    first = _Parser(add_help=False, allow_abbrev=False, prog="facecore train")
+    first.add_argument("--system", default=systems[0], choices=systems)
+    return str(first.parse_known_args(argv)[0].system)
+
+
+def resolve(
+    argv: list[str],
+    kind: type,
+    presets: Mapping[str, Any],
+    *,
+    prog: str,
+    description: str,
+    systems: Sequence[str] = (),
+) -> Any:
+    """Settings of a class: --preset of its presets, over it --config, over both the other options."""
+    first = _Parser(add_help=False, allow_abbrev=False, prog=prog)
+    if systems:
+        first.add_argument("--system", default=systems[0], choices=systems)
+    first.add_argument("--preset", default="quick", choices=sorted(presets))
+    first.add_argument("--config", type=pathlib.Path)
+    known, rest = first.parse_known_args(argv)
+    config = presets[known.preset]
+    if known.config is not None:
+        try:
+            config = overlay(config, read_yaml(known.config))
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+    return parse_options(kind, rest, prog=prog, description=description, default=config)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
+def check_numbers(config: Any, least: Mapping[str, float], positive: Sequence[str]) -> None:
+    """Refuses settings below the least that works, and those that are not positive and finite. Names: section.name."""
+    for name, smallest in least.items():
+        value = setting(config, name)
+        if not value >= smallest:
+            raise UsageError(f"--{name.replace('_', '-')} must be at least {smallest}, got {value}")
+    for name in positive:
+        value = setting(config, name)
+        if not 0 < value < math.inf:
+            raise UsageError(f"--{name.replace('_', '-')} must be positive and finite, got {value}")
+
+
+def setting(config: Any, name: str) -> Any:
+    """The value of section.name."""
+    section, own = name.split(".")
+    return getattr(getattr(config, section), own)
+
+
+def check_photographs(config: Any) -> None:
+    """Refuses photographs' settings that name what is not there, and a start that is not."""
+    data = config.data
+    if data.workers is not None and data.workers < 0:
+        raise UsageError(f"--data.workers must be at least 0, got {data.workers}")
+    if data.max_skipped is not None and not 0 <= data.max_skipped <= 1:
+        raise UsageError(f"--data.max-skipped must be a share from 0 to 1, got {data.max_skipped}")
+    if config.run.start_from is not None and not config.run.start_from.is_file():
+        raise UsageError(f"--run.start-from {config.run.start_from}: no such file")
+    if abs(config.run.seed) > LARGEST_SEED:
+        raise UsageError(f"--run.seed must lie in [-2**62, 2**62], got {config.run.seed}")
+    folders = ("labelled", "photos", "masks")
+    check_folders(**{f"data.{name}": getattr(data, name) for name in folders})
+    identities = None if data.identities == "none" else data.identities
+    check_exists(**{"data.landmarks": data.landmarks, "data.identities": identities})
+
+
+def check_bumps(world: WorldConfig) -> None:
+    """Refuses bumps without a height or a width."""
+    for name in ("bump_mm", "bump_radius_mm"):
+        value = getattr(world, name)
+        if world.bumps and not 0 < value < math.inf:
+            raise UsageError(f"--world.{name.replace('_', '-')} must be positive and finite, got {value}")
+
+
+def check_batches(config: Any, processes: int) -> None:
+    """Refuses batches of renders, and of photographs where there are any, that the processes cannot share equally."""
+    pictured = config.data.photos is not None and config.data.unlabelled
+    for name in ("data.labelled_batch", *(["data.photo_batch"] if pictured else [])):
+        if setting(config, name) % processes:
+            raise UsageError(
+                f"--{name.replace('_', '-')} must be a multiple of the {processes} processes, "
+                f"got {setting(config, name)}"
+            )
+
+
+def check_folder(run: RunConfig) -> None:
+    """Refuses a folder that a run cannot start in, or go on in."""
+    from facecore.training.loop import LAST
+
+    out, has_checkpoint = run.out, (run.out / LAST).is_file()
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--run.out {out} is a file; give a folder")
+    if run.resume and not has_checkpoint:
+        raise UsageError(f"--run.resume: there is no checkpoint in {out}; leave --run.resume out for a new folder")
+    if not run.resume and out.exists() and any(out.iterdir()):
+        if has_checkpoint:
+            raise UsageError(f"--run.out {out} is not empty; choose another folder, or add --run.resume")
+        raise UsageError(
+            f"--run.out {out} is not empty and has no checkpoint to go on from; delete it or choose another folder"
+        )
+
+
+def refuse_unused(config: Any, unused: Mapping[str, str]) -> None:
+    """Refuses settings, by section.name, that would have no effect, unless they are as they are by default."""
+    plain = type(config)()
+    for name, reason in unused.items():
+        if setting(config, name) != setting(plain, name):
+            raise UsageError(f"--{name.replace('_', '-')} has no effect here: {reason}; leave it out")
