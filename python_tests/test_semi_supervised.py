@@ -16,11 +16,12 @@ import torch
 from facecore import systems
 from facecore.data import LabelledRenders
 from facecore.morphable import load as load_model
+from facecore.systems.coefficient_metric import SIMILARITY_SHARE
 from facecore.systems.semi_supervised import Codes
 from facecore.systems.semi_supervised_config import PRESETS, SemiSupervisedConfig
 from facecore.systems.semi_supervised_schedule import STAGES
 from facecore.systems.semi_supervised_training import SemiSupervisedTrainer
-from facecore.systems.semi_supervised_warmup import SIMILARITY_SHARE, CodeEmbedding
+from facecore.systems.semi_supervised_warmup import CodeEmbedding
 from facecore.training.checkpoint import Checkpoint
 from facecore.training.config import overlay
 

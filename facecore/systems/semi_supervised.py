@@ -6,34 +6,21 @@ import torch
 from torch import nn
 
 from facecore.mesh import build_uv_map, cylindrical_uv, laplacian
-from facecore.nn import (
-    EncoderFeatures,
-    MeshDecoder,
-    MeshDiscriminator,
-    PointFeatures,
-    ResNetEncoder,
-    SurfacePoints,
-    TextureDecoder,
-    spread_points,
-)
-from facecore.ops import uv_sample, vertex_normals
+from facecore.nn import EncoderFeatures, MeshDecoder, MeshDiscriminator, TextureDecoder
+from facecore.ops import uv_sample
 from facecore.render import Renderer, Rendering, WeakPerspectiveCamera
 from facecore.structures import SparseMatrix, Texture
 from facecore.systems.assets import FaceAssets
+from facecore.systems.point_encoder import POSE_SIZE, PointEncoder, fixed_linear, zero_linear
 from facecore.systems.reconstruction import Reconstruction
 from facecore.systems.semi_supervised_codes import Codes, Encoding, Estimate
 from facecore.systems.semi_supervised_config import ModelConfig
 
-POSE_SIZE = 6  # pitch, yaw, roll, c_f, t_x, t_y (METHODS 2.1)
 LIGHT_SIZE = 27
-UNIT_MM = 100.0  # systems work in units of 100 mm (METHODS 1.1)
-POINT_SCALE = 4.0  # of point positions as features: their spread over pictures is then about 1
-POINT_FEATURE_SCALE = 0.25  # there are many: an optimiser's step in all their weights at once shall not be large
-IN_PICTURE = 0.9  # points of the mean face that lie farther from the middle (NDC) are often outside
 ALBEDO_MARGIN = 0.02  # keeps the mean albedo off 0 and 1, where its logit is infinite
 
 
-class SemiSupervised(nn.Module):
+class SemiSupervised(PointEncoder):
     """Encoder, four heads, shape and albedo decoders, shape discriminator.
 
     Pictures are [N, 3, S, S] in [0, 1], S = config.image_size. Shapes are decoded as a displacement from the template
@@ -41,13 +28,9 @@ class SemiSupervised(nn.Module):
     The expression code 0 is the expressionless face.
     """
 
-    template: torch.Tensor
-    triangles: torch.Tensor
-    landmarks68: torch.Tensor
+    config: ModelConfig
     mirror_map: torch.Tensor
     albedo_logit: torch.Tensor
-    point_vertices: torch.Tensor
-    mean_positions: torch.Tensor
     uv: torch.Tensor
     texture_logit: torch.Tensor
     texture_valid: torch.Tensor
@@ -65,23 +48,14 @@ class SemiSupervised(nn.Module):
         mean = assets.albedo_mean.clamp(ALBEDO_MARGIN, 1 - ALBEDO_MARGIN)
         self.register_buffer("albedo_logit", torch.logit(mean), persistent=False)
         self.shape_scale = assets.shape_scale
-        self.encoder = ResNetEncoder(config.encoder_depth, config.encoder_weights, norm=config.encoder_norm)
-        # Channels-last is what CPUs and tensor cores convolve fastest.
-        self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.encoder_precision = torch.float32  # of convolutions in training; see StageConfig.encoder_precision
-        features = self.encoder.num_features
-        self.point_maps: SurfacePoints | None = None
-        self.point_features: PointFeatures | None = None
-        if config.surface_points:
-            self._add_point_maps(config)
-            features += (2 + config.point_features) * config.surface_points
+        features = self.build_encoder(config)
         self.identity_head = nn.Linear(features, config.identity_size)
         self.expression_head = nn.Linear(features, config.expression_size)
-        if config.surface_points:  # solved, never trained: see _less_pose
-            self.identity_correction = _fixed_linear(6 * config.surface_points, config.identity_size)
-            self.expression_correction = _fixed_linear(6 * config.surface_points, config.expression_size)
-        self.pose_head = _zero_linear(features, POSE_SIZE)
-        self.light_head = _zero_linear(features, LIGHT_SIZE)
+        if config.surface_points:  # solved, never trained: see less_pose
+            self.identity_correction = fixed_linear(6 * config.surface_points, config.identity_size)
+            self.expression_correction = fixed_linear(6 * config.surface_points, config.expression_size)
+        self.pose_head = zero_linear(features, POSE_SIZE)
+        self.light_head = zero_linear(features, LIGHT_SIZE)
         hierarchy = assets.hierarchy
         terms, kind = config.num_terms, config.laplacian
         code_size = config.identity_size + config.expression_size
@@ -100,19 +74,6 @@ class SemiSupervised(nn.Module):
         self.discriminator = MeshDiscriminator(hierarchy, config.critic_channels, num_terms=terms, kind=kind)
         self.renderer = Renderer(assets.triangles, config.image_size, config.image_size)
         self._random_walk = laplacian(hierarchy.levels[0], "random_walk")
-
-    def _add_point_maps(self, config: ModelConfig) -> None:
-        mean = self.camera(torch.zeros(1, POSE_SIZE)).ndc(self.template[None])
-        facing = vertex_normals(self.template[None], self.triangles)[0, :, 2] > 0
-        seen = facing & (mean[0].abs().amax(1) < IN_PICTURE)
-        points = spread_points(self.template, self.landmarks68, config.surface_points, seen)
-        self.register_buffer("point_vertices", points)
-        self.register_buffer("mean_positions", mean[:, points], persistent=False)
-        self.register_load_state_dict_post_hook(_read_points)
-        self.point_maps = SurfacePoints(config.surface_points, self.encoder.widths)
-        self.point_maps.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if config.point_features:
-            self.point_features = PointFeatures(self.encoder.widths[0], config.point_features)
 
     def _add_texture_decoder(self, config: ModelConfig) -> None:
         mesh, size = self.assets.hierarchy.levels[0], config.image_size
@@ -157,42 +118,26 @@ class SemiSupervised(nn.Module):
         """Of the four codes, in their order."""
         return self.identity_head, self.expression_head, self.pose_head, self.light_head
 
+    def code_heads(self) -> tuple[nn.Linear, ...]:
+        return self.identity_head, self.expression_head
+
+    def corrections(self) -> tuple[nn.Linear, ...]:
+        return () if self.point_maps is None else (self.identity_correction, self.expression_correction)
+
+    def head_features(self, images: torch.Tensor) -> torch.Tensor:
+        return self.encode(images).features
+
     def encode(self, images: torch.Tensor) -> Encoding:
         """[N, 3, S, S] in [0, 1] -> codes, feature maps, and the maps of the surface points if there are any."""
-        size = self.config.image_size
-        if images.ndim != 4 or tuple(images.shape[1:]) != (3, size, size):
-            raise ValueError(f"images must have shape [N, 3, {size}, {size}], got {list(images.shape)}")
-        images = images.contiguous(memory_format=torch.channels_last)
-        mixed = self.training and self.encoder_precision != torch.float32
-        points = None
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=mixed):
-            maps = self.encoder.features(images)
-            if self.point_maps is not None:
-                points = self.point_maps(maps)
-            parts = [maps.pooled.float()]
-            if points is not None:
-                parts.append(((points.positions - self.mean_positions) * POINT_SCALE).flatten(1))
-                if self.point_features is not None:
-                    parts.append(self.point_features(maps.layer1, points.positions) * POINT_FEATURE_SCALE)
-        features = torch.cat(parts, 1)
+        seen = self.see(images)
+        features, points = seen.features, seen.points
         codes = Codes(*(head(features) for head in self.heads()))
         if points is not None:
-            less_pose = self._less_pose(points.positions, codes.pose.detach())
+            less_pose = self.less_pose(points.positions, codes.pose.detach())
             codes.identity = codes.identity + self.identity_correction(less_pose)
             codes.expression = codes.expression + self.expression_correction(less_pose)
             features = torch.cat([features, less_pose], 1)
-        return Encoding(codes, maps, points, features)
-
-    def _less_pose(self, positions: torch.Tensor, pose: torch.Tensor) -> torch.Tensor:
-        """What the estimated pose does not explain of the points, [N, 6 P]: their distance from those of the mean face,
-        in units of the face's size, by itself and times pitch and yaw.
-
-        That is shape, and to first order how shape shows on a turned head, so a linear map reads it. An optimiser that
-        trains such a map from the start diverges with the first wrong poses.
-        """
-        expected = self.camera(pose).ndc(self.template[self.point_vertices].expand(len(pose), -1, -1))
-        away = ((positions - expected) * (POINT_SCALE / pose[:, 3].exp())[:, None, None]).flatten(1)
-        return torch.cat([away, away * pose[:, :1], away * pose[:, 1:2]], 1)
+        return Encoding(codes, seen.maps, points, features)
 
     def decode_displacement(self, identity: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
         """(s_hat - s_tmpl) / sigma_s, [N, V, 3]."""
@@ -219,6 +164,9 @@ class SemiSupervised(nn.Module):
 
     def camera(self, pose: torch.Tensor) -> WeakPerspectiveCamera:
         return WeakPerspectiveCamera.from_pose(pose, self.config.image_size, self.config.image_size)
+
+    def size_in_picture(self, pose: torch.Tensor) -> torch.Tensor:
+        return pose[:, 3].exp()
 
     def decode(self, encoding: Encoding) -> Estimate:
         codes = encoding.codes
@@ -259,29 +207,7 @@ class SemiSupervised(nn.Module):
         )
 
 
-def _read_points(module: nn.Module, _: object) -> None:
-    """A checkpoint may have chosen other vertices than this version would."""
-    assert isinstance(module, SemiSupervised)
-    mean = module.template[module.point_vertices][None]
-    module.mean_positions = module.camera(mean.new_zeros(1, POSE_SIZE)).ndc(mean)
-
-
 def _read_use_of_texture(module: nn.Module, _: object) -> None:
     assert isinstance(module, SemiSupervised)
     # weights of an earlier stage may be loaded into a system that has no other albedo
     module.use_texture(bool(module.uses_texture) or module.config.albedo_decoder == "texture")
-
-
-def _fixed_linear(num_inputs: int, num_outputs: int) -> nn.Linear:
-    """A map that adds nothing until it is solved (semi_supervised_heads.solve_code_heads)."""
-    layer = nn.Linear(num_inputs, num_outputs, bias=False)
-    nn.init.zeros_(layer.weight)
-    return layer.requires_grad_(False)
-
-
-def _zero_linear(num_inputs: int, num_outputs: int) -> nn.Linear:
-    """Pose and light start at the mean pose and the ambient offset (METHODS 2.1)."""
-    layer = nn.Linear(num_inputs, num_outputs)
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer

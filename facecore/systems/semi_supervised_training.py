@@ -16,11 +16,11 @@ from facecore.systems.assets import FaceAssets
 from facecore.systems.semi_supervised import SemiSupervised
 from facecore.systems.semi_supervised_adversaries import PatchAdversary, ShapeAdversary, accumulated, frozen
 from facecore.systems.semi_supervised_config import SemiSupervisedConfig
-from facecore.systems.semi_supervised_heads import solve_code_heads
 from facecore.systems.semi_supervised_losses import IdentityLoss, Terms
 from facecore.systems.semi_supervised_objective import Objective, labelled_stream, photo_stream
 from facecore.systems.semi_supervised_schedule import STAGES as STAGES
 from facecore.systems.semi_supervised_schedule import Schedule
+from facecore.systems.solved_heads import solve_code_heads
 from facecore.systems.world import faces_of_world
 from facecore.training import distributed
 from facecore.training.adam import Adam
@@ -103,7 +103,8 @@ class SemiSupervisedTrainer(SystemTrainer):
         batches = (self.renders.batch(torch.arange(first + i, first + min(i + size, count))) for i in starts)
         self.system.eval()
         distributed.take_first_buffers(self.system.encoder)
-        ridge = solve_code_heads(self.system, self.objective.embedding, batches)
+        embedding = self.objective.embedding
+        ridge = solve_code_heads(self.system, embedding.codes_of, embedding.code_error, batches)
         for head in (self.system.identity_head, self.system.expression_head):
             for parameter in head.parameters():
                 self.optimizer.state.pop(parameter, None)

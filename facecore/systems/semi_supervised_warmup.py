@@ -14,12 +14,11 @@ from facecore import losses
 from facecore.data import LabelledBatch, ShapeBatch, sample_generator
 from facecore.morphable import Coefficients, MorphableModel
 from facecore.render import pixel_to_ndc
+from facecore.systems.coefficient_metric import CoefficientMetric
 from facecore.systems.semi_supervised import SemiSupervised
 from facecore.systems.semi_supervised_codes import Codes
 from facecore.systems.semi_supervised_losses import Terms, light_term, pose_term
 from facecore.training.distributed import Share
-
-SIMILARITY_SHARE = 0.1  # weight of the part of a shape difference that moving, turning and scaling would undo
 
 
 class CodeEmbedding:
@@ -34,16 +33,11 @@ class CodeEmbedding:
         num_identity = model.num_albedo + model.num_identity
         self.identity_map = _orthonormal(num_identity, identity_size, seed, "identity").to(model.device)
         self.expression_map = _orthonormal(model.num_expression, expression_size, seed, "expression").to(model.device)
+        self.metric = CoefficientMetric(model)
         prior = model.prior
-        shape = torch.cat(
-            [
-                model.identity_basis * prior.identity_std[:, None, None],
-                model.expression_basis * prior.expression_std[:, None, None],
-            ]
-        )
-        self._shape_factor = _metric_factor(shape, model.template)
-        self._albedo_factor = _metric_factor(model.require("albedo_basis") * prior.albedo_std[:, None, None], None)
-        self._landmark_basis = shape[:, model.landmarks68]  # [Ki + Ke, 68, 3]
+        stds = torch.cat([prior.identity_std, prior.expression_std])
+        basis = torch.cat([model.identity_basis, model.expression_basis])[:, model.landmarks68]
+        self._landmark_basis = stds[:, None, None] * basis  # [Ki + Ke, 68, 3]
         self._landmark_neutral = model.mean_neutral()[model.landmarks68]
 
     def codes(
@@ -64,22 +58,25 @@ class CodeEmbedding:
     def code_term(self, codes: Codes, batch: ShapeBatch) -> torch.Tensor:
         """Mean squared error of the shape, and of a known albedo, that the codes' coefficients make, over its variance.
 
-        A quadratic form in the coefficients: nothing is decoded. What a similarity undoes (size above all, which a
-        weak-perspective picture does not show) counts SIMILARITY_SHARE.
+        A quadratic form in the coefficients (CoefficientMetric): nothing is decoded.
         """
         albedo, shape = self.decoded(codes.identity, codes.expression)
         true_shape = self._whitened_shape(batch.identity, batch.expression)
-        shape_error = ((shape - true_shape) @ self._shape_factor).square().sum(1).mean()
+        shape_error = self.metric.shape_error(shape - true_shape).mean()
         if not isinstance(batch, LabelledBatch):
             return shape_error
         true_albedo = self._whitened_albedo(batch.albedo)
-        return shape_error + ((albedo - true_albedo) @ self._albedo_factor).square().sum(1).mean()
+        return shape_error + self.metric.albedo_error(albedo - true_albedo).mean()
 
     def code_error(self, difference: torch.Tensor) -> torch.Tensor:
         """The same for differences of codes, c_id and c_exp side by side, [N, 128 + 64] -> [N]."""
         identity_size = self.identity_map.shape[1]
         albedo, shape = self.decoded(difference[:, :identity_size], difference[:, identity_size:])
-        return (shape @ self._shape_factor).square().sum(1) + (albedo @ self._albedo_factor).square().sum(1)
+        return self.metric.shape_error(shape) + self.metric.albedo_error(albedo)
+
+    def codes_of(self, batch: LabelledBatch) -> torch.Tensor:
+        """c_id and c_exp of a batch side by side, [N, 128 + 64]."""
+        return torch.cat(self.codes(batch.identity, batch.expression, batch.albedo), 1)
 
     def landmarks(self, codes: Codes) -> torch.Tensor:
         """The 68 points of the codes' coefficients, [N, 68, 3] mm."""
@@ -88,10 +85,10 @@ class CodeEmbedding:
 
     def _whitened_shape(self, identity: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
         prior = self.model.prior
-        return torch.cat([(identity - prior.identity_mean) / prior.identity_std, expression / prior.expression_std], 1)
+        return torch.cat([prior.whiten("identity", identity), expression / prior.expression_std], 1)
 
     def _whitened_albedo(self, albedo: torch.Tensor) -> torch.Tensor:
-        return (albedo - self.model.prior.albedo_mean) / self.model.prior.albedo_std
+        return self.model.prior.whiten("albedo", albedo)
 
 
 def encoder_terms(system: SemiSupervised, embedding: CodeEmbedding, codes: Codes, batch: LabelledBatch) -> Terms:
@@ -133,22 +130,3 @@ def _orthonormal(rows: int, columns: int, seed: int, name: str) -> torch.Tensor:
     count = min(rows, columns)
     result[:count] = torch.linalg.qr(square)[0][:count].float()
     return result
-
-
-def _metric_factor(basis: torch.Tensor, template: torch.Tensor | None) -> torch.Tensor:
-    """F [K, K] with |d F|^2 = mean square of d @ basis over the total variance, for whitened d [N, K].
-
-    With a template, the part of the basis in its similarity directions counts SIMILARITY_SHARE.
-    """
-    flat = basis.flatten(1).double()
-    gram = flat @ flat.T
-    if template is not None:
-        points = template.double()
-        axes = torch.eye(3, dtype=torch.float64, device=points.device)
-        moves = [axis.expand_as(points) for axis in axes]
-        turns = [torch.linalg.cross(axis.expand_as(points), points) for axis in axes]
-        directions = torch.stack([t.flatten() for t in (*moves, *turns, points)], 1)
-        along = flat @ torch.linalg.qr(directions)[0]
-        gram = gram - (1 - SIMILARITY_SHARE) * (along @ along.T)
-    values, vectors = torch.linalg.eigh(gram / gram.diagonal().sum())
-    return (vectors * values.clamp_min(0).sqrt()).float().to(basis.device)

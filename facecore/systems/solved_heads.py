@@ -1,4 +1,4 @@
-"""The heads of both codes, solved: ridge regression of embedded coefficients on the encoder's features.
+"""Heads of codes, solved: ridge regression of what the codes should be on the encoder's features.
 
 Their inputs are strongly correlated (all points move with the pose), so an optimiser's steps come last to the small
 differences in which identity lies, or never.
@@ -6,13 +6,12 @@ differences in which identity lies, or never.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 
 from facecore.data import LabelledBatch
-from facecore.systems.semi_supervised import SemiSupervised
-from facecore.systems.semi_supervised_warmup import CodeEmbedding
+from facecore.systems.point_encoder import PointEncoder
 from facecore.training import distributed
 
 RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0)  # of a feature's variance
@@ -21,9 +20,16 @@ SMALLEST_VARIANCE = 1e-4  # of the features' mean variance: what varies less is 
 
 
 @torch.no_grad()
-def solve_code_heads(system: SemiSupervised, embedding: CodeEmbedding, batches: Iterable[LabelledBatch]) -> float:
-    """The linear heads of c_id and c_exp, and their corrections by what the pose leaves of the surface points, that fit
-    the batches' codes best. Returns the ridge.
+def solve_code_heads(
+    system: PointEncoder,
+    codes_of: Callable[[LabelledBatch], torch.Tensor],
+    error: Callable[[torch.Tensor], torch.Tensor],
+    batches: Iterable[LabelledBatch],
+) -> float:
+    """The linear heads of a system's codes, and their corrections by what the pose leaves of the surface points, that
+    fit the batches' codes best. Returns the ridge.
+
+    codes_of: what all code heads together should say of a batch, [N, K]; error: of differences of such codes, [N].
 
     The ridge is that of RIDGES which, on the other renders, gives the smallest error of the first eighth of each batch;
     all renders then make the heads. Deterministic; float64. Of several processes each brings its own batches; the heads
@@ -31,19 +37,17 @@ def solve_code_heads(system: SemiSupervised, embedding: CodeEmbedding, batches: 
     """
     if system.training:
         raise ValueError("call .eval() first: features must be those of inference")
-    heads = (system.identity_head, system.expression_head)
-    corrections = (system.identity_correction, system.expression_correction) if system.point_maps is not None else ()
+    heads, corrections = system.code_heads(), system.corrections()
     inputs = [layers[0].in_features for layers in (heads, corrections) if layers]
     equations = NormalEquations(sum(inputs), sum(head.out_features for head in heads), system.template.device)
     checks = []
     for batch in batches:
-        features = system.encode(batch.image).features
-        codes = torch.cat(embedding.codes(batch.identity, batch.expression, batch.albedo), 1)
+        features, codes = system.head_features(batch.image), codes_of(batch)
         count = -(-len(codes) // CHECKED)
         checks.append((features[:count], codes[:count]))
         equations.add(features[count:], codes[count:])
     equations.sum_over_processes()
-    ridge = _best_ridge(equations, embedding, checks)
+    ridge = _best_ridge(equations, error, checks)
     checked = NormalEquations(*equations.sizes, system.template.device)
     for features, codes in checks:
         checked.add(features, codes)
@@ -60,13 +64,15 @@ def solve_code_heads(system: SemiSupervised, embedding: CodeEmbedding, batches: 
 
 
 def _best_ridge(
-    equations: NormalEquations, embedding: CodeEmbedding, checks: list[tuple[torch.Tensor, torch.Tensor]]
+    equations: NormalEquations,
+    error: Callable[[torch.Tensor], torch.Tensor],
+    checks: list[tuple[torch.Tensor, torch.Tensor]],
 ) -> float:
     errors = torch.zeros(len(RIDGES), dtype=torch.float64, device=equations.gram.device)
     for i, ridge in enumerate(RIDGES):
         weight, bias = (part.float() for part in equations.solve(ridge))
         for features, codes in checks:
-            errors[i] += embedding.code_error(features @ weight + bias - codes).sum()
+            errors[i] += error(features @ weight + bias - codes).sum()
     return RIDGES[int(distributed.summed(errors).argmin())]
 
 

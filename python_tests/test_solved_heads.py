@@ -8,9 +8,9 @@ import torch
 from test_semi_supervised import tiny
 
 from facecore.morphable import load as load_model
-from facecore.systems import semi_supervised_heads
-from facecore.systems.semi_supervised_heads import RIDGES, SMALLEST_VARIANCE, NormalEquations, solve_code_heads
+from facecore.systems import solved_heads
 from facecore.systems.semi_supervised_training import SemiSupervisedTrainer
+from facecore.systems.solved_heads import RIDGES, SMALLEST_VARIANCE, NormalEquations, solve_code_heads
 from facecore.training.config import overlay
 
 
@@ -74,7 +74,7 @@ def test_heads_are_the_fit_of_all_renders(morphable, monkeypatch):
         weight, bias = (part.float() for part in used.solve(ridge))
         error[ridge] = float(embedding.code_error(x @ weight + bias - y).mean())
     pose = system.pose_head.weight.clone()
-    ridge = solve_code_heads(system, embedding, batches)
+    ridge = solve_code_heads(system, embedding.codes_of, embedding.code_error, batches)
     assert error[ridge] <= min(error.values()) * (1 + 1e-6)
     weight, bias = every.solve(ridge)
     found = solved(system)
@@ -82,15 +82,15 @@ def test_heads_are_the_fit_of_all_renders(morphable, monkeypatch):
     torch.testing.assert_close(found[0] * deviation, weight.float().T * deviation, rtol=1e-4, atol=1e-6)  # float32
     torch.testing.assert_close(found[1], bias.float(), rtol=1e-4, atol=1e-4)
     assert system.pose_head.weight.equal(pose)
-    monkeypatch.setattr(semi_supervised_heads, "RIDGES", (1e6,))  # so large a ridge leaves the mean code
-    solve_code_heads(system, embedding, batches)
+    monkeypatch.setattr(solved_heads, "RIDGES", (1e6,))  # so large a ridge leaves the mean code
+    solve_code_heads(system, embedding.codes_of, embedding.code_error, batches)
     with torch.no_grad():
         again = system.encode(batches[0].image).codes
     torch.testing.assert_close(
         torch.cat([again.identity, again.expression], 1), torch.cat(codes).mean(0).expand(32, -1), rtol=0, atol=1e-3
     )
     with pytest.raises(ValueError, match=r"call \.eval\(\) first"):
-        solve_code_heads(system.train(), embedding, batches)
+        solve_code_heads(system.train(), embedding.codes_of, embedding.code_error, batches)
 
 
 def test_heads_are_solved_when_the_encoder_stage_ends(morphable, capsys):
