@@ -11,7 +11,7 @@ import torch
 from facecore.nn import PointFeatures, PointMaps, ResNetEncoder, SurfacePoints, spread_points, surface_point_loss
 from facecore.nn.surface_points import POSITION_WEIGHT, cell_centers, point_maps
 from facecore.render import pixel_to_ndc
-from facecore.systems.semi_supervised_losses import surface_point_term
+from facecore.systems.labelled_terms import surface_point_term
 
 
 def test_cell_centers_by_hand():
@@ -136,19 +136,16 @@ def test_both_halves_count_by_their_pictures(generator):
     """The term of 3 renders with 70 points and 2 photographs with 68 landmarks, some unknown and NaN: by its parts."""
     renders, photographs, points, known, size = 3, 2, 70, 68, 8
     logits = torch.randn(renders + photographs, points, 4, 4, generator=generator)
-    truth = torch.rand(renders, points, 3, generator=generator) - 0.5
+    truth = torch.rand(renders, points, 2, generator=generator) - 0.5
     landmarks = size * torch.rand(photographs, known, 2, generator=generator)
     weight = torch.rand(photographs, known, generator=generator)
     weight[0, 5], landmarks[0, 5] = 0.0, torch.nan
-    camera = types.SimpleNamespace(ndc=lambda vertices: vertices[..., :2])
-    system = types.SimpleNamespace(camera=lambda pose: camera, config=types.SimpleNamespace(image_size=size))
-    batch = types.SimpleNamespace(pose=None, identity=None, expression=None)
     photos = types.SimpleNamespace(landmarks=landmarks, landmark_weight=weight)
     found = point_maps(logits)
-    got = surface_point_term(system, found, batch, photos, lambda identity, expression: truth)
-    own = surface_point_loss(point_maps(logits[:renders]), truth[..., :2])
+    got = surface_point_term(found, truth, photos, size)
+    own = surface_point_loss(point_maps(logits[:renders]), truth)
     on_photos = point_maps(logits[renders:, :known])
     other = surface_point_loss(on_photos, pixel_to_ndc(landmarks, size, size), weight)
     torch.testing.assert_close(got, (renders * own + photographs * other) / (renders + photographs))
-    alone = surface_point_term(system, point_maps(logits[:renders]), batch, None, lambda identity, expression: truth)
+    alone = surface_point_term(point_maps(logits[:renders]), truth, None, size)
     torch.testing.assert_close(alone, own)

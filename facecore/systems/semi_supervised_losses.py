@@ -11,15 +11,13 @@ from torch.nn import functional
 from facecore import losses
 from facecore.data import LabelledBatch, PhotoBatch, ShapeBatch, five_points
 from facecore.morphable import MorphableModel
-from facecore.nn import PointMaps, surface_point_loss
-from facecore.ops import sh_shading
 from facecore.render import Rendering, pixel_to_ndc
+from facecore.systems.labelled_terms import light_term
 from facecore.systems.semi_supervised import SemiSupervised
 from facecore.systems.semi_supervised_codes import Codes, Estimate
 from facecore.systems.semi_supervised_config import LossWeights
 
 Terms = dict[str, torch.Tensor]
-NUM_LIGHT_DIRECTIONS = 64
 
 
 class IdentityLoss(nn.Module):
@@ -78,18 +76,16 @@ def labelled_terms(
         "pair": losses.shape_loss(paired[:n], truth.swapped) + losses.shape_loss(paired[n:], truth.neutral),
         "labelled_pose": pose_term(codes, batch),
     }
-    return terms | ({"labelled_light": light_term(codes, batch)} if isinstance(batch, LabelledBatch) else {})
+    return terms | (
+        {"labelled_light": light_term(codes.sh_coefficients, batch.sh_coefficients)}
+        if isinstance(batch, LabelledBatch)
+        else {}
+    )
 
 
 def pose_term(codes: Codes, batch: ShapeBatch) -> torch.Tensor:
     """Squared difference of the pose codes, mean over the pictures."""
     return (codes.pose - batch.pose).square().sum(1).mean()
-
-
-def light_term(codes: Codes, batch: LabelledBatch) -> torch.Tensor:
-    """Mean squared difference of the shading over the hemisphere that faces the camera."""
-    normals = light_directions(codes.light).expand(len(batch.pose), -1, -1)
-    return functional.mse_loss(sh_shading(normals, codes.sh_coefficients), sh_shading(normals, batch.sh_coefficients))
 
 
 def albedo_term(albedo: torch.Tensor, batch: LabelledBatch, model: MorphableModel) -> torch.Tensor:
@@ -109,40 +105,6 @@ def landmark_term(predicted: torch.Tensor, batch: ShapeBatch | PhotoBatch, image
     term = losses.landmark_loss(predicted, target, weight) + losses.landmark_structure_loss(predicted, target, weight)
     target5 = pixel_to_ndc(batch.five_points, image_size, image_size)
     return term + losses.landmark_loss(five_points(predicted), target5, batch.five_point_weight)
-
-
-class PointShapes:
-    """Some vertices of a morphable model's shapes, without the others."""
-
-    def __init__(self, model: MorphableModel, vertices: torch.Tensor) -> None:
-        self._template = model.template[vertices]
-        self._basis = torch.cat([model.identity_basis, model.expression_basis])[:, vertices].flatten(1)
-
-    def __call__(self, identity: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
-        """model.shape(identity, expression)[:, vertices], [N, P, 3] mm."""
-        offset = torch.cat([identity, expression], 1) @ self._basis
-        return self._template + offset.view(len(offset), -1, 3)
-
-
-def surface_point_term(
-    system: SemiSupervised, points: PointMaps, batch: ShapeBatch, photos: PhotoBatch | None, shapes: PointShapes
-) -> torch.Tensor:
-    """Where the encoder's maps see points of the face: all where the shape is known, else the known landmarks.
-
-    points: of the batch, then of the photographs; shapes: of system.point_vertices. The mean of both halves' means, by
-    their numbers of pictures, in one call: to split the maps would copy them.
-    """
-    target = system.camera(batch.pose).ndc(shapes(batch.identity, batch.expression))
-    if photos is None:
-        return surface_point_loss(points, target)
-    size, known = system.config.image_size, photos.landmark_weight.shape[1]
-    unknown = target.shape[1] - known
-    on_photos = functional.pad(pixel_to_ndc(photos.landmarks, size, size), (0, 0, 0, unknown))
-    share = target.shape[1] / known  # the mean over a photograph's points is over its landmarks alone
-    weight = torch.cat(
-        [target.new_ones(target.shape[:2]), functional.pad(share * photos.landmark_weight, (0, unknown))]
-    )
-    return surface_point_loss(points, torch.cat([target, on_photos]), weight)
 
 
 def picture_terms(
@@ -184,12 +146,3 @@ def weighted_total(terms: Terms, weights: LossWeights) -> torch.Tensor:
             "iterations to 0"
         )
     return torch.stack([term.float() for term in used]).sum()
-
-
-def light_directions(like: torch.Tensor) -> torch.Tensor:
-    """Unit directions [1, 64, 3] spread evenly (Fibonacci lattice) over the hemisphere that faces the camera."""
-    index = torch.arange(NUM_LIGHT_DIRECTIONS, device=like.device, dtype=like.dtype) + 0.5
-    z = index / NUM_LIGHT_DIRECTIONS
-    azimuth = index * (torch.pi * (1 + 5**0.5))
-    radius = (1 - z * z).sqrt()
-    return torch.stack([radius * azimuth.cos(), radius * azimuth.sin(), z], dim=-1)[None]

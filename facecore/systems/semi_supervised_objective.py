@@ -21,13 +21,13 @@ from facecore.data import (
 from facecore.data.batches import Batch
 from facecore.morphable import MorphableModel
 from facecore.nn import PointMaps
+from facecore.systems.labelled_terms import PointShapes, surface_point_term
 from facecore.systems.semi_supervised import SemiSupervised
 from facecore.systems.semi_supervised_adversaries import Fakes
 from facecore.systems.semi_supervised_codes import Estimate
 from facecore.systems.semi_supervised_config import SemiSupervisedConfig
 from facecore.systems.semi_supervised_losses import (
     IdentityLoss,
-    PointShapes,
     Terms,
     Truth,
     albedo_term,
@@ -35,7 +35,6 @@ from facecore.systems.semi_supervised_losses import (
     landmark_term,
     picture_terms,
     smoothness_term,
-    surface_point_term,
     weighted_total,
 )
 from facecore.systems.semi_supervised_warmup import CodeEmbedding, decoder_terms, encoder_terms
@@ -200,7 +199,8 @@ class Objective(nn.Module):
             return {}
         if self._point_shapes is None:
             self._point_shapes = PointShapes(self.morphable, self.system.point_vertices)
-        return {"surface_points": surface_point_term(self.system, points, batch, photos, self._point_shapes)}
+        target = self.system.camera(batch.pose).ndc(self._point_shapes(batch.identity, batch.expression))
+        return {"surface_points": surface_point_term(points, target, photos, self.config.model.image_size)}
 
     def _labelled(self, iteration: int, share: Share) -> ShapeBatch:
         """The labelled half of stages A to C: photographs if there are any, else renders."""

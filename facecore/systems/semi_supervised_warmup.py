@@ -15,9 +15,10 @@ from facecore.data import LabelledBatch, ShapeBatch, sample_generator
 from facecore.morphable import Coefficients, MorphableModel
 from facecore.render import pixel_to_ndc
 from facecore.systems.coefficient_metric import CoefficientMetric
+from facecore.systems.labelled_terms import light_term
 from facecore.systems.semi_supervised import SemiSupervised
 from facecore.systems.semi_supervised_codes import Codes
-from facecore.systems.semi_supervised_losses import Terms, light_term, pose_term
+from facecore.systems.semi_supervised_losses import Terms, pose_term
 from facecore.training.distributed import Share
 
 
@@ -100,7 +101,7 @@ def encoder_terms(system: SemiSupervised, embedding: CodeEmbedding, codes: Codes
         "labelled_code": embedding.code_term(codes, batch),
         "landmark": losses.landmark_loss(predicted, target) + losses.landmark_structure_loss(predicted, target),
         "labelled_pose": pose_term(codes, batch),
-        "labelled_light": light_term(codes, batch),
+        "labelled_light": light_term(codes.sh_coefficients, batch.sh_coefficients),
     }
 
 
