@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_faces import write_portraits
+from trainer_checks import assert_resumes
 
 from facecore import systems
 from facecore.cli import main
@@ -165,15 +166,9 @@ def test_photographs_are_fitted_person_by_person(morphable, photos):
 
 
 def test_resumes_to_the_same_weights(morphable, photos):
-    whole, half, again = (JointRecognitionTrainer(config(), morphable, open_folder(photos)) for _ in range(3))
-    for iteration in range(4):
-        whole.step(iteration)
-    for iteration in range(3):
-        half.step(iteration)
-    assert again.restore(half.checkpoint(3, resumable=True)) == 3
-    again.step(3)
-    for name, weight in whole.objective.state_dict().items():
-        assert torch.equal(weight, again.objective.state_dict()[name]), name
+    assert_resumes(
+        lambda: JointRecognitionTrainer(config(), morphable, open_folder(photos)), 3, lambda trainer: trainer.objective
+    )
 
 
 def test_commands(tmp_path, capsys, photos):

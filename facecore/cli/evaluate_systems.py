@@ -51,21 +51,16 @@ class SystemOptions(Output):
     def load(self) -> Loaded:
         """The system, its training settings and its morphable model. Raises ValueError when that is another one."""
         from facecore.cli.train_data import load_morphable
-        from facecore.systems import JointRecognition, load
-        from facecore.systems.joint_recognition_config import JointRecognitionConfig
-        from facecore.systems.semi_supervised_config import SemiSupervisedConfig
+        from facecore.systems.loading import load_trained
         from facecore.systems.world import faces_of_world
-        from facecore.training.checkpoint import Checkpoint
-        from facecore.training.config import overlay
         from facecore.training.device import choose_device
 
         try:
             device = choose_device(self.device)
         except ValueError as error:
             raise UsageError(f"--device: {error}") from error
-        system = load(self.checkpoint, device)  # says what is wrong with a damaged one
-        defaults: Any = JointRecognitionConfig() if isinstance(system, JointRecognition) else SemiSupervisedConfig()
-        config = overlay(defaults, Checkpoint.load(self.checkpoint, ()).plain["config"])
+        trained = load_trained(self.checkpoint, device)  # says what is wrong with a damaged one
+        config = trained.config
         seed = self.seed_of(config)
         if self.model is not None:
             config = dataclasses.replace(config, model=dataclasses.replace(config.model, morphable=self.model))
@@ -74,12 +69,12 @@ class SystemOptions(Output):
         except UsageError as error:
             raise UsageError(f"--model: the morphable model of the training is not there ({error})") from error
         labelled, world = faces_of_world(morphable, config.world)
-        if labelled.content_hash() != system.assets.morphable_hash:
+        if labelled.content_hash() != trained.morphable_hash:
             raise ValueError(
                 f"--model: {morphable.name} is not the model that {self.checkpoint} was trained with "
-                f"({system.assets.morphable_name}, {system.assets.morphable_hash[:12]}); give that one"
+                f"({trained.morphable_name}, {trained.morphable_hash[:12]}); give that one"
             )
-        return Loaded(system, config, labelled.to(device), world.to(device), seed)
+        return Loaded(trained.system, config, labelled.to(device), world.to(device), seed)
 
     def seed_of(self, config: Any) -> int:
         """Refuses the seed that training drew its faces from."""

@@ -33,12 +33,18 @@ def load_segmenter(manifest: str | os.PathLike[str] | None) -> FaceSegmenter | N
     if manifest is None:
         return None
     from facecore.data.face_finder import load_segmenter
+
+    say_if_rendered(manifest, "look whether its masks fit your photographs")
+    return load_segmenter(manifest)
+
+
+def say_if_rendered(manifest: str | os.PathLike[str], advice: str) -> None:
+    """In one line, where a network has never seen a photograph."""
     from facecore.perception import read_manifest
     from facecore.perception.manifest import RENDERS
 
     if read_manifest(manifest).trained_on == RENDERS:
-        print(f"{manifest}: this network was trained on renders alone; look whether its masks fit your photographs")
-    return load_segmenter(manifest)
+        print(f"{manifest}: this network was trained on renders alone; {advice}")
 
 
 def lazy_finder(

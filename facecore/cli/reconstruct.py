@@ -29,7 +29,7 @@ Example: facecore reconstruct portrait.jpg --checkpoint runs/small/model.safeten
 Landmarks (68 or 5 points) lie beside the picture (portrait.pts, .txt, .mat, .csv) or come by --landmarks; for a \
 picture without, faces are detected (pip install 'facecore[landmarks]', or networks of your own). Without \
 --checkpoint, refinement starts from the mean face of --model. --average makes one face of several photographs of a \
-person."""
+person, --aggregate one that trusts each photograph by what it shows (weakly supervised checkpoints)."""
 
 MEAN_FACE_ONLY = "every shape is the mean face, posed by the landmarks; add --refine 200 or --checkpoint to fit it"
 
@@ -72,6 +72,8 @@ class Reconstruct:
     """Side of the crop on which pixels are compared, 32 to 1024."""
     average: bool = False
     """Take the pictures as photographs of one person: one result, average.*, from the largest face of each."""
+    aggregate: bool = False
+    """The same with each identity coefficient trusted as the checkpoint's confidence network says: aggregate.*."""
 
     def run(self) -> int:
         """0 when every face was written; 1 when a picture was refused (the others are written)."""
@@ -80,14 +82,17 @@ class Reconstruct:
         from facecore.systems.export import output_names
         from facecore.systems.refinement import Diverged
 
-        if self.average and len(self.pictures()) < 2:
-            raise UsageError("--average needs at least two pictures of a person; leave it out for one")
+        self.check_person()
         source = self.load_source()
-        faces, refused = self.find_faces()
-        if self.average:
-            from facecore.cli.one_person import reconstruct_average
+        if self.aggregate:
+            from facecore.cli.one_person import check_aggregates
 
-            return reconstruct_average(self, source, faces, refused)
+            check_aggregates(source)
+        faces, refused = self.find_faces()
+        if self.average or self.aggregate:
+            from facecore.cli.one_person import reconstruct_person
+
+            return reconstruct_person(self, source, faces, refused)
         report = Report("facecore reconstruct", self.summary(source))
         written = 0
         for name, found in zip(output_names([face.path for face in faces]), faces):
@@ -109,6 +114,16 @@ class Reconstruct:
         for reason in refused:
             print(f"facecore reconstruct: refused {reason}", file=sys.stderr)
         return 1 if refused else 0
+
+    def check_person(self) -> None:
+        """Refuses what cannot be made of several photographs of a person."""
+        if self.average and self.aggregate:
+            raise UsageError("--average and --aggregate: give one of them")
+        if (self.average or self.aggregate) and len(self.pictures()) < 2:
+            option = "--average" if self.average else "--aggregate"
+            raise UsageError(f"{option} needs at least two pictures of a person; leave it out for one")
+        if self.aggregate and self.refine:
+            raise UsageError("--aggregate trusts the network's own estimates: leave --refine out, or take --average")
 
     def check(self) -> None:
         if not self.images:

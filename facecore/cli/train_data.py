@@ -65,7 +65,11 @@ def load_morphable(config: TrainingSettings) -> MorphableModel:
 def check_model(config: SemiSupervisedConfig, morphable: MorphableModel) -> None:
     """Refuses settings that the model has not enough modes or vertices for. Raises UsageError."""
     check_modes(config.world, morphable)
-    points = config.model.surface_points
+    check_surface_points(config.model.surface_points, morphable)
+
+
+def check_surface_points(points: int, morphable: MorphableModel) -> None:
+    """Refuses fewer than the landmarks and more than there are vertices. Raises UsageError."""
     if points and not 68 <= points <= morphable.num_vertices:
         raise UsageError(
             f"--model.surface-points must be 0 or from 68 (the landmarks) to {morphable.num_vertices} (the vertices), "

@@ -20,7 +20,7 @@ over both the options below.
 
 Example: facecore train --preset small --model.morphable ict_facekit.npz --data.photos photos/ --run.out runs/small
 
-Other systems: --system joint-recognition (their options: facecore train --system NAME --help).
+Other systems: --system joint-recognition, weakly-supervised (their options: facecore train --system NAME --help).
 
 Also: facecore train recognition, facecore train segmentation: networks that tell persons, and faces, apart.
 

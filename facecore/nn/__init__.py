@@ -1,6 +1,7 @@
 """Networks: Chebyshev graph convolution, mesh and texture decoders, discriminators, encoders, points, recognition."""
 
 from facecore.nn.chebyshev import ChebConv, SparseBuffers
+from facecore.nn.confidence import ConfidenceNet, aggregate
 from facecore.nn.mesh_decoder import MeshDecoder
 from facecore.nn.mesh_discriminator import MeshDiscriminator
 from facecore.nn.patch_discriminator import PatchDiscriminator, PictureHistory
@@ -13,6 +14,7 @@ from facecore.nn.texture_decoder import TextureDecoder
 
 __all__ = [
     "ChebConv",
+    "ConfidenceNet",
     "EmbeddingNetwork",
     "EncoderFeatures",
     "MeshDecoder",
@@ -29,6 +31,7 @@ __all__ = [
     "SphereFace",
     "SurfacePoints",
     "TextureDecoder",
+    "aggregate",
     "spread_points",
     "surface_point_loss",
 ]

@@ -188,6 +188,16 @@ class PerspectiveCamera(BaseCamera):
         translation = -torch.matmul(rotation, eye[:, :, None])[:, :, 0]
         return cls(rotation, height / 2.0 / torch.tan(fov_y / 2.0), translation, height, width, near, far)
 
+    def weak_perspective_pose(self) -> torch.Tensor:
+        """Returns the pose codes [N, 6] of the weak perspective camera that draws the origin's surroundings alike.
+
+        Differentiable; meaningless for an origin behind the eye.
+        """
+        depth = -self.translation[:, 2:]
+        scale = self.focal[:, None] * (2.0 / min(self.height, self.width)) / depth  # NDC units per mm
+        log_scale = torch.log(scale * (MM_PER_UNIT / MEAN_SCALE))
+        return torch.cat([matrix_to_euler(self.rotation), log_scale, scale * self.translation[:, :2]], 1)
+
     def to_camera(self, points_mm: torch.Tensor) -> torch.Tensor:
         """Returns R s + translation in mm, the eye at 0: [N, P, 3] -> [N, P, 3]."""
         return self.rotate(points_mm) + self.translation[:, None]

@@ -1,4 +1,4 @@
-"""Several photographs of one person to one face: the average of METHODS 2.3, and how far single results lie apart."""
+"""Several photographs of one person to one face: the average of METHODS 2.3, the trusted mean of METHODS 4."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import torch
 
 from facecore.evaluation.vertex_rms import vertex_rms
 from facecore.mesh import Mesh, build_uv_map
+from facecore.nn import aggregate
 from facecore.ops import uv_sample, uv_unwrap
 from facecore.render import Renderer
 from facecore.structures import Texture
-from facecore.systems.decoding import FaceSource, decode_albedo
+from facecore.systems.decoding import FaceSource, decode_albedo, decode_shape
 from facecore.systems.reconstruction import Reconstruction
+from facecore.systems.weakly_supervised import WeaklySupervised
 
 HIDDEN_WEIGHT = 1e-3  # of a texel that a picture does not show: decides only where no picture shows it
 
@@ -27,18 +29,21 @@ class Aggregated:
     reference: the photograph in which the face is turned least from the camera.
     distance_mm, neutral_distance_mm: RMS over the vertices between each single face and the aggregated one, [M], with
         and without expression, in the canonical frame (nothing is aligned).
+    confidence: mean over the identity coefficients of how far each photograph was trusted, [M]; None for an average.
     """
 
     reconstruction: Reconstruction
     reference: int
     distance_mm: torch.Tensor
     neutral_distance_mm: torch.Tensor
+    confidence: torch.Tensor | None = None
 
     def describe(self) -> str:
         """In one line: how far the single faces lie from the aggregated one."""
+        joined = "average" if self.confidence is None else "aggregated one"
         return (
             f"the {len(self.distance_mm)} single faces lie {float(self.distance_mm.mean()):.2f} mm (mean vertex RMS) "
-            f"from the average, {float(self.neutral_distance_mm.mean()):.2f} mm without expression"
+            f"from the {joined}, {float(self.neutral_distance_mm.mean()):.2f} mm without expression"
         )
 
 
@@ -86,7 +91,7 @@ def average_faces(source: FaceSource, faces: Reconstruction) -> Aggregated:
     """
     if len(faces) == 0:
         raise ValueError("faces must hold at least one face to average")
-    reference = int((faces.pose[:, 0].cos() * faces.pose[:, 1].cos()).argmax())
+    reference = frontal(faces)
     codes = {name: code.mean(0, keepdim=True) for name, code in faces.codes.items()}
     texture = None if faces.texture is None else average_texture(faces)
     average = dataclasses.replace(
@@ -103,6 +108,45 @@ def average_faces(source: FaceSource, faces: Reconstruction) -> Aggregated:
         vertex_rms(faces.vertices, average.vertices.expand_as(faces.vertices)),
         vertex_rms(faces.neutral_vertices, average.neutral_vertices.expand_as(faces.vertices)),
     )
+
+
+@torch.no_grad()
+def aggregate_faces(system: WeaklySupervised, faces: Reconstruction, images: torch.Tensor) -> Aggregated:
+    """One identity from M photographs of a person, each coefficient trusted as C-Net says (METHODS 4).
+
+    faces: the system's own of the crops `images` [M, 3, S, S]. Expression, pose and light are those of the reference
+    photograph, the albedo is the mean. Deterministic on a CPU. Raises ValueError for no face, or without C-Net.
+    """
+    if len(faces) == 0:
+        raise ValueError("faces must hold at least one face to aggregate")
+    confidence = system.confidence(system.encode(images).maps)
+    reference = frontal(faces)
+    codes = {
+        "identity": aggregate(faces.codes["identity"], confidence)[None],
+        "expression": faces.codes["expression"][reference : reference + 1],
+        "albedo": faces.codes["albedo"].mean(0, keepdim=True),
+    }
+    joined = dataclasses.replace(
+        faces[reference : reference + 1],
+        vertices=decode_shape(system, codes),
+        neutral_vertices=system.morphable.shape(codes["identity"]),
+        albedo=decode_albedo(system, codes).clamp(0, 1),
+        codes=codes,
+    )
+    neutral = joined.neutral_vertices.expand_as(faces.vertices)
+    in_place = system.morphable.shape(codes["identity"].expand(len(faces), -1), faces.codes["expression"])
+    return Aggregated(
+        joined,
+        reference,
+        vertex_rms(faces.vertices, in_place),
+        vertex_rms(faces.neutral_vertices, neutral),
+        confidence.mean(1),
+    )
+
+
+def frontal(faces: Reconstruction) -> int:
+    """The face that is turned least from the camera."""
+    return int((faces.pose[:, 0].cos() * faces.pose[:, 1].cos()).argmax())
 
 
 def average_texture(faces: Reconstruction) -> Texture:

@@ -9,8 +9,9 @@ import torch
 from facecore.morphable import MorphableModel
 from facecore.systems.joint_recognition import JointRecognition
 from facecore.systems.semi_supervised import SemiSupervised
+from facecore.systems.weakly_supervised import WeaklySupervised
 
-FaceSource = SemiSupervised | JointRecognition | MorphableModel
+FaceSource = SemiSupervised | JointRecognition | WeaklySupervised | MorphableModel
 Codes = Mapping[str, torch.Tensor]
 
 
@@ -19,6 +20,7 @@ def decode_shape(source: FaceSource, codes: Codes) -> torch.Tensor:
 
     Differentiable in the codes. Raises ValueError for codes that are missing or not of this source.
     """
+    source = _of_codes(source)
     identity, expression = _code(source, codes, "identity"), _code(source, codes, "expression")
     if isinstance(source, MorphableModel):
         return source.shape(identity, expression)
@@ -31,6 +33,7 @@ def decode_albedo(source: FaceSource, codes: Codes) -> torch.Tensor:
 
     Differentiable in the codes. Raises ValueError as decode_shape does, and for a system whose albedo is a texture.
     """
+    source = _of_codes(source)
     if isinstance(source, MorphableModel):
         return source.albedo(_code(source, codes, "albedo"))
     if source.textured:
@@ -38,7 +41,12 @@ def decode_albedo(source: FaceSource, codes: Codes) -> torch.Tensor:
     return source.decode_albedo(_code(source, codes, "complexion" if "complexion" in codes else "identity"))
 
 
-def _code(source: FaceSource, codes: Codes, name: str) -> torch.Tensor:
+def _of_codes(source: FaceSource) -> SemiSupervised | JointRecognition | MorphableModel:
+    """What the codes belong to: coefficients are a morphable model's, whichever network estimated them."""
+    return source.morphable if isinstance(source, WeaklySupervised) else source
+
+
+def _code(source: SemiSupervised | JointRecognition | MorphableModel, codes: Codes, name: str) -> torch.Tensor:
     if isinstance(source, MorphableModel):
         size = int(getattr(source, f"num_{name}"))
     else:

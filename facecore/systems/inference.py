@@ -16,9 +16,16 @@ from facecore.morphable import MorphableModel
 from facecore.perception import FaceSegmenter
 from facecore.render import fit_weak_perspective, pixel_to_ndc
 from facecore.systems.decoding import FaceSource
-from facecore.systems.parameterization import CodeParameters, CoefficientParameters, FaceParameters, PosedFace
+from facecore.systems.parameterization import (
+    CodeParameters,
+    CoefficientParameters,
+    FaceParameters,
+    PerspectiveParameters,
+    PosedFace,
+)
 from facecore.systems.refinement import Observation, Progress, Refined, refine, solve_light, typical_light
 from facecore.systems.semi_supervised import SemiSupervised
+from facecore.systems.weakly_supervised import WeaklySupervised
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,6 +195,8 @@ def reconstruct_faces(
         small = torch.stack([face.cropped(source.config.image_size) for face in faces])
         if isinstance(source, SemiSupervised):
             parameters: FaceParameters = CodeParameters(source, source.encode(small))
+        elif isinstance(source, WeaklySupervised):
+            parameters = PerspectiveParameters(source, source.encode(small).codes)
         else:
             estimate = source.reconstruct(small)
             pose = posed_by_landmarks(estimate.landmarks_3d, estimate.pose, observation)

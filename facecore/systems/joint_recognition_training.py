@@ -22,6 +22,7 @@ from facecore.systems.world import faces_of_world
 from facecore.training import distributed
 from facecore.training.adam import Adam
 from facecore.training.config import config_hash
+from facecore.training.pictures import rows_of_pictures
 from facecore.training.rates import risen_cosine
 from facecore.training.trainer import State, SystemTrainer
 
@@ -176,7 +177,7 @@ class JointRecognitionTrainer(SystemTrainer):
         face = self.system.reconstruct(images)
         renderer = Renderer(face.triangles, *images.shape[2:]).to(self.device)
         drawn = renderer(face.vertices, face.albedo, face.camera, face.sh_coefficients).image
-        return torch.cat([torch.cat(list(row.clamp(0, 1)), dim=2) for row in (images, drawn)], dim=1).cpu()
+        return rows_of_pictures((images, drawn))
 
     def resumable(self) -> dict[str, State]:
         return {"classifier": self.objective.classifier}

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 
 from facecore.systems.assets import FaceAssets
 from facecore.systems.joint_recognition import JointAssets, JointRecognition
-from facecore.systems.joint_recognition_config import JointModelConfig
+from facecore.systems.joint_recognition_config import JointRecognitionConfig
 from facecore.systems.joint_recognition_training import NAME as JOINT_RECOGNITION
 from facecore.systems.semi_supervised import SemiSupervised
-from facecore.systems.semi_supervised_config import ModelConfig
+from facecore.systems.semi_supervised_config import SemiSupervisedConfig
 from facecore.systems.semi_supervised_training import NAME as SEMI_SUPERVISED
+from facecore.systems.weakly_supervised import WeaklySupervised, from_assets
+from facecore.systems.weakly_supervised_config import WeaklySupervisedConfig
+from facecore.systems.weakly_supervised_training import NAME as WEAKLY_SUPERVISED
 from facecore.training.checkpoint import Checkpoint
 from facecore.training.config import overlay
 
-System = SemiSupervised | JointRecognition
+System = SemiSupervised | JointRecognition | WeaklySupervised
 
 
 def load(path: str | pathlib.Path, device: torch.device | str = "cpu") -> System:
@@ -24,28 +29,68 @@ def load(path: str | pathlib.Path, device: torch.device | str = "cpu") -> System
 
     Raises ValueError naming the file when it is absent, damaged, or of a system that this version does not know.
     """
+    return load_trained(path, device).system
+
+
+class Trained(NamedTuple):
+    """A system with what its checkpoint says of its training.
+
+    config: the whole configuration; morphable_name, morphable_hash: the model of its labelled half.
+    """
+
+    system: System
+    config: Any
+    morphable_name: str
+    morphable_hash: str
+
+
+def load_trained(path: str | pathlib.Path, device: torch.device | str = "cpu") -> Trained:
+    """The same with its configuration. Raises ValueError as `load` does."""
     path = pathlib.Path(path)
     checkpoint = Checkpoint.load(path, ("model", "assets"))
-    name = checkpoint.plain.get("system")
-    makers = {SEMI_SUPERVISED: _semi_supervised, JOINT_RECOGNITION: _joint_recognition}
-    if name not in makers:
-        known = " and ".join(f"'{system}'" for system in makers)
+    plain, name = checkpoint.plain, checkpoint.plain.get("system")
+    if name not in _KINDS:
+        known = ", ".join(f"'{system}'" for system in _KINDS)
         raise ValueError(f"{path} holds the system {name!r}; this version of facecore knows {known}")
+    kind = _KINDS[name]
     try:
-        system = makers[name](checkpoint)
+        config = overlay(kind.config, plain["config"])
+        system = kind.make(config, checkpoint.tensors["assets"], plain["assets"])
         system.load_state_dict(checkpoint.tensors["model"])
-        system.config_hash = str(checkpoint.plain["config_hash"])
+        system.config_hash = str(plain["config_hash"])
+        names = (str(plain["assets"]["morphable_name"]), str(plain["assets"]["morphable_hash"]))
     except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"the checkpoint {path} is damaged or of another version: {reason}") from error
-    return system.to(device).eval()
+    return Trained(system.to(device).eval(), config, *names)
 
 
-def _semi_supervised(checkpoint: Checkpoint) -> System:
-    config = overlay(ModelConfig(), checkpoint.plain["config"]["model"] | {"encoder_weights": None})
-    return SemiSupervised(config, FaceAssets.from_tensors(checkpoint.tensors["assets"], checkpoint.plain["assets"]))
+Assets = dict[str, torch.Tensor]
 
 
-def _joint_recognition(checkpoint: Checkpoint) -> System:
-    config = overlay(JointModelConfig(), checkpoint.plain["config"]["model"])
-    return JointRecognition(config, JointAssets.from_tensors(checkpoint.tensors["assets"], checkpoint.plain["assets"]))
+class _Kind(NamedTuple):
+    """config: the defaults that a checkpoint's settings are put over; make: the untrained system of these."""
+
+    config: Any
+    make: Callable[[Any, Assets, dict[str, Any]], System]
+
+
+def _semi_supervised(config: SemiSupervisedConfig, tensors: Assets, plain: dict[str, Any]) -> System:
+    model = overlay(config.model, {"encoder_weights": None})  # the file was for the start of the training
+    return SemiSupervised(model, FaceAssets.from_tensors(tensors, plain))
+
+
+def _joint_recognition(config: JointRecognitionConfig, tensors: Assets, plain: dict[str, Any]) -> System:
+    return JointRecognition(config.model, JointAssets.from_tensors(tensors, plain))
+
+
+def _weakly_supervised(config: WeaklySupervisedConfig, tensors: Assets, plain: dict[str, Any]) -> System:
+    model = overlay(config.model, {"encoder_weights": None})
+    return from_assets(model, tensors, plain, confidence=config.stages.confidence_iterations > 0)
+
+
+_KINDS = {
+    SEMI_SUPERVISED: _Kind(SemiSupervisedConfig(), _semi_supervised),
+    JOINT_RECOGNITION: _Kind(JointRecognitionConfig(), _joint_recognition),
+    WEAKLY_SUPERVISED: _Kind(WeaklySupervisedConfig(), _weakly_supervised),
+}

@@ -11,10 +11,12 @@ import torch
 from facecore.morphable import MorphableModel
 from facecore.ops import uv_sample
 from facecore.render import WeakPerspectiveCamera
+from facecore.render.cameras import Camera
 from facecore.structures import Texture
 from facecore.systems.reconstruction import Reconstruction
 from facecore.systems.semi_supervised import SemiSupervised
 from facecore.systems.semi_supervised_codes import Encoding
+from facecore.systems.weakly_supervised import WeakCodes, WeaklySupervised
 
 
 @dataclasses.dataclass
@@ -26,7 +28,7 @@ class Decoded:
 
 
 class FaceParameters(Protocol):
-    """N faces as leaf tensors. pose: codes [N, 6]; sh_coefficients: effective light [N, 9, 3]."""
+    """N faces as leaf tensors. pose: codes [N, 6] of the cameras; sh_coefficients: effective light [N, 9, 3]."""
 
     triangles: torch.Tensor
     pose: torch.Tensor
@@ -34,6 +36,9 @@ class FaceParameters(Protocol):
 
     def parameters(self) -> list[tuple[torch.Tensor, float]]:
         """Leaf tensors, each with its learning rate relative to the common one."""
+
+    def camera(self, height: int, width: int) -> Camera:
+        """Of the poses, for pictures of this size."""
 
     def decode(self) -> Decoded: ...
 
@@ -51,7 +56,16 @@ POSE_RATE, LIGHT_RATE = 0.3, 0.5
 CODE_SCALE = {"identity": 1.0, "complexion": 2.0, "expression": 1.0}
 
 
-class CodeParameters:
+class _Posed:
+    """Faces before weak perspective cameras (METHODS 1.3)."""
+
+    pose: torch.Tensor
+
+    def camera(self, height: int, width: int) -> Camera:
+        return WeakPerspectiveCamera.from_pose(self.pose, height, width)
+
+
+class CodeParameters(_Posed):
     """The codes that a trained system estimated; the prior holds them near that estimate.
 
     The identity code stands twice, once for the shape and once (`complexion`) for the albedo, which start equal: what
@@ -106,7 +120,7 @@ class CodeParameters:
             neutral_vertices=self.system.decode_shape(self.codes["identity"]),
             triangles=self.triangles,
             albedo=uv_sample(*decoded.albedo) if isinstance(decoded.albedo, Texture) else decoded.albedo,
-            camera=WeakPerspectiveCamera.from_pose(self.pose.detach(), height, width),
+            camera=self.camera(height, width).detach(),
             pose=self.pose.detach().clone(),
             sh_coefficients=self.sh_coefficients.detach().clone(),
             codes={name: code.detach().clone() for name, code in self.codes.items()},
@@ -115,7 +129,7 @@ class CodeParameters:
         )
 
 
-class PosedFace:
+class PosedFace(_Posed):
     """Faces of given shapes and colours: pose and light alone are adjusted."""
 
     def __init__(self, face: Reconstruction, pose: torch.Tensor) -> None:
@@ -140,13 +154,13 @@ class PosedFace:
     def reconstruction(self, height: int, width: int) -> Reconstruction:
         return dataclasses.replace(
             self._face,
-            camera=WeakPerspectiveCamera.from_pose(self.pose.detach(), height, width),
+            camera=self.camera(height, width).detach(),
             pose=self.pose.detach().clone(),
             sh_coefficients=self.sh_coefficients.detach().clone(),
         )
 
 
-class CoefficientParameters:
+class CoefficientParameters(_Posed):
     """Coefficients of a morphable model; the prior is the model's own (METHODS 1.4).
 
     coefficients: where to start, [N, K] by part; parts that are not given start at the prior's mean.
@@ -215,9 +229,30 @@ class CoefficientParameters:
             neutral_vertices=self.model.shape(self.coefficients("identity")),
             triangles=self.triangles,
             albedo=self._albedo(),
-            camera=WeakPerspectiveCamera.from_pose(self.pose.detach(), height, width),
+            camera=self.camera(height, width).detach(),
             pose=self.pose.detach().clone(),
             sh_coefficients=self.sh_coefficients.detach().clone(),
             codes={part: self.coefficients(part).clone() for part in self.whitened},
             landmarks68=self.model.landmarks68,
         )
+
+
+class PerspectiveParameters(CoefficientParameters):
+    """What system 2 estimated: coefficients of its morphable model, before its perspective cameras.
+
+    pose: of WeakCodes. The prior is the model's own.
+    """
+
+    def __init__(self, system: WeaklySupervised, codes: WeakCodes) -> None:
+        prior, parts = system.morphable.prior, ("identity", "expression", "albedo")
+        coefficients = {part: prior.unwhiten(part, getattr(codes, part)) for part in parts}
+        super().__init__(system.morphable, codes.pose, codes.sh_coefficients, coefficients)
+        self.system = system
+
+    def camera(self, height: int, width: int) -> Camera:
+        return self.system.camera(self.pose, height, width)
+
+    @torch.no_grad()
+    def reconstruction(self, height: int, width: int) -> Reconstruction:
+        camera = self.system.camera(self.pose.detach(), height, width)
+        return dataclasses.replace(super().reconstruction(height, width), pose=camera.weak_perspective_pose())

@@ -13,7 +13,7 @@ from facecore import losses
 from facecore.data import five_points
 from facecore.ops import sh_shading
 from facecore.ops._library import check_tensor
-from facecore.render import Renderer, Rendering, WeakPerspectiveCamera, pixel_to_ndc
+from facecore.render import Renderer, Rendering, pixel_to_ndc
 from facecore.systems.parameterization import FaceParameters
 from facecore.systems.reconstruction import Reconstruction
 
@@ -153,7 +153,7 @@ def _render(renderer: Renderer, face: FaceParameters, images: torch.Tensor) -> R
 def _draw(renderer: Renderer, face: FaceParameters, images: torch.Tensor) -> tuple[Rendering, torch.Tensor]:
     """The pictures, and the vertices on them in NDC, [N, V, 2]."""
     decoded = face.decode()
-    camera = WeakPerspectiveCamera.from_pose(face.pose, *images.shape[-2:])
+    camera = face.camera(*images.shape[-2:])
     rendering = renderer(decoded.vertices, decoded.albedo, camera, face.sh_coefficients)
     return rendering, camera.ndc(decoded.vertices)
 
@@ -186,7 +186,7 @@ def _geometry_loss(face: FaceParameters, observation: Observation, weights: Refi
     """Negative log-likelihood of the landmarks plus the prior, summed over the faces."""
     height, width = observation.images.shape[-2:]
     points = face.decode_landmarks()
-    predicted = WeakPerspectiveCamera.from_pose(face.pose, height, width).ndc(points)
+    predicted = face.camera(height, width).ndc(points)
     trust = torch.ones(68, dtype=points.dtype, device=points.device)
     trust[:17] = CONTOUR_WEIGHT
     squared = (predicted - observation.landmarks_ndc()).square().sum(-1) * observation.landmark_weight * trust

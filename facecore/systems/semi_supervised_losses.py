@@ -12,12 +12,10 @@ from facecore import losses
 from facecore.data import LabelledBatch, PhotoBatch, ShapeBatch, five_points
 from facecore.morphable import MorphableModel
 from facecore.render import Rendering, pixel_to_ndc
-from facecore.systems.labelled_terms import light_term
 from facecore.systems.semi_supervised import SemiSupervised
 from facecore.systems.semi_supervised_codes import Codes, Estimate
 from facecore.systems.semi_supervised_config import LossWeights
-
-Terms = dict[str, torch.Tensor]
+from facecore.systems.shared_terms import Terms, light_term
 
 
 class IdentityLoss(nn.Module):
@@ -132,17 +130,3 @@ def smoothness_term(system: SemiSupervised, estimate: Estimate, weights: LossWei
     displaced = weights.smoothness_of == "displacement"
     smoothed = estimate.displacement if displaced else estimate.vertices / system.shape_scale
     return losses.smoothness_loss(smoothed, system.random_walk)
-
-
-def weighted_total(terms: Terms, weights: LossWeights) -> torch.Tensor:
-    """Sum of weight * term; a term whose weight is 0 is left out (0 * NaN is NaN) and costs no backward pass.
-
-    Raises ValueError if no term is left.
-    """
-    used = [getattr(weights, name) * value for name, value in terms.items() if getattr(weights, name) != 0]
-    if not used:
-        raise ValueError(
-            f"every term of this stage has weight 0 ({', '.join(terms)}); set one of them by --weights, or the stage's "
-            "iterations to 0"
-        )
-    return torch.stack([term.float() for term in used]).sum()

@@ -21,23 +21,21 @@ from facecore.data import (
 from facecore.data.batches import Batch
 from facecore.morphable import MorphableModel
 from facecore.nn import PointMaps
-from facecore.systems.labelled_terms import PointShapes, surface_point_term
 from facecore.systems.semi_supervised import SemiSupervised
 from facecore.systems.semi_supervised_adversaries import Fakes
 from facecore.systems.semi_supervised_codes import Estimate
 from facecore.systems.semi_supervised_config import SemiSupervisedConfig
 from facecore.systems.semi_supervised_losses import (
     IdentityLoss,
-    Terms,
     Truth,
     albedo_term,
     labelled_terms,
     landmark_term,
     picture_terms,
     smoothness_term,
-    weighted_total,
 )
 from facecore.systems.semi_supervised_warmup import CodeEmbedding, decoder_terms, encoder_terms
+from facecore.systems.shared_terms import PointShapes, Terms, surface_point_term, weighted_total
 from facecore.systems.streams import open_stream
 from facecore.training.distributed import WHOLE, Share
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from facecore.data import LabelledPhotos, LabelledRenders, ParameterPhotos, PhotoSource, RenderedPhotos
 from facecore.evaluation.held_out import Baseline, evaluate_held_out
@@ -16,15 +15,17 @@ from facecore.systems.assets import FaceAssets
 from facecore.systems.semi_supervised import SemiSupervised
 from facecore.systems.semi_supervised_adversaries import PatchAdversary, ShapeAdversary, accumulated, frozen
 from facecore.systems.semi_supervised_config import SemiSupervisedConfig
-from facecore.systems.semi_supervised_losses import IdentityLoss, Terms
+from facecore.systems.semi_supervised_losses import IdentityLoss
 from facecore.systems.semi_supervised_objective import Objective, labelled_stream, photo_stream
 from facecore.systems.semi_supervised_schedule import STAGES as STAGES
 from facecore.systems.semi_supervised_schedule import Schedule
-from facecore.systems.solved_heads import solve_code_heads
+from facecore.systems.shared_terms import Terms
+from facecore.systems.solved_heads import solve_on_renders
 from facecore.systems.world import faces_of_world
 from facecore.training import distributed
 from facecore.training.adam import Adam
 from facecore.training.config import config_hash
+from facecore.training.pictures import rows_of_pictures
 from facecore.training.trainer import State, SystemTrainer
 
 NAME = "semi-supervised"
@@ -93,23 +94,18 @@ class SemiSupervisedTrainer(SystemTrainer):
         self.begin()
 
     def _solve_code_heads(self) -> None:
-        """Ends the encoder's stage, on renders that no iteration sees; the optimiser forgets the heads' moments."""
-        count, size = self.config.stages.head_renders, self.config.stages.encoder_batch
-        if not count:
-            return
+        """Ends the encoder's stage, on renders that no iteration sees."""
+        stages, embedding = self.config.stages, self.objective.embedding
         first = self.total_iterations * self.objective.stride
-        starts = range(self._share.index * size, count, self._share.count * size)
-        starts = tqdm(starts, desc="heads", leave=False, disable=not distributed.is_first())
-        batches = (self.renders.batch(torch.arange(first + i, first + min(i + size, count))) for i in starts)
-        self.system.eval()
-        distributed.take_first_buffers(self.system.encoder)
-        embedding = self.objective.embedding
-        ridge = solve_code_heads(self.system, embedding.codes_of, embedding.code_error, batches)
-        for head in (self.system.identity_head, self.system.expression_head):
-            for parameter in head.parameters():
-                self.optimizer.state.pop(parameter, None)
-        if distributed.is_first():
-            tqdm.write(f"heads of the codes solved on {count} renders, ridge {ridge} of a feature's variance")
+        solve_on_renders(
+            self.system,
+            embedding.codes_of,
+            embedding.code_error,
+            self.renders,
+            range(first, first + stages.head_renders),
+            stages.encoder_batch,
+            self.optimizer,
+        )
 
     def _prepare(self, stage: str) -> None:
         """What a stage trains, and in which mode: stage C leaves shape, heads and batch statistics as they are."""
@@ -198,7 +194,7 @@ class SemiSupervisedTrainer(SystemTrainer):
         rendering = self.system.render(self.system(images), images)
         assert rendering.shading is not None  # SH light
         rows = (images, rendering.image, rendering.albedo, rendering.shading)
-        return torch.cat([torch.cat(list(row.clamp(0, 1)), dim=2) for row in rows], dim=1).cpu()
+        return rows_of_pictures(rows)
 
     def companions(self) -> dict[str, nn.Module]:
         return {} if self.identity_loss is None else {"identity_loss": self.identity_loss}

@@ -15,10 +15,10 @@ from facecore.data import LabelledBatch, ShapeBatch, sample_generator
 from facecore.morphable import Coefficients, MorphableModel
 from facecore.render import pixel_to_ndc
 from facecore.systems.coefficient_metric import CoefficientMetric
-from facecore.systems.labelled_terms import light_term
 from facecore.systems.semi_supervised import SemiSupervised
 from facecore.systems.semi_supervised_codes import Codes
-from facecore.systems.semi_supervised_losses import Terms, pose_term
+from facecore.systems.semi_supervised_losses import pose_term
+from facecore.systems.shared_terms import Terms, light_term
 from facecore.training.distributed import Share
 
 

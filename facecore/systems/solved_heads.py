@@ -9,14 +9,44 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import torch
+from tqdm import tqdm
 
-from facecore.data import LabelledBatch
+from facecore.data import LabelledBatch, LabelledRenders
 from facecore.systems.point_encoder import PointEncoder
 from facecore.training import distributed
 
 RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0)  # of a feature's variance
 CHECKED = 8  # one render in so many chooses among them
 SMALLEST_VARIANCE = 1e-4  # of the features' mean variance: what varies less is not made as large as the others
+
+
+def solve_on_renders(
+    system: PointEncoder,
+    codes_of: Callable[[LabelledBatch], torch.Tensor],
+    error: Callable[[torch.Tensor], torch.Tensor],
+    renders: LabelledRenders,
+    numbers: range,
+    batch_size: int,
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    """solve_code_heads on the renders of these numbers; the optimiser forgets the heads' moments. Nothing for none.
+
+    Leaves the system in eval mode. Of several processes each looks at its own renders.
+    """
+    if not numbers:
+        return
+    share = distributed.own_share()
+    starts = range(share.index * batch_size, len(numbers), share.count * batch_size)
+    shown = tqdm(starts, desc="heads", leave=False, disable=not distributed.is_first())
+    batches = (renders.batch(torch.tensor(numbers[start : start + batch_size])) for start in shown)
+    system.eval()
+    distributed.take_first_buffers(system.encoder)
+    ridge = solve_code_heads(system, codes_of, error, batches)
+    for head in system.code_heads():
+        for parameter in head.parameters():
+            optimizer.state.pop(parameter, None)
+    if distributed.is_first():
+        tqdm.write(f"heads of the codes solved on {len(numbers)} renders, ridge {ridge} of a feature's variance")
 
 
 @torch.no_grad()

@@ -115,7 +115,7 @@ class RunConfig:
 # Settings that say where a run reads and writes, or how often it reports: they don't change what it learns.
 UNHASHED = frozenset(
     {"run", "data.labelled", "data.photos", "data.landmarks", "data.identities", "data.masks", "data.workers"}
-    | {"data.max_skipped", "model.morphable"}
+    | {"data.max_skipped", "model.morphable", "model.recognition"}
 )
 
 

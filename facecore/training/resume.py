@@ -42,3 +42,8 @@ def check_same_run(saved: dict[str, Any], mine: dict[str, Any]) -> None:
             f"the checkpoint was trained {before}; give --data.photos, --data.landmarks, --data.identities and "
             "--data.masks as config.yaml has them, with the same files in them"
         )
+    if saved.get("recognition") != mine.get("recognition"):
+        raise ValueError(
+            "the checkpoint was trained with another recognition network, or with none; give --model.recognition as "
+            "config.yaml has it, with the same files"
+        )

@@ -1,4 +1,4 @@
-"""Terms that systems share where renders say what is true: light, and where points of the face are in the picture."""
+"""Terms of objectives that systems share, and their weighted sum."""
 
 from __future__ import annotations
 
@@ -11,7 +11,22 @@ from facecore.nn import PointMaps, surface_point_loss
 from facecore.ops import sh_shading
 from facecore.render import pixel_to_ndc
 
+Terms = dict[str, torch.Tensor]  # by name, as the weights are named
 NUM_LIGHT_DIRECTIONS = 64
+
+
+def weighted_total(terms: Terms, weights: object) -> torch.Tensor:
+    """Sum of weight * term; a term whose weight is 0 is left out (0 * NaN is NaN) and costs no backward pass.
+
+    Raises ValueError if no term is left.
+    """
+    used = [getattr(weights, name) * value for name, value in terms.items() if getattr(weights, name) != 0]
+    if not used:
+        raise ValueError(
+            f"every term of this stage has weight 0 ({', '.join(terms)}); set one of them by --weights, or the stage's "
+            "iterations to 0"
+        )
+    return torch.stack([term.float() for term in used]).sum()
 
 
 def light_term(predicted: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:

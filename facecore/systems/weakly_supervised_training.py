@@ -1,0 +1,277 @@
+"""Training of system 2: labelled renders, then photographs alone, then sets of one person's (METHODS 4)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from facecore import losses
+from facecore.data import LabelledRenders, PhotoBatch, PhotoSource, RenderedPhotos, sample_generator
+from facecore.data.pose_sets import PoseSets
+from facecore.evaluation.held_out import Baseline, evaluate_held_out
+from facecore.morphable import MorphableModel
+from facecore.nn import aggregate
+from facecore.perception import IdentityNetwork
+from facecore.render import WeakPerspectiveCamera
+from facecore.systems import seeds
+from facecore.systems.coefficient_metric import CoefficientMetric
+from facecore.systems.shared_terms import PointShapes, Terms, surface_point_term, weighted_total
+from facecore.systems.solved_heads import solve_on_renders
+from facecore.systems.streams import open_stream
+from facecore.systems.weakly_supervised import WeakCodes, WeakEstimate, WeaklySupervised, assets_of
+from facecore.systems.weakly_supervised_config import WeaklySupervisedConfig, WeakWeights
+from facecore.systems.weakly_supervised_losses import (
+    code_error,
+    coefficient_term,
+    labelled_terms,
+    light_color_term,
+    picture_terms,
+    whitened,
+)
+from facecore.systems.world import faces_of_world
+from facecore.training import distributed
+from facecore.training.adam import Adam
+from facecore.training.config import config_hash
+from facecore.training.pictures import rows_of_pictures
+from facecore.training.rates import risen_cosine
+from facecore.training.trainer import SystemTrainer
+
+NAME = "weakly-supervised"
+STAGES = ("encoder", "weak", "confidence")  # WeakStageConfig.<stage>_iterations each
+SKIN = "skin"  # the region of the morphable model whose albedo is to be even
+BATCH = 20  # pictures whose yaw is looked at together
+
+
+class WeakObjective(nn.Module):
+    """What each stage minimises, of batches that the trainer draws."""
+
+    def __init__(
+        self, config: WeaklySupervisedConfig, system: WeaklySupervised, recogniser: IdentityNetwork | None
+    ) -> None:
+        super().__init__()
+        self.config, self.system = config, system
+        self._recogniser = [recogniser]  # in a list: its weights are not this module's
+        self.metric = CoefficientMetric(system.morphable)
+        self._point_shapes: PointShapes | None = None  # made when needed: a checkpoint may bring its own points
+
+    def forward(self, stage: str, batch: Any) -> tuple[torch.Tensor, Terms]:
+        """The weighted sum, and the terms by name, without gradient. batch: LabelledBatch in the stage `encoder`,
+        PhotoBatch else, in the stage `confidence` sets of data.photos-per-identity, one after the other."""
+        weights = self.config.weights
+        if stage == "confidence":
+            weights = dataclasses.replace(weights, perception=weights.confidence_perception)
+        makers = {"encoder": self._encoder, "weak": self._weak, "confidence": self._confidence}
+        terms = makers[stage](batch, weights)
+        total = weighted_total(terms, weights)
+        return total, {name: value.detach() for name, value in terms.items()} | {"total": total.detach()}
+
+    def _encoder(self, batch: Any, weights: WeakWeights) -> Terms:
+        encoding = self.system.encode(batch.image)
+        terms = labelled_terms(self.system, self.metric, encoding.codes, batch)
+        if encoding.points is not None:
+            if self._point_shapes is None:
+                self._point_shapes = PointShapes(self.system.morphable, self.system.point_vertices)
+            size = self.config.model.image_size
+            camera = WeakPerspectiveCamera.from_pose(batch.pose, size, size)  # that of the renders
+            target = camera.ndc(self._point_shapes(batch.identity, batch.expression))
+            terms["surface_points"] = surface_point_term(encoding.points, target, None, size)
+        return terms
+
+    def _weak(self, batch: Any, weights: WeakWeights) -> Terms:
+        system = self.system
+        encoding = system.encode(batch.image)
+        terms, estimate = self._picture_terms(encoding.codes, batch, weights)
+        if weights.flattening:
+            terms["flattening"] = losses.flattening_loss(estimate.albedo, system.morphable.region(SKIN))
+        if encoding.points is not None:
+            size = self.config.model.image_size
+            nothing = encoding.points.positions[:0]
+            terms["surface_points"] = surface_point_term(encoding.points, nothing, batch, size)
+        if self.config.model.light == "rgb":
+            terms["light_color"] = light_color_term(encoding.codes)
+        return terms
+
+    def _confidence(self, batch: Any, weights: WeakWeights) -> Terms:
+        """Each picture of a set with the set's identity; R-Net is frozen."""
+        with torch.no_grad():
+            encoding = self.system.encode(batch.image)
+        confidence = self.system.confidence(encoding.maps)
+        size = self.config.data.photos_per_identity
+        codes = encoding.codes
+        sets = aggregate(codes.identity.unflatten(0, (-1, size)), confidence.unflatten(0, (-1, size)))
+        codes.identity = sets.repeat_interleave(size, 0)
+        return self._picture_terms(codes, batch, weights)[0]
+
+    def _picture_terms(self, codes: WeakCodes, batch: PhotoBatch, weights: WeakWeights) -> tuple[Terms, WeakEstimate]:
+        estimate = self.system.decode(codes)
+        rendering = self.system.render(estimate)
+        recogniser = self._recogniser[0] if weights.perception else None
+        terms = picture_terms(self.system, estimate, rendering, batch, weights, recogniser)
+        return terms | {"coefficient": coefficient_term(codes)}, estimate
+
+
+class WeaklySupervisedTrainer(SystemTrainer):
+    """Implements training.loop.Trainer; see SystemTrainer."""
+
+    name = NAME
+
+    def __init__(
+        self,
+        config: WeaklySupervisedConfig,
+        morphable: MorphableModel,
+        photos: PhotoSource | None,
+        recogniser: IdentityNetwork | None = None,
+    ) -> None:
+        super().__init__(config)
+        if recogniser is None and (config.weights.perception or config.weights.confidence_perception):
+            raise ValueError("L_per needs a recognition network: give one, or both perception weights 0")
+        labelled, world = faces_of_world(morphable, config.world)
+        self.morphable, self.world = labelled.to(self.device), world.to(self.device)
+        size, seed, stages = config.model.image_size, config.run.seed, config.stages
+        if photos is None and config.world.persons and config.data.unlabelled:
+            counts = {"persons": config.world.persons, "pictures": config.world.pictures}
+            photos = RenderedPhotos(self.world, size, size, seed + seeds.PERSONS, **counts)
+        self.photos = photos
+        self.recogniser = None if recogniser is None else recogniser.to(self.device)
+        self.renders = LabelledRenders(self.morphable, size, size, seed=seed)
+        self.held_out = LabelledRenders(self.world, size, size, seed=seed + seeds.HELD_OUT)
+        self.baseline = Baseline.of(self.world, self.renders)
+        torch.manual_seed(seed)
+        system = WeaklySupervised(config.model, self.morphable, confidence=stages.confidence_iterations > 0)
+        self.model = self.system = system.to(self.device)
+        self.system.encoder = distributed.synchronised(self.system.encoder, self.device)
+        self.system.config_hash = config_hash(config)
+        self.objective = WeakObjective(config, self.system, self.recogniser)
+        heads = {id(parameter) for head in self.system.code_heads() for parameter in head.parameters()}
+        rest = [p for p in self.system.regression_parameters() if p.requires_grad]
+        groups = [[p for p in rest if (id(p) in heads) == own] for own in (False, True)]
+        if self.system.confidence_net is not None:
+            groups.append(list(self.system.confidence_net.parameters()))
+        self.optimizer = Adam([{"params": group} for group in groups])
+        self.parameters = [parameter for group in groups for parameter in group]
+        self._averaged = distributed.averaged(self.objective)
+        self._share = distributed.own_share()
+        self._counts = [getattr(stages, f"{stage}_iterations") for stage in STAGES]
+        self.total_iterations = sum(self._counts)
+        self._sets: PoseSets | None = None
+        self._stream = None
+        if photos is not None:
+            sizes = (config.data.photo_batch, 1)
+            options: dict[str, Any] = {"workers": config.data.workers, "device": self.device}
+            self._stream = open_stream(photos, seed, sizes, "photos", iterations=self.total_iterations, **options)
+        self.begin()
+
+    def stage(self, iteration: int) -> tuple[str, int, int]:
+        """Which of STAGES an iteration belongs to, which of its iterations it is, and how many it has."""
+        done = iteration
+        for stage, count in zip(STAGES, self._counts):
+            if done < count:
+                return stage, done, count
+            done -= count
+        raise ValueError(f"training ends after {self.total_iterations} iterations")
+
+    def learning_rate(self, iteration: int) -> float:
+        stages = self.config.stages
+        stage, done, count = self.stage(iteration)
+        if stage == "encoder":
+            return float(stages.encoder_learning_rate * risen_cosine(done, count))
+        if stage == "confidence":
+            return float(stages.confidence_learning_rate)
+        return float(stages.learning_rate * (risen_cosine(done, count) if stages.schedule == "cosine" else 1.0))
+
+    def images_in(self, iteration: int) -> int:
+        data = self.config.data
+        return int(data.labelled_batch if self.stage(iteration)[0] == "encoder" else data.photo_batch)
+
+    def step(self, iteration: int) -> dict[str, torch.Tensor]:
+        stage, done, count = self.stage(iteration)
+        self.system.train()
+        if stage == "confidence":  # R-Net is frozen, its statistics too
+            self.system.eval()
+        elif stage == "weak" and self.config.stages.hold_statistics:
+            self.system.encoder.eval()
+        rate = self.learning_rate(iteration)
+        head_rate = self.config.stages.head_rate if stage == "weak" else 1.0
+        for group, factor in zip(self.optimizer.param_groups, (1.0, head_rate, 1.0)):
+            group["lr"] = rate * factor
+        self.optimizer.zero_grad(set_to_none=True)
+        total, terms = self._averaged(stage, self.batch(iteration))
+        total.backward()
+        result = distributed.mean_losses([terms])
+        self.descend(self.parameters, result, iteration)
+        if stage == "encoder" and done + 1 == count:
+            self._solve_heads()
+        return result
+
+    def batch(self, iteration: int) -> Any:
+        """This process's share of an iteration's pictures, on the device."""
+        data, (stage, _, _) = self.config.data, self.stage(iteration)
+        if stage == "encoder":
+            index = iteration * data.labelled_batch + torch.arange(data.labelled_batch)
+            return self.renders.batch(index[self._share.rows(data.labelled_batch)])
+        assert self.photos is not None and self._stream is not None
+        if stage == "weak":
+            return self._stream.at(iteration).to(self.device)
+        generator = sample_generator(self.config.run.seed, "sets", iteration)
+        sets = self.sets().sample(generator, data.photo_batch // data.photos_per_identity)
+        own = sets[self._share.rows(len(sets))].flatten()
+        return self.photos.batch(own, iteration).to(self.device)
+
+    def sets(self) -> PoseSets:
+        """Sets of one person's photographs, spread over the yaws that the frozen R-Net sees in them."""
+        if self._sets is None:
+            assert self.photos is not None
+            known = (self.photos.identity >= 0).nonzero()[:, 0]
+            yaw = torch.zeros(len(self.photos.identity))
+            self.system.eval()
+            parts = tqdm(known.split(BATCH), desc="yaws", leave=False, disable=not distributed.is_first())
+            with torch.no_grad():
+                for index in parts:
+                    images = self.photos.batch(index, None).image.to(self.device)
+                    yaw[index] = self.system.encode(images).codes.pose[:, 1].cpu()
+            self._sets = PoseSets(self.photos.identity, yaw, self.config.data.photos_per_identity)
+        return self._sets
+
+    def _solve_heads(self) -> None:
+        """Ends the stage `encoder`, on renders that no iteration sees."""
+        system, metric, size = self.system, self.objective.metric, self.config.data.labelled_batch
+        first = self.total_iterations * size
+        solve_on_renders(
+            system,
+            lambda batch: whitened(system, batch),
+            lambda error: code_error(system, metric, error),
+            self.renders,
+            range(first, first + self.config.stages.head_renders),
+            size,
+            self.optimizer,
+        )
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        self._watch.check()
+        self.system.eval()
+        count = self.config.run.validation_size
+        return evaluate_held_out(self.system.reconstruct, self.world, self.held_out, self.baseline, count)
+
+    @torch.no_grad()
+    def picture_grid(self) -> torch.Tensor:
+        """Rows of input, overlay, albedo and shading: four held-out renders, then four photographs."""
+        self.system.eval()
+        images = self.held_out.batch(torch.arange(4)).image
+        if self.photos is not None:
+            index = torch.arange(min(4, len(self.photos.identity)))
+            images = torch.cat([images, self.photos.batch(index, None).image.to(self.device)])
+        rendering = self.system.render(self.system(images), images)
+        assert rendering.shading is not None  # SH light
+        rows = (images, rendering.image, rendering.albedo, rendering.shading)
+        return rows_of_pictures(rows)
+
+    def sources(self) -> dict[str, Any]:
+        return super().sources() | {"recognition": None if self.recogniser is None else self.recogniser.identity}
+
+    def assets(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        return assets_of(self.morphable)
