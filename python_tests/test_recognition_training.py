@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from tiny_faces import write_portraits
+from trainer_checks import assert_resumes
 
 from facecore.cli import main
 from facecore.cli.train_recognition import COMMAND
@@ -32,6 +34,7 @@ TINY = {
 OPTIONS = [
     *("--model.architecture", "sphereface", "--model.width", "0.0625", "--model.num-vertices", "2500"),
     *("--model.image-size", "64", "--stages.iterations", "4", "--data.labelled-batch", "8", "--data.photo-batch", "4"),
+    *("--stages.coefficient-iterations", "1"),
     *("--world.persons", "6", "--world.pictures", "4", "--run.validation-size", "4", "--run.checkpoint-every", "2"),
 ]
 
@@ -78,19 +81,34 @@ def test_photographs_are_persons_of_their_own(morphable, photos):
 
 @pytest.mark.parametrize("architecture", ["sphereface", "small-recognition"])
 def test_resumes_to_the_same_weights(morphable, photos, architecture):
-    """small-recognition has batch statistics, which are part of its state."""
-    settings = config(model={"architecture": architecture})
-    whole, half, again = (RecognitionTrainer(settings, morphable, open_folder(photos)) for _ in range(3))
-    for iteration in range(4):
-        whole.step(iteration)
-    for iteration in range(2):
-        half.step(iteration)
-    assert again.restore(half.checkpoint(2, resumable=True)) == 2
-    for iteration in (2, 3):
-        again.step(iteration)
-    for name, weight in whole.network.state_dict().items():
-        assert torch.equal(weight, again.network.state_dict()[name]), name
-    assert torch.equal(whole.objective.persons.weight, again.objective.persons.weight)
+    """small-recognition has batch statistics, which are part of its state; stopped at the end of the first stage."""
+    settings = config(model={"architecture": architecture}, stages={"coefficient_iterations": 2, "iterations": 2})
+    make = partial(RecognitionTrainer, settings, morphable, open_folder(photos))
+    assert_resumes(make, 2, lambda trainer: trainer.objective)
+
+
+def test_coefficients_come_first(morphable, photos):
+    """By the truth of renders alone; then persons start where their pictures are embedded."""
+    settings = config(stages={"coefficient_iterations": 3, "iterations": 1})
+    trainer = RecognitionTrainer(settings, morphable, open_folder(photos))
+    assert (trainer.total_iterations, trainer.images_in(0), trainer.images_in(3)) == (4, 8, 12)
+    person = torch.tensor([2, 0])
+    truth = trainer.renders.renders.coefficients(person * 4)
+    whitened = torch.cat([morphable.prior.whiten(part, getattr(truth, part)) for part in ("identity", "albedo")], 1)
+    torch.testing.assert_close(trainer._coefficients(person), whitened)
+    before = trainer.objective.persons.weight.clone()
+    first = trainer.step(0)
+    assert float(first["right"]) == 0.0 and 0.5 < float(first["total"]) < 10  # 2, were nothing said: over the variance
+    assert torch.equal(trainer.objective.persons.weight, before)
+    last = [trainer.step(0)["total"] for _ in range(8)][-1]
+    assert float(last) < float(first["total"])
+    trainer._place_persons()
+    trainer.objective.eval()
+    with torch.no_grad():
+        faces = trainer.aligned(trainer.renders.batch(torch.arange(4)))
+        embed = torch.nn.functional.normalize(trainer.network(faces).embed, dim=1)
+    torch.testing.assert_close(trainer.objective.persons.weight[0], embed.mean(0), rtol=1e-4, atol=1e-5)
+    assert not torch.equal(trainer.objective.persons.weight[7], before[7])  # the photographs' persons too
 
 
 def test_another_run_is_not_resumed(morphable, photos):
@@ -157,7 +175,7 @@ def test_command(tmp_path, capsys, photos):
     with torch.no_grad():
         torch.testing.assert_close(network.embed(faces), trainer.network.eval()(faces).embed)
     row = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
-    assert 0 <= row["auc"] <= 100 and row["iteration"] == 4 and row["morphable"]
+    assert 0 <= row["auc"] <= 100 and row["iteration"] == 5 and row["morphable"]
 
 
 def test_a_finished_run_is_resumed_to_write_what_it_lacks(tmp_path, capsys):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import pathlib
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from tiny_faces import write_portraits
+from trainer_checks import assert_resumes
 
 from facecore.cli import main
 from facecore.data import PhotoFolder, write_png
@@ -99,18 +101,10 @@ def test_photographs_teach_by_their_masks(morphable, photos):
 
 
 def test_resumes_to_the_same_weights(morphable, photos):
-    whole, half, again = (SegmentationTrainer(config(), morphable, open_folder(photos)) for _ in range(3))
-    for iteration in range(4):
-        whole.step(iteration)
-    for iteration in range(2):
-        half.step(iteration)
-    assert again.restore(half.checkpoint(2, resumable=True)) == 2
-    for iteration in (2, 3):
-        again.step(iteration)
-    for name, weight in whole.network.state_dict().items():
-        assert torch.equal(weight, again.network.state_dict()[name]), name
+    make = partial(SegmentationTrainer, config(), morphable, open_folder(photos))
+    assert_resumes(make, 2, lambda trainer: trainer.network)
     with pytest.raises(ValueError, match="on other photographs"):
-        SegmentationTrainer(config(), morphable, None).restore(half.checkpoint(2, resumable=True))
+        SegmentationTrainer(config(), morphable, None).restore(make().checkpoint(2, resumable=True))
 
 
 def test_the_held_out_overlap_rises(morphable):

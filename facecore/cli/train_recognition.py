@@ -33,6 +33,7 @@ class RecognitionCommand(TrainingCommand):
     kind, presets = RecognitionConfig, PRESETS
     least: ClassVar = {
         "model.image_size": 32,
+        "stages.coefficient_iterations": 0,
         "stages.iterations": 1,
         "data.labelled_batch": 2,
         "world.persons": 2,

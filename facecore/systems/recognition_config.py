@@ -26,10 +26,13 @@ class RecognitionModelConfig(MorphableConfig):
 class RecognitionStageConfig:
     """How it is trained: softmax over cosines with an additive margin."""
 
+    coefficient_iterations: int = 0
+    """Steps before the others, beyond METHODS 7: the embedding learns the identity and albedo coefficients of renders.
+    From random weights the margin of many persons at once is far from what it teaches."""
     iterations: int = 50_000
-    """Steps of Adam."""
+    """Steps of Adam that tell persons apart."""
     learning_rate: float = 1e-3
-    """Of Adam, falling along a cosine."""
+    """Of Adam, falling along a cosine in both."""
     margin: float = 0.35
     """Additive margin of the cosines (METHODS 7)."""
     scale: float = 30.0
@@ -53,19 +56,21 @@ class RecognitionConfig:
     run: RunConfig = dataclasses.field(default_factory=lambda: RunConfig(validate_every=1000, checkpoint_every=500))
 
 
-def _preset(architecture: Architecture, width: float, iterations: int, size: int, persons: int) -> RecognitionConfig:
+def _preset(
+    architecture: Architecture, width: float, first: int, iterations: int, size: int, persons: int
+) -> RecognitionConfig:
     plain = RecognitionConfig()
     return dataclasses.replace(
         plain,
         model=dataclasses.replace(plain.model, architecture=architecture, width=width, image_size=size),
-        stages=dataclasses.replace(plain.stages, iterations=iterations),
+        stages=dataclasses.replace(plain.stages, coefficient_iterations=first, iterations=iterations),
         world=dataclasses.replace(plain.world, persons=persons),
     )
 
 
 PRESETS: dict[str, RecognitionConfig] = {
     "paper": RecognitionConfig(),
-    "small": _preset("small-recognition", 1.0, 1500, 112, 1000),
-    "small-sphereface": _preset("sphereface", 0.25, 3000, 112, 1000),
-    "quick": _preset("small-recognition", 1.0, 60, 96, 64),
+    "small": _preset("small-recognition", 1.0, 2000, 1000, 112, 1000),
+    "small-sphereface": _preset("sphereface", 0.25, 4000, 2000, 112, 1000),
+    "quick": _preset("small-recognition", 1.0, 40, 20, 96, 64),
 }

@@ -17,6 +17,7 @@ from facecore.nn import EmbeddingNetwork
 from facecore.perception import align_faces, alignment
 from facecore.perception.networks import build_architecture
 from facecore.systems import seeds
+from facecore.systems.coefficient_metric import CoefficientMetric
 from facecore.systems.recognition_config import RecognitionConfig
 from facecore.systems.streams import open_stream
 from facecore.systems.world import faces_of_world
@@ -28,21 +29,41 @@ from facecore.training.trainer import State, SystemTrainer
 NAME = "recognition"
 YAW = 60.0  # degrees to either side, of the renders (METHODS 7)
 HELD_OUT_PICTURES = 4  # of each held-out person
+PLACED_BY = 4  # pictures of each person, where the margin starts
 BATCH = 25  # pictures embedded at once for validation
 
 
 class RecognitionObjective(nn.Module):
-    """Aligned faces and who they show to the loss: softmax over cosines with an additive margin."""
+    """Aligned faces and who they show to the loss: softmax over cosines with an additive margin; and before it, faces
+    and their coefficients."""
 
-    def __init__(self, network: EmbeddingNetwork, num_persons: int, margin: float, scale: float) -> None:
+    def __init__(
+        self, network: EmbeddingNetwork, model: MorphableModel, num_persons: int, margin: float, scale: float
+    ) -> None:
         super().__init__()
         self.network, self.margin, self.scale = network, margin, scale
+        self.metric = CoefficientMetric(model)
+        self.num_expression, self._num_albedo = model.num_expression, model.num_albedo
+        self.coefficients = nn.Linear(network.head.out_features, model.num_identity + model.num_albedo)
         self.persons = nn.Linear(network.head.out_features, num_persons, bias=False)
         nn.init.normal_(self.persons.weight)
 
-    def forward(self, faces: torch.Tensor, person: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The loss, and the share of known faces that are nearest to their own person."""
-        embed = functional.normalize(self.network(faces).embed, dim=1)
+    def forward(
+        self, faces: torch.Tensor, person: torch.Tensor, coefficients: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss, and the share of known faces that are nearest to their own person.
+
+        coefficients: whitened identity and albedo, [N, Ki + Ka]: the loss is the error of what an affine map of the
+        embedding makes of them, over its variance, and nobody is told apart.
+        """
+        embed = self.network(faces).embed
+        if coefficients is not None:
+            difference = self.coefficients(embed) - coefficients
+            identity, albedo = difference.split([difference.shape[1] - self._num_albedo, self._num_albedo], 1)
+            shape = functional.pad(identity, (0, self.num_expression))
+            loss = (self.metric.shape_error(shape) + self.metric.albedo_error(albedo)).mean()
+            return loss, loss.new_zeros(())
+        embed = functional.normalize(embed, dim=1)
         cosines = embed @ functional.normalize(self.persons.weight, dim=1).T
         right = (cosines.detach().argmax(1) == person).sum() / (person >= 0).sum().clamp_min(1)
         return identification_loss(cosines, person, margin=self.margin, scale=self.scale), right
@@ -71,12 +92,15 @@ class RecognitionTrainer(SystemTrainer):
         assert isinstance(network, EmbeddingNetwork)
         self.model = self.network = distributed.synchronised(network, self.device)
         num_persons = counts.persons + (0 if photos is None else photos.num_identities)
-        self.objective = RecognitionObjective(self.network, num_persons, config.stages.margin, config.stages.scale)
+        self.objective = RecognitionObjective(
+            self.network, self.morphable, num_persons, config.stages.margin, config.stages.scale
+        )
         self.objective.to(self.device)
         self.parameters = list(self.objective.parameters())
         self.optimizer = Adam(self.parameters)
         self._averaged = distributed.averaged(self.objective)
-        self.total_iterations = config.stages.iterations
+        self._first = config.stages.coefficient_iterations
+        self.total_iterations = self._first + config.stages.iterations
         self._streams = list(self._open_streams())
         self.begin()
 
@@ -104,30 +128,61 @@ class RecognitionTrainer(SystemTrainer):
                 )
 
     def images_in(self, iteration: int) -> int:
-        return sum(stream.batches.count for stream in self._streams)
+        streams = self._streams[:1] if iteration < self._first else self._streams
+        return sum(stream.batches.count for stream in streams)
 
     def step(self, iteration: int) -> dict[str, torch.Tensor]:
+        if iteration == self._first and self._first:
+            self._place_persons()
         self.objective.train()
+        early = iteration < self._first
+        done, count = (iteration, self._first) if early else (iteration - self._first, self.config.stages.iterations)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.stages.learning_rate * risen_cosine(iteration, self.total_iterations)
+            group["lr"] = self.config.stages.learning_rate * risen_cosine(done, count)
         self.optimizer.zero_grad(set_to_none=True)
-        faces, person = self._faces(iteration)
+        faces, person = self._faces(iteration, self._streams[:1] if early else self._streams)
         share = distributed.share_of((person >= 0).sum(), self.device)
-        loss, right = (share * value for value in self._averaged(faces, person))
+        coefficients = self._coefficients(person) if early else None
+        loss, right = (share * value for value in self._averaged(faces, person, coefficients))
         loss.backward()
         terms = distributed.mean_losses([{"total": loss.detach(), "right": right}])
         self.descend(self.parameters, terms, iteration)
         return terms
 
-    def _faces(self, iteration: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Aligned faces of this process's share, and their persons: the photographs' come after the rendered ones."""
+    def _faces(
+        self, iteration: int, streams: list[PhotoStream[PhotoBatch]] | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Aligned faces of this process's share, and their persons: the photographs' come after the rendered ones.
+
+        streams: the first ones alone, in the order of _streams; default: all.
+        """
         faces, persons, first = [], [], 0
-        for stream in self._streams:
+        for stream in self._streams if streams is None else streams:
             batch = stream.at(iteration).to(self.device)
             faces.append(self.aligned(batch))
             persons.append(torch.where(batch.identity >= 0, batch.identity + first, -1))
             first += stream.batches.photos.num_identities
         return torch.cat(faces), torch.cat(persons)
+
+    def _coefficients(self, person: torch.Tensor) -> torch.Tensor:
+        """Whitened identity and albedo coefficients of rendered persons, [N, Ki + Ka]."""
+        prior, pictures = self.morphable.prior, self.renders.renders.pictures
+        truth = self.renders.renders.coefficients(person.cpu() * pictures)
+        return torch.cat([prior.whiten("identity", truth.identity), prior.whiten("albedo", truth.albedo)], 1)
+
+    @torch.no_grad()
+    def _place_persons(self) -> None:
+        """Each person starts where the embeddings of some of the person's pictures are: the margin then sharpens what
+        the coefficients taught, instead of drawing it to random places."""
+        self.objective.eval()
+        weight, first = self.objective.persons.weight, 0
+        for stream in self._streams:
+            source = stream.batches.photos
+            for person in range(source.num_identities):
+                index = (source.identity == person).nonzero()[:PLACED_BY, 0]
+                embed = self.network(self.aligned(source.batch(index, None).to(self.device))).embed
+                weight[first + person] = functional.normalize(embed, dim=1).mean(0)
+            first += source.num_identities
 
     def aligned(self, batch: PhotoBatch) -> torch.Tensor:
         """Faces as the network takes them."""
@@ -159,4 +214,4 @@ class RecognitionTrainer(SystemTrainer):
         return torch.cat(rows, dim=1).cpu()
 
     def resumable(self) -> dict[str, State]:
-        return {"persons": self.objective.persons}
+        return {"persons": self.objective.persons, "coefficients": self.objective.coefficients}
