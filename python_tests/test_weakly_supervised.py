@@ -19,9 +19,11 @@ from facecore.morphable import load as load_model
 from facecore.nn import ConfidenceNet, RecognitionNet, aggregate
 from facecore.perception import load_identity_network
 from facecore.render import WeakPerspectiveCamera
+from facecore.systems import weakly_supervised_ablation
 from facecore.systems.aggregation import aggregate_faces
 from facecore.systems.network_export import export_network
 from facecore.systems.weakly_supervised import WeakCodes, WeaklySupervised
+from facecore.systems.weakly_supervised_ablation import ablation
 from facecore.systems.weakly_supervised_config import PRESETS, WeaklySupervisedConfig, WeakModelConfig
 from facecore.systems.weakly_supervised_losses import (
     coefficient_term,
@@ -302,6 +304,29 @@ def test_aggregation_needs_its_network(tmp_path, capsys, photos):
     person = ["reconstruct", str(photos / "ann"), "--detector", "none", "--aggregate", "--out", str(tmp_path / "a")]
     assert main.main(person) == 2
     assert "--aggregate needs a checkpoint of 'facecore train --system weakly-supervised'" in capsys.readouterr().err
+
+
+def test_ablation_measures_what_its_claims_compare(morphable, monkeypatch, recogniser):
+    """Each variant's settings make a configuration; the plain average is what C-Net starts as."""
+    experiment = ablation(PRESETS["ablation"])
+    for settings in (experiment.warmup, *experiment.variants.values()):
+        overlay(PRESETS["ablation"], dict(settings))
+    monkeypatch.setattr(weakly_supervised_ablation, "NUM_PERSONS", 2)
+    trainer = WeaklySupervisedTrainer(config(), morphable, None)
+    measures = weakly_supervised_ablation.measure(trainer, count=4)
+    assert {comparison.measure for comparison in experiment.comparisons} <= set(measures)
+    trainer.step(0)  # codes that differ from picture to picture
+    trusted = weakly_supervised_ablation.aggregated_error(trainer, 2)
+    trainer.system.confidence_net = None
+    assert weakly_supervised_ablation.aggregated_error(trainer, 2) == pytest.approx(trusted, rel=1e-5)
+
+
+def test_ablate_command_needs_a_recognition_network(tmp_path, capsys):
+    command = ["ablate", "--system", "weakly-supervised", "--out", str(tmp_path / "a")]
+    assert main.main([*command, "--list"]) == 0
+    assert "perception alone" in capsys.readouterr().out
+    assert main.main(command) == 2
+    assert "L_per needs a recognition network" in capsys.readouterr().err and not (tmp_path / "a").exists()
 
 
 def test_presets_state_the_papers_sizes():

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import pathlib
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import tyro
 
@@ -13,7 +14,7 @@ from facecore.cli.errors import UsageError
 from facecore.cli.parsing import parse_options
 
 if TYPE_CHECKING:
-    from facecore.systems.semi_supervised_config import SemiSupervisedConfig
+    from facecore.cli.training import TrainingCommand
     from facecore.training.ablation import Ablation, Row
 
 DESCRIPTION = """Trains variants of a system that differ in one thing each, on renders of a morphable model, from one \
@@ -23,6 +24,7 @@ Writes to --out: rows.jsonl, one folder for each training, and index.html. Calle
 
 Example: facecore ablate --out runs/ablation --seeds 0 1 2
          facecore ablate --out runs/ablation --variants all "no pairs" --seeds 0
+         facecore ablate --system weakly-supervised --config settings.yaml --out runs/weak (model.recognition is needed)
          facecore ablate --rows runs/ablation/rows.jsonl --out report"""
 
 
@@ -30,6 +32,8 @@ Example: facecore ablate --out runs/ablation --seeds 0 1 2
 class Ablate:
     """Options of `facecore ablate`."""
 
+    system: Literal["semi-supervised", "weakly-supervised"] = "semi-supervised"
+    """Whose claims."""
     out: pathlib.Path = pathlib.Path("facecore_ablation")
     """Folder of the trainings and of index.html."""
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -45,9 +49,7 @@ class Ablate:
 
     def run(self) -> int:
         config = self.configuration()
-        from facecore.systems.semi_supervised_ablation import ablation
-
-        experiment = ablation(config)
+        experiment = self.claims.ablation(config)
         if self.list_variants:
             self.print_list(experiment)
             return 0
@@ -56,14 +58,24 @@ class Ablate:
         rows = self.given_rows() if self.rows is not None else self.trained_rows(experiment, config, variants)
         return self.report(experiment, rows)
 
-    def configuration(self) -> SemiSupervisedConfig:
-        from facecore.systems.semi_supervised_config import PRESETS
+    @property
+    def claims(self) -> Any:
+        """The module with `ablation` and `measure` of the system."""
+        return importlib.import_module(f"facecore.systems.{self.system.replace('-', '_')}_ablation")
+
+    @property
+    def training(self) -> TrainingCommand:
+        command = importlib.import_module(f"facecore.cli.train_{self.system.replace('-', '_')}").COMMAND
+        return cast("TrainingCommand", command)
+
+    def configuration(self) -> Any:
         from facecore.training.config import overlay, read_yaml
 
+        preset = self.training.presets["ablation"]
         if self.config is None:
-            return PRESETS["ablation"]
+            return preset
         try:
-            return overlay(PRESETS["ablation"], read_yaml(self.config))
+            return overlay(preset, read_yaml(self.config))
         except ValueError as error:
             raise UsageError(f"--config: {error}") from error
 
@@ -86,30 +98,27 @@ class Ablate:
         assert self.rows is not None
         return read_rows(self.rows)
 
-    def trained_rows(self, experiment: Ablation, config: SemiSupervisedConfig, variants: list[str]) -> list[Row]:
-        from facecore.cli.train_data import check_model, load_morphable
-        from facecore.cli.train_semi_supervised import COMMAND
-        from facecore.systems.semi_supervised_ablation import measure
-        from facecore.systems.semi_supervised_training import SemiSupervisedTrainer
+    def trained_rows(self, experiment: Ablation, config: Any, variants: list[str]) -> list[Row]:
+        from facecore.cli.train_data import load_morphable
         from facecore.training.ablation import read_rows
         from facecore.training.ablation_run import ROWS, run_ablation
         from facecore.training.facts import facts_of_run
         from facecore.training.loop import Interrupted
 
-        COMMAND.check(config)
+        training = self.training
+        training.check(config)
         for name in ("photos", "labelled"):
             if getattr(config.data, name) is not None:
                 raise UsageError(f"--config: data.{name} is not used here; an ablation's pictures are rendered")
         morphable = load_morphable(config)
-        check_model(config, morphable)
         rows = run_ablation(
             experiment,
             config,
             self.out,
             seeds=self.seeds,
             variants=variants,
-            build=lambda resolved: SemiSupervisedTrainer(resolved, morphable, None),
-            measure=measure,
+            build=lambda resolved: training.trainer(resolved, morphable),
+            measure=self.claims.measure,
             facts=facts_of_run(config.run.device) | {"morphable": morphable.name},
         )
         total = len(self.seeds) * len(variants)

@@ -135,9 +135,19 @@ def _on_renders(size: int, points: int, encoder: int, heads: int, weak: int, con
     )
 
 
+def _with_perception(config: WeaklySupervisedConfig) -> WeaklySupervisedConfig:
+    """For an ablation: L_per is on, so that it can be left out, and heads move as everything else does."""
+    return dataclasses.replace(
+        config,
+        weights=WeakWeights(),
+        stages=dataclasses.replace(config.stages, learning_rate=2e-4, head_rate=1.0),
+        world=WorldConfig(persons=200, pictures=15),
+    )
+
+
 PRESETS: dict[str, WeaklySupervisedConfig] = {
     "paper": WeaklySupervisedConfig(),
     "small": _on_renders(96, 168, 2800, 20_000, 150, 150),
-    "ablation": _on_renders(96, 168, 2800, 20_000, 300, 300),
+    "ablation": _with_perception(_on_renders(96, 168, 2000, 0, 600, 300)),
     "quick": _on_renders(64, 100, 150, 1000, 10, 10),
 }
