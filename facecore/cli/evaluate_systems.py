@@ -74,7 +74,7 @@ class SystemOptions(Output):
                 f"--model: {morphable.name} is not the model that {self.checkpoint} was trained with "
                 f"({trained.morphable_name}, {trained.morphable_hash[:12]}); give that one"
             )
-        return Loaded(trained.system, config, labelled.to(device), world.to(device), seed)
+        return Loaded(trained.system, config, labelled.to(device), world.to(device), seed, trained.recognition)
 
     def seed_of(self, config: Any) -> int:
         """Refuses the seed that training drew its faces from."""
@@ -94,6 +94,7 @@ class Loaded:
     labelled: MorphableModel  # that training's labelled half was drawn from
     morphable: MorphableModel  # the same, or with the faces that training's `world` has beyond it
     seed: int  # of the faces
+    recognition: str | None  # identity of the recognition network that the training used
 
     def settings(self) -> dict[str, Any]:
         return {

@@ -15,6 +15,7 @@ COMMANDS = {
     "fit": "landmarks of several photographs of a person to one face of a morphable model",
     "transfer": "expression, pose and light from one face to another; new light; sequences",
     "evaluate": "errors by the protocols of the field: meshes, landmarks, verification, held-out renders, poses",
+    "compare": "trained systems on the same renders, as one table",
     "ablate": "train variants that differ in one thing; which claims of the paper hold",
     "data": "prepare photographs for training; check what training would read",
     "model": "list, show and convert morphable models",

@@ -68,7 +68,7 @@ def held_out_errors(
     rows: dict[str, list[torch.Tensor]] = {}
     for start in range(0, count, BATCH):
         batch = renders.batch(torch.arange(start, min(start + BATCH, count)))
-        for name, value in _errors(reconstruct(batch.image), model, batch, baseline).items():
+        for name, value in held_out_errors_of(reconstruct(batch.image), model, batch, baseline).items():
             rows.setdefault(name, []).append(value.float().cpu())
         if progress is not None:
             progress(len(batch.image))
@@ -83,9 +83,10 @@ def summarise_held_out(errors: dict[str, torch.Tensor]) -> dict[str, float]:
     return result
 
 
-def _errors(
+def held_out_errors_of(
     result: Reconstruction, model: MorphableModel, batch: LabelledBatch, baseline: Baseline
 ) -> dict[str, torch.Tensor]:
+    """`held_out_errors` of one batch, [B] by name. The reconstruction's cameras are of pictures of the batch's size."""
     n = len(batch.identity)
     truth = model.shape(batch.identity, batch.expression)
     neutral = model.shape(batch.identity, torch.zeros_like(batch.expression))

@@ -16,6 +16,7 @@ from facecore.morphable import MorphableModel
 from facecore.perception import FaceSegmenter
 from facecore.render import fit_weak_perspective, pixel_to_ndc
 from facecore.systems.decoding import FaceSource
+from facecore.systems.loading import System
 from facecore.systems.parameterization import (
     CodeParameters,
     CoefficientParameters,
@@ -191,15 +192,22 @@ def reconstruct_faces(
     observation = observe(faces, size) if observation is None else observation
     if isinstance(source, MorphableModel):
         return refine(start_from_mean_face(source, observation), observation, iterations, progress=progress)
-    with torch.no_grad():
-        small = torch.stack([face.cropped(source.config.image_size) for face in faces])
-        if isinstance(source, SemiSupervised):
-            parameters: FaceParameters = CodeParameters(source, source.encode(small))
-        elif isinstance(source, WeaklySupervised):
-            parameters = PerspectiveParameters(source, source.encode(small).codes)
-        else:
-            estimate = source.reconstruct(small)
-            pose = posed_by_landmarks(estimate.landmarks_3d, estimate.pose, observation)
-            parameters = PosedFace(estimate, pose)
-            solve_light(parameters, observation)
-    return refine(parameters, observation, iterations, progress=progress)
+    small = torch.stack([face.cropped(source.config.image_size) for face in faces])
+    return refine(estimate(source, small, observation), observation, iterations, progress=progress)
+
+
+@torch.no_grad()
+def estimate(source: System, images: torch.Tensor, observation: Observation) -> FaceParameters:
+    """What a trained system says of crops [N, 3, S, S] of its own size, as parameters that can be drawn and refined.
+
+    A system that estimates no pose and no light gets them from what is observed of the same crops at any size:
+    landmarks, then pixels.
+    """
+    if isinstance(source, SemiSupervised):
+        return CodeParameters(source, source.encode(images))
+    if isinstance(source, WeaklySupervised):
+        return PerspectiveParameters(source, source.encode(images).codes)
+    face = source.reconstruct(images)
+    parameters = PosedFace(face, posed_by_landmarks(face.landmarks_3d, face.pose, observation))
+    solve_light(parameters, observation)
+    return parameters

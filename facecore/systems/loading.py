@@ -35,13 +35,15 @@ def load(path: str | pathlib.Path, device: torch.device | str = "cpu") -> System
 class Trained(NamedTuple):
     """A system with what its checkpoint says of its training.
 
-    config: the whole configuration; morphable_name, morphable_hash: the model of its labelled half.
+    config: the whole configuration; morphable_name, morphable_hash: the model of its labelled half; recognition: the
+    identity of the recognition network that took part, None = none did.
     """
 
     system: System
     config: Any
     morphable_name: str
     morphable_hash: str
+    recognition: str | None
 
 
 def load_trained(path: str | pathlib.Path, device: torch.device | str = "cpu") -> Trained:
@@ -62,7 +64,7 @@ def load_trained(path: str | pathlib.Path, device: torch.device | str = "cpu") -
     except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"the checkpoint {path} is damaged or of another version: {reason}") from error
-    return Trained(system.to(device).eval(), config, *names)
+    return Trained(system.to(device).eval(), config, *names, plain.get("recognition"))
 
 
 Assets = dict[str, torch.Tensor]
