@@ -14,6 +14,7 @@ from trainer_checks import assert_resumes
 from facecore import systems
 from facecore.cli import main
 from facecore.data import Augmentation, PhotoFolder
+from facecore.evaluation.learned_bases import basis_pairs
 from facecore.morphable import load as load_model
 from facecore.systems.fitted_photos import fit_photographs
 from facecore.systems.joint_recognition import CODE_RANGE, JointAssets, JointRecognition
@@ -92,6 +93,21 @@ def test_decoders_in_closed_form_are_the_morphable_model(system, morphable):
     far = system.codes_of(morphable, prior.identity_mean + 7 * prior.identity_std, prior.expression_mean[None])
     assert bool((far.identity == 1).all()) and bool((far.expression == 0).all())
     assert CODE_RANGE == 3.0  # METHODS 3: targets a / (3 sigma)
+
+
+def test_learned_bases_by_hand(system, morphable):
+    """In closed form they are the model's; twice as long and turned about an axis, as said."""
+    learned, own = system.basis_vectors()[0], JointRecognition.basis_vectors_of(morphable)[0]
+    pairs = basis_pairs(learned, own, morphable.identity_names)
+    assert len(pairs) == morphable.num_identity
+    row = pairs[0].row()
+    assert row["between_mm"] < 1e-4 and row["cosine"] == pytest.approx(1, abs=1e-5)
+    x, y = torch.tensor([[[2.0, 0, 0]] * 4]), torch.tensor([[[0, 1.0, 0]] * 4])
+    row = basis_pairs(x, y, ("mode",))[0].row()
+    assert (row["learned_mm"], row["model_mm"], row["cosine"]) == (2.0, 1.0, 0.0)
+    assert row["between_mm"] == pytest.approx(5**0.5)
+    with pytest.raises(ValueError, match="one shape"):
+        basis_pairs(x, y[:, :2], ("mode",))
 
 
 def test_codes_and_reconstruction(system):
@@ -186,6 +202,12 @@ def test_commands(tmp_path, capsys, photos):
     assert main.main(held_out) == 0
     results = json.loads((tmp_path / "e" / "results.json").read_text())
     assert results["settings"]["config_hash"] == row["config_hash"]
+    bases = ["evaluate", "bases", "--checkpoint", str(checkpoint), "--shown", "1", "--out", str(tmp_path / "b")]
+    assert main.main(bases) == 0
+    rows = json.loads((tmp_path / "b" / "results.json").read_text())["summary"]
+    assert [row["part"] for row in rows] == ["identity", "expression"]
+    # two steps at a rate of 3e-4 and less move the bases by little, and not by nothing
+    assert all(0 < row["between_mm"] < 0.1 * row["model_mm"] and row["cosine"] > 0.99 for row in rows)
     faces = ["reconstruct", str(photos / "ann" / "1.png"), "--checkpoint", str(checkpoint), "--detector", "none"]
     assert main.main([*faces, "--out", str(tmp_path / "f")]) == 0
     face = np.load(tmp_path / "f" / "1.npz")

@@ -10,6 +10,7 @@ from facecore.evaluation.verification import (
     best_threshold,
     cosine,
     equal_error_rate,
+    fused,
     pairs_of_persons,
     roc,
     verify,
@@ -76,7 +77,7 @@ def test_cosine_by_hand():
 
 def test_bad_arguments():
     similarity, same = np.array([0.0, 1, 0, 1]), np.array([False, True, False, True])
-    with pytest.raises(ValueError, match=r"must all be \[P\]"):
+    with pytest.raises(ValueError, match=r"same and fold \[P\]"):
         verify(similarity, same[:3], np.zeros(4))
     with pytest.raises(ValueError, match="at least two folds"):
         verify(similarity, same, np.zeros(4))
@@ -105,3 +106,23 @@ def test_too_few_persons_are_refused():
     for rows, pictures in ((12, 4), (10, 4), (8, 1)):
         with pytest.raises(ValueError, match="at least 4 persons"):
             verify_persons(np.ones((rows, 3)), pictures)
+
+
+def test_fusion_by_hand():
+    """Training pairs 0, 2 (mean 1, deviation 1) and 0, 4 (mean 2, deviation 2): the third is 3 - 1 + (8 - 2) / 2."""
+    similarity = np.array([[0.0, 2.0, 3.0], [0.0, 4.0, 8.0]])
+    training = np.array([True, True, False])
+    np.testing.assert_allclose(fused(similarity, training), [-2, 2, 5])
+    assert fused(similarity[0], training) is similarity[0]
+    with pytest.raises(ValueError, match="cannot be fused"):
+        fused(np.array([[1.0, 1.0, 2.0], [0.0, 4.0, 8.0]]), training)
+
+
+def test_fusion_of_independent_noise_helps():
+    """Two methods that are wrong in other pairs: the sum is right more often; one alone, said twice, is not."""
+    rng = np.random.default_rng(1)
+    fold, same = np.repeat(np.arange(10), 60), np.tile(np.repeat([True, False], 30), 10)
+    one, other = (same + rng.normal(size=600) for _ in range(2))
+    alone = verify(one, same, fold).measures["auc"][0]
+    assert verify(np.stack([one, 100 * other]), same, fold).measures["auc"][0] > alone + 3  # expected 84 against 76
+    assert verify(np.stack([one, 2 * one + 1]), same, fold).measures["auc"][0] == pytest.approx(alone)

@@ -8,7 +8,7 @@ import tyro
 
 from facecore.cli.evaluate_meshes import Correspondence, DenseNme, PointToPlane, Rmse
 from facecore.cli.evaluate_pictures import LandmarkNme, Photometric, VerificationPairs
-from facecore.cli.evaluate_systems import HeldOut, PoseSweep
+from facecore.cli.evaluate_systems import HeldOut, LearnedBases, PoseSweep
 from facecore.cli.parsing import parse_options
 
 DESCRIPTION = """Measures predictions against the truth by a named protocol. Writes results.json (every number with \
@@ -30,6 +30,7 @@ EvaluateCommand = (
     | Annotated[VerificationPairs, tyro.conf.subcommand("verification")]
     | Annotated[Photometric, tyro.conf.subcommand("photometric")]
     | Annotated[HeldOut, tyro.conf.subcommand("held-out")]
+    | Annotated[LearnedBases, tyro.conf.subcommand("bases")]
 )
 
 

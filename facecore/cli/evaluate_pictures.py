@@ -171,10 +171,15 @@ class VerificationPairs(Output):
     """Folder of .npz of 'facecore reconstruct' by name, or one .npz of `names` [N] and `features` [N, F]."""
     code: str = "identity"
     """Which code of the .npz of 'facecore reconstruct'."""
+    fuse: pathlib.Path | None = None
+    """More features of the same faces, as FEATURES: the similarities of both are summed, each less its mean over its
+    standard deviation on the other folds."""
+    fuse_code: str = "identity"
+    """Which code of these."""
 
     def run(self) -> int:
         self.check_output()
-        check_exists(PAIRS=self.pairs, FEATURES=self.features)
+        check_exists(PAIRS=self.pairs, FEATURES=self.features, fuse=self.fuse)
         from facecore.evaluation.feature_files import read_pairs
         from facecore.evaluation.published import VERIFICATION_TABLES
         from facecore.evaluation.results import Evaluation
@@ -183,7 +188,11 @@ class VerificationPairs(Output):
         pairs = read_pairs(self.pairs)
         similarity, kept, skipped = self.similarities(pairs)
         settings = dataclasses.asdict(self) | {
-            "similarity": "cosine" if pairs.similarity is None else "given",
+            "similarity": "given"
+            if pairs.similarity is not None
+            else "cosine"
+            if self.fuse is None
+            else "fused cosines",
             "threshold": "highest accuracy on the other folds",
             "false_accept_rates": list(FALSE_ACCEPT_RATES),
         }
@@ -203,33 +212,38 @@ class VerificationPairs(Output):
         return self.finish(evaluation)
 
     def similarities(self, pairs: Pairs) -> tuple[np.ndarray, np.ndarray, list[tuple[str, str]]]:
-        """Of the pairs that have features, their numbers, and what was skipped."""
+        """Of the pairs that have features, [P], or [2, P] with --fuse; their numbers, and what was skipped."""
         import numpy as np
 
         from facecore.evaluation.feature_files import FeatureFiles
         from facecore.evaluation.verification import cosine
 
+        if pairs.similarity is not None and self.fuse is not None:
+            raise UsageError(f"--fuse: {self.pairs} brings similarities and names no faces; leave it out")
         if pairs.similarity is not None:
             return pairs.similarity, np.arange(len(pairs.similarity)), []
         if self.features is None:
             raise UsageError(f"FEATURES: {self.pairs} names faces; give their features")
-        files = FeatureFiles(self.features, self.code)
+        files = [FeatureFiles(self.features, self.code)]
+        if self.fuse is not None:
+            files.append(FeatureFiles(self.fuse, self.fuse_code))
         kept: list[int] = []
-        values: list[float] = []
+        values: list[list[float]] = []
         skipped: list[tuple[str, str]] = []
         for number, (first, second) in enumerate(tqdm(pairs.names, desc="verification", leave=False, disable=None)):
             try:
-                values.append(float(cosine(files.of(first)[None], files.of(second)[None])[0]))
+                values.append([float(cosine(own.of(first)[None], own.of(second)[None])[0]) for own in files])
                 kept.append(number)
             except (ValueError, OSError) as error:
                 skipped.append((f"{first}, {second}", why(error, first)))
-        return np.array(values), np.array(kept, dtype=np.int64), skipped
+        rows_of = np.array(values).reshape(len(values), len(files)).T
+        return rows_of[0] if len(files) == 1 else rows_of, np.array(kept, dtype=np.int64), skipped
 
     def verify(self, evaluation: Evaluation, similarity: np.ndarray, same: np.ndarray, fold: np.ndarray) -> None:
         """Adds the measures, the folds and the curve."""
         import numpy as np
 
-        from facecore.evaluation.verification import roc, verify
+        from facecore.evaluation.verification import fused, roc, verify
 
         result = verify(similarity, same, fold)
         evaluation.summary = [
@@ -239,7 +253,7 @@ class VerificationPairs(Output):
             {"fold": int(number), "threshold": threshold, **row}
             for number, threshold, row in zip(np.unique(fold), result.thresholds, result.folds)
         ]
-        false, true = roc(similarity, same)
+        false, true = roc(fused(similarity, np.ones_like(fold, dtype=bool)), same)
         evaluation.curves = {"ROC of all pairs": list(zip(false.tolist(), true.tolist()))}
 
 

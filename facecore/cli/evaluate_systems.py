@@ -265,3 +265,62 @@ class PoseSweep(SystemOptions):
         count = write_sweep(renders, self.count, folder, progress)
         print(f"{count} pictures: {folder / 'pictures'}")
         return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class LearnedBases(SystemOptions):
+    """What joint training (Liu et al. 2018) made of the morphable model's modes: each code's vector beside the mode
+    that it began as, over three standard deviations.
+
+    Example: facecore evaluate bases --checkpoint runs/joint/model.safetensors --shown 6
+    """
+
+    shown: int = 5
+    """Identity codes on the page, the first ones; the table has all."""
+
+    def run(self) -> int:
+        self.check()
+        if self.shown < 0:
+            raise UsageError(f"--shown must be at least 0, got {self.shown}")
+        from facecore.evaluation.error_maps import colour_scale, round_limit
+        from facecore.evaluation.learned_bases import basis_pairs
+        from facecore.evaluation.results import Evaluation
+        from facecore.systems import JointRecognition
+
+        loaded = self.load()
+        if not isinstance(loaded.system, JointRecognition):
+            raise UsageError(f"--checkpoint {self.checkpoint}: only joint-recognition learns bases of its own")
+        import torch
+
+        model = loaded.labelled
+        vectors = zip(loaded.system.basis_vectors(), loaded.system.basis_vectors_of(model))
+        names = (model.identity_names, model.expression_names)
+        parts = {
+            part: basis_pairs(learned, own, labels)
+            for part, (learned, own), labels in zip(("identity", "expression"), vectors, names)
+        }
+        shown = parts["identity"][: self.shown]
+        pictures: dict[str, torch.Tensor] = {}
+        if shown:
+            limit = round_limit(torch.cat([(pair.learned - pair.own).norm(dim=1) for pair in shown]))
+            for pair in shown:
+                pictures |= pair.drawn(loaded.system.template, loaded.system.triangles, limit)
+            pictures |= colour_scale(limit)
+        rows: list[Row] = [{"part": part, **pair.row()} for part, pairs in parts.items() for pair in pairs]
+        evaluation = Evaluation(
+            protocol="bases",
+            settings=dataclasses.asdict(self) | loaded.settings(),
+            summary=[bases_row(part, pairs) for part, pairs in parts.items() if pairs],
+            rows=rows,
+            total=len(rows),
+            pictures=pictures,
+            notes=["RMS over the vertices of what a code of 1, three standard deviations, adds to the mean face, mm."],
+        )
+        return self.finish(evaluation)
+
+
+def bases_row(part: str, pairs: list[Any]) -> Row:
+    """Means over a part's codes."""
+    rows = [pair.row() for pair in pairs]
+    means = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0] if name != "code"}
+    return {"part": part, "codes": len(rows)} | means

@@ -31,12 +31,13 @@ def verify(similarity: np.ndarray, same: np.ndarray, fold: np.ndarray) -> Verifi
     similarities; the lowest of several). EER, AUC and TAR are those of the fold's own pairs; TAR is interpolated
     linearly.
 
-    similarity: [P], larger = more alike; same: bool [P]; fold: integers [P]. Deterministic. Raises ValueError for
-    shapes that differ, similarities that are not finite, fewer than two folds, or a fold without pairs of either kind.
+    similarity: [P], larger = more alike, or [S, P] by several methods, which are fused (`fused`); same: bool [P]; fold:
+    integers [P]. Deterministic. Raises ValueError for shapes that differ, similarities that are not finite, fewer than
+    two folds, or a fold without pairs of either kind.
     """
-    if not (similarity.shape == same.shape == fold.shape and similarity.ndim == 1):
+    if not (same.shape == fold.shape == similarity.shape[-1:] and similarity.ndim in (1, 2)):
         raise ValueError(
-            "similarity, same and fold must all be [P], got "
+            "similarity must be [P] or [S, P], same and fold [P], got "
             f"{list(similarity.shape)}, {list(same.shape)}, {list(fold.shape)}"
         )
     if not np.isfinite(similarity).all():
@@ -50,11 +51,12 @@ def verify(similarity: np.ndarray, same: np.ndarray, fold: np.ndarray) -> Verifi
         own = fold == number
         if same[own].all() or not same[own].any():
             raise ValueError(f"fold {number} needs pairs of one person and pairs of two, it has only one kind")
-        threshold = best_threshold(similarity[~own], same[~own])
-        false_accept, true_accept = roc(similarity[own], same[own])
+        score = fused(similarity, ~own)
+        threshold = best_threshold(score[~own], same[~own])
+        false_accept, true_accept = roc(score[own], same[own])
         folds.append(
             {
-                "accuracy": 100 * float(((similarity[own] >= threshold) == same[own]).mean()),
+                "accuracy": 100 * float(((score[own] >= threshold) == same[own]).mean()),
                 "equal_error": 100 * (1 - equal_error_rate(false_accept, true_accept)),
                 "auc": 100 * float(trapezoid(true_accept, false_accept)),
                 **{
@@ -69,6 +71,21 @@ def verify(similarity: np.ndarray, same: np.ndarray, fold: np.ndarray) -> Verifi
         values = np.array([row[name] for row in folds])
         measures[name] = (float(values.mean()), float(values.std(ddof=1)))
     return Verification(measures, folds, thresholds)
+
+
+def fused(similarity: np.ndarray, training: np.ndarray) -> np.ndarray:
+    """The sum of several methods' similarities [S, P], each less its mean over its standard deviation on the training
+    pairs, bool [P] (METHODS 3: fusion is the sum of scores); [P] as it is.
+
+    Raises ValueError where a method says the same of all training pairs.
+    """
+    if similarity.ndim == 1:
+        return similarity
+    deviation = similarity[:, training].std(1, keepdims=True)
+    if not (deviation > 0).all():
+        raise ValueError("a method gives all pairs of the training folds one similarity: it cannot be fused")
+    result: np.ndarray = ((similarity - similarity[:, training].mean(1, keepdims=True)) / deviation).sum(0)
+    return result
 
 
 def verify_persons(features: np.ndarray, pictures: int) -> dict[str, float]:

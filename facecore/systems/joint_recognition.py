@@ -102,14 +102,29 @@ class JointRecognition(nn.Module):
     @torch.no_grad()
     def solve_decoders(self, model: MorphableModel) -> None:
         """Phase II in closed form: the bases of the morphable model, times what a code of 1 stands for."""
+        for decoder, vectors in zip((self.identity_decoder, self.expression_decoder), self.basis_vectors_of(model)):
+            decoder.weight.copy_(vectors.flatten(1).T)
+        self.identity_decoder.bias.zero_()
+        # the template has the mean identity, and no expression
+        self.expression_decoder.bias.copy_(model.prior.expression_mean @ model.expression_basis.flatten(1))
+
+    @torch.no_grad()
+    def basis_vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """What codes of 1 add to the face, [Ki, V, 3] and [Ke, V, 3] mm: the learned bases."""
+        identity, expression = (
+            decoder.weight.T.reshape(decoder.in_features, -1, 3)
+            for decoder in (self.identity_decoder, self.expression_decoder)
+        )
+        return identity, expression
+
+    @staticmethod
+    def basis_vectors_of(model: MorphableModel) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same of a morphable model: its modes over three standard deviations."""
         prior = model.prior
-        for decoder, basis, std, mean in (
-            (self.identity_decoder, model.identity_basis, prior.identity_std, torch.zeros_like(prior.identity_mean)),
-            (self.expression_decoder, model.expression_basis, prior.expression_std, prior.expression_mean),
-        ):
-            flat = basis.flatten(1)
-            decoder.weight.copy_((CODE_RANGE * std[:, None] * flat).T)
-            decoder.bias.copy_(mean @ flat)  # the template has the mean identity, and no expression
+        return (
+            CODE_RANGE * prior.identity_std[:, None, None] * model.identity_basis,
+            CODE_RANGE * prior.expression_std[:, None, None] * model.expression_basis,
+        )
 
     def codes_of(self, model: MorphableModel, identity: torch.Tensor, expression: torch.Tensor) -> JointCodes:
         """The codes that coefficients should have: over three standard deviations, cut at 1."""
