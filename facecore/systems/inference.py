@@ -16,6 +16,7 @@ from facecore.morphable import MorphableModel
 from facecore.perception import FaceSegmenter
 from facecore.render import fit_weak_perspective, pixel_to_ndc
 from facecore.systems.decoding import FaceSource
+from facecore.systems.landmark_fit import fit_landmarks
 from facecore.systems.parameterization import (
     CodeParameters,
     CoefficientParameters,
@@ -23,8 +24,10 @@ from facecore.systems.parameterization import (
     PerspectiveParameters,
     PosedFace,
 )
+from facecore.systems.reconstruction import Reconstruction
 from facecore.systems.refinement import Observation, Progress, Refined, refine, solve_light, typical_light
 from facecore.systems.semi_supervised import SemiSupervised
+from facecore.systems.unsupervised_regression import UnsupervisedRegression
 from facecore.systems.weakly_supervised import WeaklySupervised
 
 
@@ -174,6 +177,30 @@ def posed_by_landmarks(points: torch.Tensor, pose: torch.Tensor, observation: Ob
     return pose
 
 
+def aligning_points(faces: list[FaceInput], system: UnsupervisedRegression) -> torch.Tensor:
+    """The five points by which the system aligns each face, [N, 5, 2] in pixels of its crops: the usual ones where a
+    face has no landmarks."""
+    size = system.config.image_size
+    points = system.usual_points.repeat(len(faces), 1, 1)
+    for own, face in zip(points, faces):
+        if face.landmarks is not None:
+            own.copy_(face.crop.resized(size, size).to_crop(face.landmarks.five()))
+    return points
+
+
+def with_fitted_expressions(model: MorphableModel, neutral: Reconstruction, observation: Observation) -> Reconstruction:
+    """Faces of the model with the expressions that explain their 68 landmarks, the identity held (METHODS 6); the
+    neutral face where these are not known."""
+    targets, codes = observation.landmarks_ndc(), neutral.codes
+    expression = codes["expression"].clone()
+    for i in observation.landmark_weight.bool().any(1).nonzero().flatten().tolist():
+        weight = observation.landmark_weight[i : i + 1]
+        fit = fit_landmarks(model, targets[i : i + 1], weight, identity=codes["identity"][i])
+        expression[i] = fit.expression[0]
+    vertices = model.shape(codes["identity"], expression)
+    return dataclasses.replace(neutral, vertices=vertices, codes=codes | {"expression": expression})
+
+
 def reconstruct_faces(
     faces: list[FaceInput],
     source: FaceSource,
@@ -198,7 +225,11 @@ def reconstruct_faces(
         elif isinstance(source, WeaklySupervised):
             parameters = PerspectiveParameters(source, source.encode(small).codes)
         else:
-            estimate = source.reconstruct(small)
+            if isinstance(source, UnsupervisedRegression):
+                estimate = source.reconstruct(small, aligning_points(faces, source))
+                estimate = with_fitted_expressions(source.morphable, estimate, observation)
+            else:
+                estimate = source.reconstruct(small)
             pose = posed_by_landmarks(estimate.landmarks_3d, estimate.pose, observation)
             parameters = PosedFace(estimate, pose)
             solve_light(parameters, observation)
