@@ -12,7 +12,11 @@ from tiny_regression import config, write_recognition
 from facecore.cli import main
 from facecore.morphable import load as load_model
 from facecore.perception.manifest import RENDERS
+from facecore.systems import unsupervised_regression_ablation
+from facecore.systems.unsupervised_regression_config import PRESETS
 from facecore.systems.unsupervised_regression_training import UnsupervisedRegressionTrainer
+from facecore.training.ablation import read_rows
+from facecore.training.config import config_hash, overlay, to_plain
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +124,17 @@ def test_a_system_is_not_judged_by_its_own_network(capsys, photos, checkpoint, m
     command = ["evaluate", "recognisability", str(photos), "--checkpoint", str(checkpoint), "--network", str(manifest)]
     assert main.main(command) == 1
     assert "the system was trained with" in capsys.readouterr().err
+
+
+def test_ablation(tmp_path, capsys, manifest):
+    """Claim 15: variants branch from one warm-up of stage 1, and have the measures that are compared."""
+    (tmp_path / "settings.yaml").write_text(json.dumps(to_plain(config(manifest))))
+    command = ["ablate", "--system", "unsupervised-regression", "--out", str(tmp_path / "out"), "--seeds", "0"]
+    assert main.main([*command, "--config", str(tmp_path / "settings.yaml"), "--variants", "all", "one view"]) == 0
+    rows = read_rows(tmp_path / "out" / "rows.jsonl")
+    assert [row.variant for row in rows] == ["all", "one view"] and rows[0].measures != rows[1].measures
+    experiment = unsupervised_regression_ablation.ablation(PRESETS["ablation"])
+    assert {comparison.measure for comparison in experiment.comparisons} <= set(rows[0].measures)
+    plain = [overlay(PRESETS["ablation"], dict(part)) for part in (experiment.warmup, *experiment.variants.values())]
+    assert plain[0].stages.mixed_iterations == 0 and len({config_hash(part) for part in plain}) == len(plain)
+    assert "claim 15: open" in capsys.readouterr().out  # one seed says nothing

@@ -25,14 +25,16 @@ def output_moments(codes: torch.Tensor) -> dict[str, float]:
     """Claim 15, first part: how far the distribution of coefficients [N, K] is from the prior's.
 
     mean_square: of the coefficients' means over the faces, 0 for the prior (1/N of a sample); variance: mean of their
-    biased variances, 1; excess: what `batch_distribution_loss` is above what a sample of the prior gives on average.
+    biased variances, 1; distribution: `batch_distribution_loss`; excess: what it is above what a sample of the prior
+    gives on average.
     Raises ValueError for no face.
     """
-    excess = batch_distribution_loss(codes) - expected_batch_distribution_loss(codes.shape[1], len(codes))
+    distribution = float(batch_distribution_loss(codes))
     return {
         "mean_square": float(codes.mean(0).square().mean()),
         "variance": float(codes.var(0, correction=0).mean()),
-        "excess": float(excess),
+        "distribution": distribution,
+        "excess": distribution - expected_batch_distribution_loss(codes.shape[1], len(codes)),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from typing import Any, Literal
+from typing import Literal
 
 from facecore.training.config import DataConfig, MorphableConfig, RunConfig, WorldConfig
 
@@ -107,11 +107,6 @@ PRESETS: dict[str, RegressionConfig] = {
     "paper": RegressionConfig(),
     # a face of the pool comes about ten times: much oftener, and the decoder learns the pool by heart
     "small": _preset(1500, 200, 10_000, 112, 1000),
-    "ablation": _preset(1500, 100, 10_000, 112, 500),
+    "ablation": _preset(1000, 100, 6000, 112, 500),
     "quick": _preset(100, 4, 640, 112, 64),
-}
-VARIANTS: dict[str, dict[str, Any]] = {  # settings over a preset, for claim 15 of METHODS 8.3
-    "no-batch-distribution": {"weights": {"batch": 0.0}},
-    "no-loopback": {"weights": {"loop": 0.0}},
-    "one-view": {"stages": {"views": 1}},
 }

@@ -120,13 +120,16 @@ class UnsupervisedRegressionTrainer(SystemTrainer):
         rows = self._share.rows(count)
         return features, torch.arange(iteration * count, (iteration + 1) * count)[rows]
 
-    @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Errors on held-out renders, whose landmarks count as given; of the coefficients; their moments,
-        and how much of their variance is by pose and light."""
+        """`measures` on the held-out renders of the settings."""
         self._watch.check()
+        return self.measures(self.config.run.validation_size)
+
+    @torch.no_grad()
+    def measures(self, count: int) -> dict[str, float]:
+        """Errors on held-out renders, whose landmarks count as given; errors and moments of the coefficients, and how
+        much of their variance is by pose and light."""
         self.system.eval()
-        count = self.config.run.validation_size
         reconstruct = self.system.reconstruct
         errors = evaluate_held_out(reconstruct, self.world, self.held_out, self.baseline, count, aligned=True)
         codes, truth = self.held_out_codes(count)
