@@ -350,6 +350,7 @@ PROTOCOLS = (
     ["verification"],
     ["photometric"],
     ["held-out"],
+    ["recognisability"],
 )
 
 

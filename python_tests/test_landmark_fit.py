@@ -116,6 +116,24 @@ def test_exact_landmarks_are_met(model: MorphableModel) -> None:
     assert fit.iterations <= 100 and math.isfinite(float(fit.objective[-1]))
 
 
+def test_a_known_identity_stays(model: MorphableModel) -> None:
+    """The expressions are those that fit it: nearer to the true ones than what the mean face would need."""
+    truth, points = person(model, 2, seed=6, noise=0.0)
+    known, other = (fit_landmarks(model, points, identity=part) for part in (truth, torch.zeros_like(truth)))
+    assert torch.equal(known.identity, truth) and not bool(other.identity.any())
+    assert bool((known.objective.diff() <= 1e-9 * known.objective[:-1]).all())
+    faces = model.sample(2, torch.Generator().manual_seed(6))
+    shapes = model.shape(truth.expand(2, -1), faces.expression)
+    errors = [
+        float((model.shape(truth.expand(2, -1), fit.expression) - shapes).norm(dim=2).mean()) for fit in (known, other)
+    ]
+    assert errors[0] < errors[1]
+    problem = _Problem.of(model, points, None, 1.0, truth)
+    assert_flat(problem, next(problem.turns(problem.start())), "expression")
+    with pytest.raises(ValueError, match="identity must have shape"):
+        fit_landmarks(model, points, identity=truth[:3])
+
+
 def test_results_say_what_the_objective_says(model: MorphableModel) -> None:
     """Coefficients and pose codes, through the model and its camera, give the residual; in another way than the fit."""
     _, points = person(model, 3, seed=5)

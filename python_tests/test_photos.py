@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from facecore.data import MIRROR_68, Augmentation, FaceCrop, PhotoFolder, read_image, sample_generator
+from facecore.data import MIRROR_68, Augmentation, FaceCrop, PhotoFolder, five_points, read_image, sample_generator
 from facecore.data.identities import IdentitySampler, number, table_identities
 
 SKIN, CLOTH = (0.85, 0.6, 0.5), (0.1, 0.2, 0.6)  # RGB on the two sides of METHODS 1.10
@@ -94,6 +94,22 @@ def test_five_points_have_their_own_weights(folder, face):
     assert batch.landmark_weight.eq(0).all() and batch.five_point_weight.eq(1).all() and batch.identity.item() == -1
     expected = photos.crop(index).to_crop(torch.from_numpy(face[:5] + 0.5)).float()
     torch.testing.assert_close(batch.five_points[0], expected)
+
+
+def test_points_that_faces_are_aligned_by(tmp_path, folder):
+    """The five of 68, else the photograph's own five, else what is given for it."""
+    photos = opened(folder)
+    batch = photos.batch(torch.arange(len(photos)))
+    alone = batch.five_point_weight.gt(0).all(1)
+    points = batch.aligning_points()
+    assert torch.equal(points[alone], batch.five_points[alone]) and int(alone.sum()) == 1
+    assert torch.equal(points[~alone], five_points(batch.landmarks[~alone]))
+    write_picture(tmp_path / "bare" / "1.png")
+    bare = opened(tmp_path / "bare", assume_cropped=True).batch(torch.tensor([0]))
+    usual = torch.arange(10.0).view(5, 2)
+    assert torch.equal(bare.aligning_points(usual)[0], usual)
+    with pytest.raises(ValueError, match="has no landmarks"):
+        bare.aligning_points()
 
 
 def test_augmentation_is_keyed_by_sample(folder):

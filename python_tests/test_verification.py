@@ -113,7 +113,8 @@ def test_fusion_by_hand():
     similarity = np.array([[0.0, 2.0, 3.0], [0.0, 4.0, 8.0]])
     training = np.array([True, True, False])
     np.testing.assert_allclose(fused(similarity, training), [-2, 2, 5])
-    assert fused(similarity[0], training) is similarity[0]
+    one = similarity[0]
+    assert fused(one, training) is one
     with pytest.raises(ValueError, match="cannot be fused"):
         fused(np.array([[1.0, 1.0, 2.0], [0.0, 4.0, 8.0]]), training)
 

@@ -32,7 +32,7 @@ Example: facecore ablate --out runs/ablation --seeds 0 1 2
 class Ablate:
     """Options of `facecore ablate`."""
 
-    system: Literal["semi-supervised", "weakly-supervised"] = "semi-supervised"
+    system: Literal["semi-supervised", "weakly-supervised", "unsupervised-regression"] = "semi-supervised"
     """Whose claims."""
     out: pathlib.Path = pathlib.Path("facecore_ablation")
     """Folder of the trainings and of index.html."""

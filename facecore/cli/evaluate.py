@@ -8,6 +8,7 @@ import tyro
 
 from facecore.cli.evaluate_meshes import Correspondence, DenseNme, PointToPlane, Rmse
 from facecore.cli.evaluate_pictures import LandmarkNme, Photometric, VerificationPairs
+from facecore.cli.evaluate_recognisability import RecognisabilityOfFaces
 from facecore.cli.evaluate_systems import HeldOut, LearnedBases, PoseSweep
 from facecore.cli.parsing import parse_options
 
@@ -31,6 +32,7 @@ EvaluateCommand = (
     | Annotated[Photometric, tyro.conf.subcommand("photometric")]
     | Annotated[HeldOut, tyro.conf.subcommand("held-out")]
     | Annotated[LearnedBases, tyro.conf.subcommand("bases")]
+    | Annotated[RecognisabilityOfFaces, tyro.conf.subcommand("recognisability")]
 )
 
 

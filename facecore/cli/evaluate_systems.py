@@ -106,6 +106,7 @@ class Loaded:
             "morphable_hash": self.morphable.content_hash(),
             "vertices": self.morphable.num_vertices,
             "image_size": self.system.config.image_size,
+            **({"caution": self.system.caution} if self.system.caution else {}),
         }
 
 
@@ -138,7 +139,13 @@ class HeldOut(SystemOptions):
         baseline = Baseline.of(loaded.morphable, training)
         with tqdm(total=self.count, desc="held-out", unit="render", leave=False, disable=None) as bar:
             errors = held_out_errors(
-                loaded.system.reconstruct, loaded.morphable, renders, baseline, self.count, progress=bar.update
+                loaded.system.reconstruct,
+                loaded.morphable,
+                renders,
+                baseline,
+                self.count,
+                aligned=loaded.system.aligned,
+                progress=bar.update,
             )
         means = summarise_held_out(errors)
         rows = [{"render": i, **{name: float(v[i]) for name, v in errors.items()}} for i in range(self.count)]
@@ -164,12 +171,13 @@ class HeldOut(SystemOptions):
         """Error maps of the renders with the smallest and the largest error."""
         from facecore.evaluation.alignment import vertex_distances
         from facecore.evaluation.error_maps import ErrorMap, ExtremeMaps
+        from facecore.evaluation.held_out import reconstruct_renders
 
         maps = ExtremeMaps()
         for i in (int(errors.argmin()), int(errors.argmax())):
             batch = renders.batch(index[i : i + 1])
             truth = loaded.morphable.shape(batch.identity, batch.expression)
-            face = loaded.system.reconstruct(batch.image)
+            face = reconstruct_renders(loaded.system.reconstruct, batch, aligned=loaded.system.aligned)
             distance = vertex_distances(face.vertices, truth)[0]
             drawn = ErrorMap(truth[0].cpu(), face.triangles.cpu(), distance.cpu())
             maps.add(float(errors[i]), f"render {i}", drawn)
@@ -235,7 +243,14 @@ class PoseSweep(SystemOptions):
         from facecore.evaluation.published import POSE_SWEEP
         from facecore.evaluation.results import Evaluation
 
-        errors = sweep_errors(loaded.system.reconstruct, renders, self.count, crop_mm=self.crop_mm, progress=progress)
+        errors = sweep_errors(
+            loaded.system.reconstruct,
+            renders,
+            self.count,
+            aligned=loaded.system.aligned,
+            crop_mm=self.crop_mm,
+            progress=progress,
+        )
         yaws = table_of_yaws(errors, renders.poses)
         evaluation = Evaluation(
             protocol="pose-sweep",

@@ -188,7 +188,10 @@ class Reconstruct:
         if self.checkpoint is not None:
             from facecore.systems import load
 
-            return load(self.checkpoint)
+            system = load(self.checkpoint)
+            if system.caution:
+                print(f"{self.checkpoint}: {system.caution}")
+            return system
         name = self.model or "procedural"
         if name != "procedural" and not pathlib.Path(name).exists():
             raise UsageError(f"--model {name}: no such file or folder; give 'procedural' or a morphable model")
@@ -204,6 +207,7 @@ class Reconstruct:
         if not isinstance(source, MorphableModel):
             assert self.checkpoint is not None
             start = f"{self.checkpoint.name} (configuration {source.config_hash})"
+            start += f"; {source.caution}" if source.caution else ""
         else:
             start = f"the mean face of {self.model or 'procedural'}"
         return f"Started from {start}; {self.refine} refinement steps on {self.size} x {self.size} pixels."

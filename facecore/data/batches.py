@@ -8,6 +8,8 @@ from typing import Protocol, SupportsIndex, TypeVar
 
 import torch
 
+from facecore.data.landmarks import five_points
+
 Self = TypeVar("Self", bound="_Batch")
 Batch = TypeVar("Batch", bound="_Batch")
 Batch_co = TypeVar("Batch_co", bound="_Batch", covariant=True)
@@ -79,6 +81,20 @@ class PhotoBatch(_Batch):
     five_points: torch.Tensor
     five_point_weight: torch.Tensor
     identity: torch.Tensor
+
+    def aligning_points(self, otherwise: torch.Tensor | None = None) -> torch.Tensor:
+        """The five points of each photograph, of its 68 or its own, [B, 5, 2]; `otherwise`, [5, 2], where it has none.
+
+        Raises ValueError for a photograph without points when there is no `otherwise`.
+        """
+        of_68 = (self.landmark_weight > 0).all(1)[:, None, None]
+        known = (self.five_point_weight > 0).all(1)[:, None, None] | of_68
+        points = torch.where(of_68, five_points(self.landmarks), self.five_points)
+        if otherwise is not None:
+            return torch.where(known, points, otherwise)
+        if not known.is_cuda and not bool(known.all()):
+            raise ValueError("a photograph has no landmarks: faces are aligned by five points or 68")
+        return points
 
 
 class PictureSource(Protocol[Batch_co]):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from facecore.data import LabelledBatch, LabelledRenders
+from facecore.data import LabelledBatch, LabelledRenders, ShapeBatch
 from facecore.evaluation.alignment import vertex_error
 from facecore.morphable import MorphableModel
 from facecore.ops import interpolate, rasterize, sh_shading, vertex_normals
@@ -36,24 +36,27 @@ class Baseline:
 
 
 def evaluate_held_out(
-    reconstruct: Callable[[torch.Tensor], Reconstruction],
-    model: MorphableModel,
-    renders: LabelledRenders,
-    baseline: Baseline,
-    count: int,
-) -> dict[str, float]:
-    """Means of `held_out_errors` over the first `count` renders, and `*_gain_percent`: how much lower the error is than
-    that of the baseline, `*_mean_face`. Raises ValueError for a count below 1."""
-    return summarise_held_out(held_out_errors(reconstruct, model, renders, baseline, count))
-
-
-def held_out_errors(
-    reconstruct: Callable[[torch.Tensor], Reconstruction],
+    reconstruct: Callable[..., Reconstruction],
     model: MorphableModel,
     renders: LabelledRenders,
     baseline: Baseline,
     count: int,
     *,
+    aligned: bool = False,
+) -> dict[str, float]:
+    """Means of `held_out_errors` over the first `count` renders, and `*_gain_percent`: how much lower the error is than
+    that of the baseline, `*_mean_face`. Raises ValueError for a count below 1."""
+    return summarise_held_out(held_out_errors(reconstruct, model, renders, baseline, count, aligned=aligned))
+
+
+def held_out_errors(
+    reconstruct: Callable[..., Reconstruction],
+    model: MorphableModel,
+    renders: LabelledRenders,
+    baseline: Baseline,
+    count: int,
+    *,
+    aligned: bool = False,
     progress: Callable[[int], object] | None = None,
 ) -> dict[str, torch.Tensor]:
     """Errors of the first `count` renders, float32 [count] by name, on the CPU.
@@ -61,18 +64,28 @@ def held_out_errors(
     shape_mm, neutral_mm: per-vertex error after similarity alignment. albedo: mean absolute difference over vertices.
     shading: mean absolute difference over the visible face, true normals, predicted light. landmark_percent: mean
     68-point distance / box size (root of width * height of the true points) * 100. `*_mean_face` are the same of the
-    baseline. progress: called with the number of renders after each batch. Raises ValueError for a count below 1.
+    baseline. reconstruct, aligned: see reconstruct_renders. progress: called with the number of renders after each
+    batch. Raises ValueError for a count below 1.
     """
     if count < 1:
         raise ValueError(f"count must be at least 1 held-out render, got {count}")
     rows: dict[str, list[torch.Tensor]] = {}
     for start in range(0, count, BATCH):
         batch = renders.batch(torch.arange(start, min(start + BATCH, count)))
-        for name, value in held_out_errors_of(reconstruct(batch.image), model, batch, baseline).items():
+        face = reconstruct_renders(reconstruct, batch, aligned=aligned)
+        for name, value in held_out_errors_of(face, model, batch, baseline).items():
             rows.setdefault(name, []).append(value.float().cpu())
         if progress is not None:
             progress(len(batch.image))
     return {name: torch.cat(values) for name, values in rows.items()}
+
+
+def reconstruct_renders(
+    reconstruct: Callable[..., Reconstruction], batch: ShapeBatch, *, aligned: bool
+) -> Reconstruction:
+    """The faces of a batch. reconstruct: of pictures [N, 3, H, W]; where `aligned`, as a system's attribute says, also
+    of their landmarks [N, 68, 2]: renders come with them as photographs come with given ones."""
+    return reconstruct(batch.image, batch.landmarks) if aligned else reconstruct(batch.image)
 
 
 def summarise_held_out(errors: dict[str, torch.Tensor]) -> dict[str, float]:

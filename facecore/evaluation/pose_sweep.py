@@ -9,6 +9,7 @@ import torch
 
 from facecore.data.sweep import SweepRenders
 from facecore.evaluation.alignment import fit_similarity, vertex_error
+from facecore.evaluation.held_out import reconstruct_renders
 from facecore.evaluation.point_to_plane import NOSE_TIP
 
 if TYPE_CHECKING:
@@ -21,18 +22,20 @@ BATCH = 20
 
 
 def sweep_errors(
-    reconstruct: Callable[[torch.Tensor], Reconstruction],
+    reconstruct: Callable[..., Reconstruction],
     renders: SweepRenders,
     count: int,
     *,
+    aligned: bool = False,
     crop_mm: float = 95.0,
     progress: Callable[[int], object] | None = None,
 ) -> dict[str, torch.Tensor]:
     """Errors of `count` faces at every pose, each picture reconstructed alone, float32 [count, poses] by name.
 
     rmse_mm: S1's (`landmark_rmse`); shape_mm, neutral_mm: mean vertex distance after similarity alignment over all
-    vertices, of the full and of the identity shape; landmark_percent: as `held_out_errors` has it. progress: called
-    with the number of pictures after each batch. Raises ValueError for a count below 1.
+    vertices, of the full and of the identity shape; landmark_percent: as `held_out_errors` has it, and reconstruct
+    and aligned as there. progress: called with the number of pictures after each batch. Raises ValueError for a count
+    below 1.
     """
     if count < 1:
         raise ValueError(f"count must be at least 1 face, got {count}")
@@ -40,7 +43,7 @@ def sweep_errors(
     rows: dict[str, list[torch.Tensor]] = {name: [] for name in MEASURES}
     for start in range(0, total, BATCH):
         batch = renders.batch(torch.arange(start, min(start + BATCH, total)))
-        face = reconstruct(batch.image)
+        face = reconstruct_renders(reconstruct, batch, aligned=aligned)
         truth = model.shape(batch.identity, batch.expression)
         neutral = model.shape(batch.identity)
         extent = (batch.landmarks.amax(1) - batch.landmarks.amin(1)).prod(1).sqrt()

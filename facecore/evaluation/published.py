@@ -140,3 +140,26 @@ EXPRESSIONS = (
         ),
     ),
 )
+
+RECOGNISABILITY = (
+    PublishedTable(
+        "Genova et al. 2018, Table 3: share of renders with the right person among the nearest photographs (VGG-Face)",
+        ("MoFA-Test top 1", "top 5", "LFW top 1", "top 5"),
+        (
+            ("random", (0.01, 0.06, 0.0002, 0.001)),
+            ("MoFA", (0.19, 0.54, None, None)),
+            ("Tran et al. 2017", (0.25, 0.62, 0.001, 0.002)),
+            ("the paper's own", (0.87, 0.96, 0.16, 0.51)),
+        ),
+    ),
+    PublishedTable(
+        "Genova et al. 2018, Table 2: earth mover's distance to the similarities of pairs of LFW (VGG-Face)",
+        ("LFW same", "different", "MICC same", "different", "MoFA-Test same", "different"),
+        (
+            ("MoFA", (None, None, None, None, 0.30, 0.11)),
+            ("Tran et al. 2017", (0.32, 0.09, 0.32, 0.09, 0.27, 0.14)),
+            ("the paper's own", (0.14, 0.26, 0.09, 0.32, 0.09, 0.32)),
+            ("scans", (None, None, 0.03, 0.41, None, None)),
+        ),
+    ),
+)

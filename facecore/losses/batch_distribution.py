@@ -22,3 +22,13 @@ def batch_distribution_loss(codes: torch.Tensor) -> torch.Tensor:
     mean = codes.mean(0)
     variance = (codes - mean).square().mean(0)
     return mean.square().sum() + (variance - 1.0).square().sum()
+
+
+def expected_batch_distribution_loss(num_coefficients: int, num_images: int) -> float:
+    """What the loss is on average for so many coefficients drawn from the prior: K (1/N + (2N - 1)/N^2). METHODS 6.
+
+    Raises ValueError for no image.
+    """
+    if num_images < 1:
+        raise ValueError(f"num_images must be at least 1, got {num_images}")
+    return num_coefficients * (1 / num_images + (2 * num_images - 1) / num_images**2)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
+import pathlib
+from typing import Any
 
 import torch
 from torch import nn
 
 from facecore.nn.recognition import RecognitionFeatures
 from facecore.perception.checks import check_network
-from facecore.perception.manifest import Manifest, read_manifest
-from facecore.perception.networks import Network, load_network
+from facecore.perception.manifest import RENDERS, Manifest, manifest_of, read_manifest
+from facecore.perception.networks import Network, load_network, unfilled_network
 from facecore.render.affine import warp
 
 ALIGNED_SIZE = 112
@@ -86,11 +89,47 @@ class IdentityNetwork(nn.Module):
         super().__init__()
         if manifest.role != "recognition":
             raise ValueError(f"{manifest.path} describes a network for {manifest.role}; one for recognition is needed")
-        self._network: Network = load_network(manifest, needs_gradient=True)
-        check_network(self._network)
-        self.network = self._network.module  # registered, so that .to(device) reaches it
+        network = load_network(manifest, needs_gradient=True)
+        check_network(network)
+        self._hold(network)
+
+    def _hold(self, network: Network) -> None:
+        manifest = network.manifest
+        self._network, self.manifest = network, manifest
+        self.network = network.module  # registered, so that .to(device) reaches it
         self.input_size, self.identity = manifest.input_size, f"recognition-{manifest.digest}"
         self.trained_on = manifest.trained_on
+
+    @property
+    def caution(self) -> str:
+        """What to say of results on photographs: empty unless the network was trained on renders alone."""
+        if self.trained_on != RENDERS:
+            return ""
+        return "its recognition network was trained on renders alone: on photographs its features say little"
+
+    def facts(self) -> dict[str, Any]:
+        """The manifest's values but its path, as JSON takes them: `from_facts` and the state_dict make the network
+        again, without its files.
+
+        Raises ValueError for a format whose code is not in facecore.
+        """
+        manifest = self.manifest
+        if manifest.format != "state-dict":
+            raise ValueError(
+                f"{manifest.path}: a checkpoint carries weights, and the code of a {manifest.format} network is not "
+                "among them; convert it to a state-dict with an architecture (perception.register_architecture)"
+            )
+        values = {f.name: getattr(manifest, f.name) for f in dataclasses.fields(manifest) if f.name != "path"}
+        values |= {"outputs": dict(manifest.outputs), "options": dict(manifest.options)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    @classmethod
+    def from_facts(cls, facts: dict[str, Any]) -> IdentityNetwork:
+        """The network of `facts`; load_state_dict is to give its weights. Raises ValueError for facts of no network."""
+        self = cls.__new__(cls)
+        nn.Module.__init__(self)
+        self._hold(unfilled_network(manifest_of(facts, pathlib.Path("the recognition network"))))
+        return self
 
     def forward(self, images: torch.Tensor, align: torch.Tensor | None = None) -> RecognitionFeatures:
         """embed [N, d] and pooled [N, d_f] (the embedding itself where the network has no layer before it)."""

@@ -137,7 +137,11 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
     path = pathlib.Path(path)
     if not path.is_file():
         raise ValueError(f"{path} is not a file; give the manifest of a network, .json or .toml")
-    content = _parse(path)
+    return manifest_of(_parse(path), path)
+
+
+def manifest_of(content: Mapping[str, Any], path: pathlib.Path) -> Manifest:
+    """The manifest of the keys and values that a file at `path` would hold; see read_manifest."""
     fields = {f.name: f for f in dataclasses.fields(Manifest) if f.name != "path"}
     unknown = sorted(content.keys() - fields.keys())
     required = [n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING]

@@ -111,6 +111,20 @@ def _load_torchscript(manifest: Manifest) -> Network:
 
 def _load_state_dict(manifest: Manifest) -> Network:
     file = manifest.network_file()
+    network = unfilled_network(manifest)
+    assert network.module is not None
+    state = read_state_dict(file)
+    if problems := state_dict_problems(state, network.module.state_dict()):
+        raise ValueError(f"{file} does not hold the weights of {manifest.architecture}: {problems}")
+    network.module.load_state_dict(state, strict=False)  # counters of batch norms may be absent
+    return network
+
+
+def unfilled_network(manifest: Manifest) -> Network:
+    """The network of a state-dict manifest before its weights, which somebody else has; its file is not looked at.
+
+    Raises ValueError for an architecture that is not registered, or that does not take the options.
+    """
     build = _architectures.get(manifest.architecture)
     if build is None:
         raise ValueError(
@@ -118,14 +132,9 @@ def _load_state_dict(manifest: Manifest) -> Network:
             f"{manifest.architecture!r}; register it by facecore.perception.register_architecture"
         )
     try:
-        module = build(**manifest.options)
+        return _of_module(manifest, build(**manifest.options))
     except TypeError as error:
         raise ValueError(f"{manifest.path}: options do not fit {manifest.architecture}: {error}") from error
-    state = read_state_dict(file)
-    if problems := state_dict_problems(state, module.state_dict()):
-        raise ValueError(f"{file} does not hold the weights of {manifest.architecture}: {problems}")
-    module.load_state_dict(state, strict=False)  # counters of batch norms may be absent
-    return _of_module(manifest, module)
 
 
 def _load_callable(manifest: Manifest) -> Network:

@@ -3,6 +3,7 @@
 from facecore.systems.joint_recognition import JointRecognition
 from facecore.systems.loading import System, load
 from facecore.systems.semi_supervised import SemiSupervised
+from facecore.systems.unsupervised_regression import UnsupervisedRegression
 from facecore.systems.weakly_supervised import WeaklySupervised
 
-__all__ = ["JointRecognition", "SemiSupervised", "System", "WeaklySupervised", "load"]
+__all__ = ["JointRecognition", "SemiSupervised", "System", "UnsupervisedRegression", "WeaklySupervised", "load"]

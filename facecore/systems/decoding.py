@@ -9,9 +9,10 @@ import torch
 from facecore.morphable import MorphableModel
 from facecore.systems.joint_recognition import JointRecognition
 from facecore.systems.semi_supervised import SemiSupervised
+from facecore.systems.unsupervised_regression import UnsupervisedRegression
 from facecore.systems.weakly_supervised import WeaklySupervised
 
-FaceSource = SemiSupervised | JointRecognition | WeaklySupervised | MorphableModel
+FaceSource = SemiSupervised | JointRecognition | WeaklySupervised | UnsupervisedRegression | MorphableModel
 Codes = Mapping[str, torch.Tensor]
 
 
@@ -43,7 +44,7 @@ def decode_albedo(source: FaceSource, codes: Codes) -> torch.Tensor:
 
 def _of_codes(source: FaceSource) -> SemiSupervised | JointRecognition | MorphableModel:
     """What the codes belong to: coefficients are a morphable model's, whichever network estimated them."""
-    return source.morphable if isinstance(source, WeaklySupervised) else source
+    return source.morphable if isinstance(source, WeaklySupervised | UnsupervisedRegression) else source
 
 
 def _code(source: SemiSupervised | JointRecognition | MorphableModel, codes: Codes, name: str) -> torch.Tensor:

@@ -16,6 +16,7 @@ from facecore.morphable import MorphableModel
 from facecore.perception import FaceSegmenter
 from facecore.render import fit_weak_perspective, pixel_to_ndc
 from facecore.systems.decoding import FaceSource
+from facecore.systems.landmark_fit import fit_landmarks
 from facecore.systems.loading import System
 from facecore.systems.parameterization import (
     CodeParameters,
@@ -24,8 +25,10 @@ from facecore.systems.parameterization import (
     PerspectiveParameters,
     PosedFace,
 )
+from facecore.systems.reconstruction import Reconstruction
 from facecore.systems.refinement import Observation, Progress, Refined, refine, solve_light, typical_light
 from facecore.systems.semi_supervised import SemiSupervised
+from facecore.systems.unsupervised_regression import UnsupervisedRegression
 from facecore.systems.weakly_supervised import WeaklySupervised
 
 
@@ -175,6 +178,32 @@ def posed_by_landmarks(points: torch.Tensor, pose: torch.Tensor, observation: Ob
     return pose
 
 
+def aligning_points(observation: Observation, system: UnsupervisedRegression) -> torch.Tensor:
+    """The five points by which the system aligns each face, [N, 5, 2] in pixels of its own crops: the usual ones where
+    a face has no landmarks."""
+    scale = system.config.image_size / observation.images.shape[-1]
+    points = system.usual_points.repeat(len(observation.images), 1, 1)
+    for known, given in (
+        (observation.five_point_weight, observation.five_points),
+        (observation.landmark_weight, five_points(observation.landmarks)),
+    ):
+        points = torch.where((known > 0).all(1)[:, None, None], scale * given.to(points), points)
+    return points
+
+
+def with_fitted_expressions(model: MorphableModel, neutral: Reconstruction, observation: Observation) -> Reconstruction:
+    """Faces of the model with the expressions that explain their 68 landmarks, the identity held (METHODS 6); the
+    neutral face where these are not known."""
+    targets, codes = observation.landmarks_ndc(), neutral.codes
+    expression = codes["expression"].clone()
+    for i in observation.landmark_weight.bool().any(1).nonzero().flatten().tolist():
+        weight = observation.landmark_weight[i : i + 1]
+        fit = fit_landmarks(model, targets[i : i + 1], weight, identity=codes["identity"][i])
+        expression[i] = fit.expression[0]
+    vertices = model.shape(codes["identity"], expression)
+    return dataclasses.replace(neutral, vertices=vertices, codes=codes | {"expression": expression})
+
+
 def reconstruct_faces(
     faces: list[FaceInput],
     source: FaceSource,
@@ -200,14 +229,18 @@ def reconstruct_faces(
 def estimate(source: System, images: torch.Tensor, observation: Observation) -> FaceParameters:
     """What a trained system says of crops [N, 3, S, S] of its own size, as parameters that can be drawn and refined.
 
-    A system that estimates no pose and no light gets them from what is observed of the same crops at any size:
-    landmarks, then pixels.
+    observation: the same crops at any size. A system that estimates no pose and no light (one of them no expression
+    either) gets them from what is observed: landmarks, then pixels.
     """
     if isinstance(source, SemiSupervised):
         return CodeParameters(source, source.encode(images))
     if isinstance(source, WeaklySupervised):
         return PerspectiveParameters(source, source.encode(images).codes)
-    face = source.reconstruct(images)
+    if isinstance(source, UnsupervisedRegression):
+        neutral = source.reconstruct(images, aligning_points(observation, source))
+        face = with_fitted_expressions(source.morphable, neutral, observation)
+    else:
+        face = source.reconstruct(images)
     parameters = PosedFace(face, posed_by_landmarks(face.landmarks_3d, face.pose, observation))
     solve_light(parameters, observation)
     return parameters

@@ -9,14 +9,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from facecore.data.renders import framed_pose
 from facecore.morphable import MorphableModel
 from facecore.nn import SphereFace
 from facecore.nn.sphereface import EMBED
-from facecore.render import WeakPerspectiveCamera
+from facecore.systems.facing import facing_reconstruction
 from facecore.systems.joint_recognition_config import JointModelConfig
 from facecore.systems.reconstruction import Reconstruction
-from facecore.systems.refinement import typical_light
 
 CODE_RANGE = 3.0  # standard deviations that a code of 1 stands for (METHODS 3)
 _TENSORS = ("template", "albedo_mean", "triangles", "landmarks68")
@@ -84,6 +82,8 @@ class JointRecognition(nn.Module):
     triangles: torch.Tensor
     landmarks68: torch.Tensor
     textured = False
+    aligned = False
+    caution = ""
 
     def __init__(self, config: JointModelConfig, assets: JointAssets) -> None:
         super().__init__()
@@ -169,17 +169,12 @@ class JointRecognition(nn.Module):
         if self.training:
             raise ValueError("call .eval() before .reconstruct()")
         codes, vertices = self(images)
-        n, size = len(images), self.config.image_size
-        nothing = vertices.new_zeros(n, 3)
-        pose = framed_pose(nothing, vertices[:, self.landmarks68], nothing[:, 0] + 1, nothing[:, :2])
-        return Reconstruction(
-            vertices=vertices,
-            neutral_vertices=self.decode_shape(codes.identity),
+        return facing_reconstruction(
+            vertices,
+            self.decode_shape(codes.identity),
+            self.decode_albedo(codes.identity).clone(),
+            codes._asdict(),
             triangles=self.triangles,
-            albedo=self.decode_albedo(codes.identity).clone(),
-            camera=WeakPerspectiveCamera.from_pose(pose, size, size),
-            pose=pose,
-            sh_coefficients=typical_light(vertices.new_zeros(n, 9, 3)),
-            codes=codes._asdict(),
             landmarks68=self.landmarks68,
+            size=self.config.image_size,
         )

@@ -47,6 +47,7 @@ def fit_landmarks(
     landmarks_ndc: torch.Tensor,
     weight: torch.Tensor | None = None,
     *,
+    identity: torch.Tensor | None = None,
     ridge: float = 1.0,
     max_iterations: int = MAX_ITERATIONS,
     tolerance: float = TOLERANCE,
@@ -57,6 +58,7 @@ def fit_landmarks(
         model: any morphable model with its 68 landmarks.
         landmarks_ndc: float [M, 68, 2], q of METHODS 1.3 (y up), each photograph in its own frame.
         weight: [M, 68], 0 = unknown; None = all 1.
+        identity: coefficients [Ki] that are known and stay; None = they are found, too.
         ridge: weight of the model's prior, 1 = as likely as it says, 0 = none (the paper's).
         max_iterations, tolerance: see the objective.
 
@@ -68,7 +70,9 @@ def fit_landmarks(
     gradient. Raises ValueError for wrong shapes, points that are not finite, negative weights, a photograph with fewer
     than six known points, or known points that all lie in one place.
     """
-    problem = _Problem.of(model, landmarks_ndc, weight, ridge)
+    if identity is not None:
+        check_tensor("identity", identity, (model.num_identity,))
+    problem = _Problem.of(model, landmarks_ndc, weight, ridge, identity)
     if max_iterations < 1 or not tolerance >= 0:
         raise ValueError(f"max_iterations must be at least 1, tolerance at least 0, got {max_iterations}, {tolerance}")
     state = problem.start()
@@ -81,8 +85,9 @@ def fit_landmarks(
     prior, like = model.prior, model.template
     scale = (state.scale / MEAN_SCALE).log()[:, None]
     expression = prior.expression_mean.double().cpu() + state.expression * prior.expression_std.double().cpu()
+    found = prior.identity_mean.double().cpu() + state.identity * prior.identity_std.double().cpu()
     return LandmarkFit(
-        identity=(prior.identity_mean.double().cpu() + state.identity * prior.identity_std.double().cpu()).to(like),
+        identity=(found if identity is None else identity.detach()).to(like),
         expression=expression.to(like),
         pose=torch.cat([matrix_to_euler(state.rotation), scale, state.offset], 1).to(like),
         objective=torch.tensor(objective, dtype=torch.float64),
@@ -125,9 +130,17 @@ class _Problem:
     precision: torch.Tensor  # [M, 68]
     size: torch.Tensor  # of the landmarks' boxes, [M]
     ridge: float
+    known_identity: torch.Tensor | None = None  # whitened [Ki]
 
     @classmethod
-    def of(cls, model: MorphableModel, target: torch.Tensor, weight: torch.Tensor | None, ridge: float) -> _Problem:
+    def of(
+        cls,
+        model: MorphableModel,
+        target: torch.Tensor,
+        weight: torch.Tensor | None,
+        ridge: float,
+        known_identity: torch.Tensor | None = None,
+    ) -> _Problem:
         check_tensor("landmarks_ndc", target, ("M", 68, 2))
         weight = torch.ones_like(target[..., 0]) if weight is None else weight
         check_tensor("weight", weight, (len(target), 68))
@@ -146,14 +159,18 @@ class _Problem:
         )
         mean = model.mean_shape()[points].double().cpu() / MM_PER_UNIT
         precision = weight / (SIGMA * size[:, None]).square()
-        return cls(mean, identity, expression, target, precision, size, ridge)
+        if known_identity is not None:
+            known_identity = prior.whiten("identity", known_identity.detach().to(model.template)).double().cpu()
+        return cls(mean, identity, expression, target, precision, size, ridge, known_identity)
 
     def start(self) -> _State:
-        """The mean face in each photograph."""
+        """The mean expression in each photograph, of the mean face or of the known one."""
         count = len(self.target)
-        pose = nearest_pose(self.mean.expand(count, -1, -1), self.target, self.precision)
-        zeros = self.mean.new_zeros(len(self.identity)), self.mean.new_zeros(count, len(self.expression))
-        return self.with_poses(_State(*zeros, *pose))
+        identity = self.mean.new_zeros(len(self.identity)) if self.known_identity is None else self.known_identity
+        face = self.mean + torch.einsum("k,kpc->pc", identity, self.identity)
+        pose = nearest_pose(face.expand(count, -1, -1), self.target, self.precision)
+        expression = self.mean.new_zeros(count, len(self.expression))
+        return self.with_poses(_State(identity, expression, *pose))
 
     def turns(self, state: _State) -> Iterator[_State]:
         """The state after each turn, without end: expressions, identity, poses; none of them raises the objective.
@@ -226,7 +243,10 @@ class _Problem:
         return dataclasses.replace(state, expression=solution)
 
     def with_identity(self, state: _State) -> _State:
-        """The best identity of all photographs: normal equations summed over them, landmark by landmark."""
+        """The best identity of all photographs: normal equations summed over them, landmark by landmark; a known one
+        stays."""
+        if self.known_identity is not None:
+            return state
         linear = state.linear
         others = dataclasses.replace(state, identity=torch.zeros_like(state.identity))
         rest = self.target - self.shapes(others) @ linear.mT - state.offset[:, None]

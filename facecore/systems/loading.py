@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from facecore.morphable.io import model_from_tensors
+from facecore.perception import IdentityNetwork
 from facecore.systems.assets import FaceAssets
 from facecore.systems.joint_recognition import JointAssets, JointRecognition
 from facecore.systems.joint_recognition_config import JointRecognitionConfig
@@ -15,13 +17,16 @@ from facecore.systems.joint_recognition_training import NAME as JOINT_RECOGNITIO
 from facecore.systems.semi_supervised import SemiSupervised
 from facecore.systems.semi_supervised_config import SemiSupervisedConfig
 from facecore.systems.semi_supervised_training import NAME as SEMI_SUPERVISED
+from facecore.systems.unsupervised_regression import UnsupervisedRegression
+from facecore.systems.unsupervised_regression_config import RegressionConfig
+from facecore.systems.unsupervised_regression_training import NAME as UNSUPERVISED_REGRESSION
 from facecore.systems.weakly_supervised import WeaklySupervised, from_assets
 from facecore.systems.weakly_supervised_config import WeaklySupervisedConfig
 from facecore.systems.weakly_supervised_training import NAME as WEAKLY_SUPERVISED
 from facecore.training.checkpoint import Checkpoint
 from facecore.training.config import overlay
 
-System = SemiSupervised | JointRecognition | WeaklySupervised
+System = SemiSupervised | JointRecognition | WeaklySupervised | UnsupervisedRegression
 
 
 def load(path: str | pathlib.Path, device: torch.device | str = "cpu") -> System:
@@ -91,8 +96,14 @@ def _weakly_supervised(config: WeaklySupervisedConfig, tensors: Assets, plain: d
     return from_assets(model, tensors, plain, confidence=config.stages.confidence_iterations > 0)
 
 
+def _unsupervised_regression(config: RegressionConfig, tensors: Assets, plain: dict[str, Any]) -> System:
+    recognition = IdentityNetwork.from_facts(plain["recognition"])
+    return UnsupervisedRegression(config.model, model_from_tensors(tensors, plain), recognition)
+
+
 _KINDS = {
     SEMI_SUPERVISED: _Kind(SemiSupervisedConfig(), _semi_supervised),
     JOINT_RECOGNITION: _Kind(JointRecognitionConfig(), _joint_recognition),
     WEAKLY_SUPERVISED: _Kind(WeaklySupervisedConfig(), _weakly_supervised),
+    UNSUPERVISED_REGRESSION: _Kind(RegressionConfig(), _unsupervised_regression),
 }

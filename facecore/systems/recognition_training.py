@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from facecore.data import PhotoBatch, PhotoSource, PhotoStream, RenderedPhotos, five_points
+from facecore.data import PhotoBatch, PhotoSource, PhotoStream, RenderedPhotos
 from facecore.evaluation.verification import verify_persons
 from facecore.losses import identification_loss
 from facecore.morphable import MorphableModel
@@ -187,9 +187,7 @@ class RecognitionTrainer(SystemTrainer):
     def aligned(self, batch: PhotoBatch) -> torch.Tensor:
         """Faces as the network takes them."""
         height, width = self.network.input_size
-        known = (batch.landmark_weight > 0).all(1)[:, None, None]
-        points = torch.where(known, five_points(batch.landmarks), batch.five_points)
-        return align_faces(batch.image, alignment(points), height, width)
+        return align_faces(batch.image, alignment(batch.aligning_points()), height, width)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

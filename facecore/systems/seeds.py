@@ -9,3 +9,5 @@ SEGMENTATION_RENDERS = 6_000_011
 SEGMENTATION_HELD_OUT = 7_000_003
 JOINT_PERSONS = 8_000_009
 JOINT_STRANGERS = 9_000_011  # held-out persons whose codes are verified
+REGRESSION_FACES = 10_000_019  # synthetic faces
+REGRESSION_VIEWS = 11_000_027  # views of photographs' faces

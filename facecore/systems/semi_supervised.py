@@ -35,6 +35,8 @@ class SemiSupervised(PointEncoder):
     texture_logit: torch.Tensor
     texture_valid: torch.Tensor
     uses_texture: torch.Tensor
+    aligned = False  # `reconstruct` takes no landmarks
+    caution = ""  # what to say of results
 
     def __init__(self, config: ModelConfig, assets: FaceAssets) -> None:
         super().__init__()

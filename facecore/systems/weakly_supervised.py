@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from facecore.morphable import MorphableModel
-from facecore.morphable.io import model_from_tensors, model_to_tensors
+from facecore.morphable.io import model_from_tensors
 from facecore.nn import ConfidenceNet, EncoderFeatures, PointMaps, aggregate
 from facecore.render import PerspectiveCamera, Renderer, Rendering, sh_from_prediction
 from facecore.systems.point_encoder import POSE_SIZE, PointEncoder, fixed_linear, zero_linear
@@ -67,6 +67,8 @@ class WeaklySupervised(PointEncoder):
     """
 
     textured = False
+    aligned = False
+    caution = ""
     config: WeakModelConfig
 
     def __init__(self, config: WeakModelConfig, morphable: MorphableModel, *, confidence: bool = True) -> None:
@@ -220,14 +222,8 @@ class WeaklySupervised(PointEncoder):
         )
 
 
-def assets_of(morphable: MorphableModel) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """What a checkpoint carries of the morphable model: everything."""
-    tensors, plain = model_to_tensors(morphable)
-    return tensors, plain | {"morphable_name": morphable.name, "morphable_hash": morphable.content_hash()}
-
-
 def from_assets(
     config: WeakModelConfig, tensors: dict[str, torch.Tensor], plain: dict[str, Any], *, confidence: bool
 ) -> WeaklySupervised:
-    """The untrained system over the model that assets_of took apart."""
+    """The untrained system over the model that `assets_of` took apart."""
     return WeaklySupervised(config, model_from_tensors(tensors, plain), confidence=confidence)

@@ -68,7 +68,7 @@ def perception_term(
     rows = known.nonzero()[:, 0]
     if len(rows) == 0:
         return projected.sum() * 0.0
-    given = torch.where(whole[:, None, None], five_points(photos.landmarks), photos.five_points)[rows]
+    given = photos[rows].aligning_points()
     made = five_points(projected.detach())[rows]
     with torch.no_grad():
         target = recogniser.embed(photos.image[rows], alignment(given))

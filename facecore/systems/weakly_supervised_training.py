@@ -19,10 +19,11 @@ from facecore.perception import IdentityNetwork
 from facecore.render import WeakPerspectiveCamera
 from facecore.systems import seeds
 from facecore.systems.coefficient_metric import CoefficientMetric
+from facecore.systems.morphable_assets import assets_of
 from facecore.systems.shared_terms import PointShapes, Terms, surface_point_term, weighted_total
 from facecore.systems.solved_heads import solve_on_renders
 from facecore.systems.streams import open_stream
-from facecore.systems.weakly_supervised import WeakCodes, WeakEstimate, WeaklySupervised, assets_of
+from facecore.systems.weakly_supervised import WeakCodes, WeakEstimate, WeaklySupervised
 from facecore.systems.weakly_supervised_config import WeaklySupervisedConfig, WeakWeights
 from facecore.systems.weakly_supervised_losses import (
     code_error,

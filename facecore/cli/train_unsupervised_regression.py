@@ -1,0 +1,101 @@
+"""`facecore train --system unsupervised-regression`: Genova et al. 2018 (METHODS 6)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from facecore.cli.errors import UsageError
+from facecore.cli.parsing import check_exists
+from facecore.cli.train_data import check_modes, load_photos
+from facecore.cli.training import TrainingCommand
+from facecore.systems.unsupervised_regression_config import PRESETS, RegressionConfig
+
+if TYPE_CHECKING:
+    from facecore.morphable import MorphableModel
+    from facecore.systems.unsupervised_regression_training import UnsupervisedRegressionTrainer
+
+NAME = "unsupervised-regression"
+DESCRIPTION = f"""Trains a regression from the features of a recognition network to the coefficients of a morphable \
+model (Genova et al. 2018): on rendered faces, then on photographs (--data.photos) beside them. Settings come from \
+--preset ({", ".join(PRESETS)}), over it a YAML file (--config), over both the options below.
+
+Example: facecore train --system unsupervised-regression --preset small --model.recognition \
+runs/recognition/manifest.json --model.morphable ict_facekit.npz --data.photos photos/ --run.out runs/regression
+
+'facecore train recognition' makes such a network. Without --data.photos, renders of --world.persons stand for \
+photographs. Writes to --run.out what 'facecore train' writes."""
+
+
+class UnsupervisedRegressionCommand(TrainingCommand):
+    prog = f"facecore train --system {NAME}"
+    description = DESCRIPTION
+    system = NAME
+    kind, presets = RegressionConfig, PRESETS
+    least: ClassVar = {
+        "model.image_size": 32,
+        "model.width": 1,
+        "stages.synthetic_iterations": 0,
+        "stages.mixed_iterations": 0,
+        "stages.weight_decay": 0,
+        "stages.views": 1,
+        "stages.pool": 0,
+        **{f"weights.{name}": 0 for name in ("shape", "texture", "identity", "batch", "loop")},
+    }
+    positive = ("stages.learning_rate", "stages.mixed_learning_rate", "stages.clip_norm")
+    unused: ClassVar = {
+        "data.labelled": "faces of known coefficients are rendered",
+        "data.masks": "no loss looks at pixels",
+    }
+
+    def check_own(self, config: RegressionConfig) -> None:
+        stages, data = config.stages, config.data
+        if config.model.recognition is None:
+            raise UsageError(
+                "--model.recognition: give the manifest of a recognition network, such as 'facecore train recognition' "
+                "writes; its features are what is decoded"
+            )
+        check_exists(**{"model.recognition": config.model.recognition})
+        if stages.synthetic_iterations + stages.mixed_iterations < 1:
+            raise UsageError("--stages: iterations must not all be 0")
+        if not stages.mixed_iterations:
+            if data.photos is not None:
+                raise UsageError("--data.photos has no effect here: --stages.mixed-iterations is 0; leave it out")
+            return
+        if not data.unlabelled or (data.photos is None and not config.world.persons):
+            raise UsageError(
+                "--stages.mixed-iterations: stage 2 needs --data.photos, or renders of --world.persons in their place; "
+                "0 leaves it out"
+            )
+        if not data.photo_batch:
+            raise UsageError("--data.photo-batch must be at least 1 in stage 2, got 0")
+
+    def trainer(self, config: RegressionConfig, morphable: MorphableModel) -> UnsupervisedRegressionTrainer:
+        from facecore.systems.unsupervised_regression_training import UnsupervisedRegressionTrainer
+
+        check_modes(config.world, morphable)
+        return UnsupervisedRegressionTrainer(config, morphable, load_photos(config))
+
+    def facts(
+        self, config: RegressionConfig, morphable: MorphableModel, trainer: UnsupervisedRegressionTrainer
+    ) -> dict[str, Any]:
+        recognition = trainer.system.recognition
+        own = {"recognition": recognition.identity, "recognition_trained_on": recognition.trained_on}
+        return super().facts(config, morphable, trainer) | own
+
+    def introduce(
+        self, config: RegressionConfig, trainer: UnsupervisedRegressionTrainer, facts: dict[str, Any]
+    ) -> None:
+        weights = sum(parameter.numel() for parameter in trainer.parameters)
+        photos = trainer.photos
+        seen = "no photographs" if photos is None else f"{len(photos)} photographs"
+        if config.data.photos is None and photos is not None:
+            seen = f"renders of {config.world.persons} persons for photographs"
+        print(
+            f"configuration {facts['config_hash']}, seed {config.run.seed}: {weights:,} weights behind "
+            f"{facts['recognition']}, faces of {facts['morphable']}, {seen}, {trainer.device}"
+        )
+        if trainer.system.caution:
+            print(f"{config.model.recognition}: {trainer.system.caution}")
+
+
+COMMAND = UnsupervisedRegressionCommand()
