@@ -7,7 +7,7 @@ import types
 
 import pytest
 import torch
-from facecore.systems.labelled_terms import surface_point_term
+from facecore.systems.shared_terms import surface_point_term
 
 from facecore.nn import PointFeatures, PointMaps, ResNetEncoder, SurfacePoints, spread_points, surface_point_loss
 from facecore.nn.surface_points import POSITION_WEIGHT, cell_centers, point_maps
