@@ -208,6 +208,11 @@ def test_commands(tmp_path, capsys, photos):
     assert [row["part"] for row in rows] == ["identity", "expression"]
     # two steps at a rate of 3e-4 and less move the bases by little, and not by nothing
     assert all(0 < row["between_mm"] < 0.1 * row["model_mm"] and row["cosine"] > 0.99 for row in rows)
+    sweep = ["evaluate", "expressions", "--checkpoint", str(checkpoint), "--count", "2", "--out", str(tmp_path / "x")]
+    assert main.main(sweep) == 0
+    table = json.loads((tmp_path / "x" / "results.json").read_text())["summary"]
+    assert [row["expression"] for row in table][:2] == ["neutral", "happiness"] and len(table) == 7
+    assert table[0]["identity_growth_percent"] == pytest.approx(0) and all(row["neutral_mm"] > 0 for row in table)
     faces = ["reconstruct", str(photos / "ann" / "1.png"), "--checkpoint", str(checkpoint), "--detector", "none"]
     assert main.main([*faces, "--out", str(tmp_path / "f")]) == 0
     face = np.load(tmp_path / "f" / "1.npz")

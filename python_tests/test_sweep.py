@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
 from facecore.data import LabelledRenders
 from facecore.data.crop import BOX_FACTOR
-from facecore.data.sweep import SweepRenders
+from facecore.data.sweep import ExpressionRenders, SweepRenders
 from facecore.morphable import load
+from facecore.morphable.named_expressions import EXPRESSIONS, named_expressions
 
 SIZE = 48
 
@@ -45,3 +48,34 @@ def test_angles_are_checked(model):
         SweepRenders(model, SIZE, SIZE, 0, yaws=())
     with pytest.raises(ValueError, match="finite degrees"):
         SweepRenders(model, SIZE, SIZE, 0, yaws=(float("nan"),))
+
+
+def test_only_the_expression_changes(model):
+    renders = ExpressionRenders(model, SIZE, SIZE, 4)
+    assert renders.variants == len(EXPRESSIONS) == 7
+    batch = renders.batch(torch.arange(14))  # two faces
+    assert torch.equal(batch.identity[:7], batch.identity[:1].expand(7, -1))
+    assert torch.equal(batch.sh_coefficients[:7], batch.sh_coefficients[:1].expand(7, -1, -1))
+    assert torch.equal(batch.expression[:7], batch.expression[7:]) and not bool(batch.expression[0].any())
+    assert float(batch.pose[:, :3].abs().max()) == 0.0
+    for i in range(7):
+        for j in range(i):
+            assert not torch.equal(batch.expression[i], batch.expression[j])
+
+
+def test_expressions_do_what_their_names_say(model):
+    """Happy mouth corners rise, sad ones fall, a surprised mouth opens; left and right together."""
+    points = model.shape(torch.zeros(7, model.num_identity), named_expressions(model))[:, model.landmarks68]
+    names = list(EXPRESSIONS)
+    corners = points[:, [48, 54], 1].mean(1)
+    neutral, happy, sad, surprised = (names.index(n) for n in ("neutral", "happiness", "sadness", "surprise"))
+    assert corners[happy] > corners[neutral] + 1 and corners[sad] < corners[neutral] - 1
+    opening = (points[:, 62] - points[:, 66]).norm(dim=-1)
+    assert opening[surprised] > opening[neutral] + 5
+    torch.testing.assert_close(points[:, 48, 1], points[:, 54, 1], rtol=0, atol=0.1)  # mm; the model is symmetric
+
+
+def test_models_without_such_names_are_refused(model):
+    other = dataclasses.replace(model, expression_names=tuple(f"mode{k}" for k in range(model.num_expression)))
+    with pytest.raises(ValueError, match="no expression mode named cheekSquint or cheek_raise"):
+        named_expressions(other)

@@ -9,7 +9,8 @@ import tyro
 from facecore.cli.evaluate_meshes import Correspondence, DenseNme, PointToPlane, Rmse
 from facecore.cli.evaluate_pictures import LandmarkNme, Photometric, VerificationPairs
 from facecore.cli.evaluate_recognisability import RecognisabilityOfFaces
-from facecore.cli.evaluate_systems import HeldOut, LearnedBases, PoseSweep
+from facecore.cli.evaluate_sweeps import Expressions, PoseSweep
+from facecore.cli.evaluate_systems import HeldOut, LearnedBases
 from facecore.cli.parsing import parse_options
 
 DESCRIPTION = """Measures predictions against the truth by a named protocol. Writes results.json (every number with \
@@ -28,6 +29,7 @@ EvaluateCommand = (
     | Annotated[DenseNme, tyro.conf.subcommand("dense-nme")]
     | Annotated[LandmarkNme, tyro.conf.subcommand("landmarks")]
     | Annotated[PoseSweep, tyro.conf.subcommand("pose-sweep")]
+    | Annotated[Expressions, tyro.conf.subcommand("expressions")]
     | Annotated[VerificationPairs, tyro.conf.subcommand("verification")]
     | Annotated[Photometric, tyro.conf.subcommand("photometric")]
     | Annotated[HeldOut, tyro.conf.subcommand("held-out")]

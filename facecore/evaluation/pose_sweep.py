@@ -1,4 +1,4 @@
-"""Error of a reconstruction against the pose it was seen from, and its growth from the front (METHODS 8.1)."""
+"""Error of a reconstruction against the pose it was seen from, and against the expression (METHODS 8.1)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from facecore.data.sweep import SweepRenders
+from facecore.data.sweep import ExpressionRenders, SweepRenders
 from facecore.evaluation.alignment import fit_similarity, vertex_error
 from facecore.evaluation.held_out import reconstruct_renders
 from facecore.evaluation.point_to_plane import NOSE_TIP
@@ -23,14 +23,15 @@ BATCH = 20
 
 def sweep_errors(
     reconstruct: Callable[..., Reconstruction],
-    renders: SweepRenders,
+    renders: SweepRenders | ExpressionRenders,
     count: int,
     *,
     aligned: bool = False,
     crop_mm: float = 95.0,
     progress: Callable[[int], object] | None = None,
 ) -> dict[str, torch.Tensor]:
-    """Errors of `count` faces at every pose, each picture reconstructed alone, float32 [count, poses] by name.
+    """Errors of `count` faces at every pose, or with every expression, each picture reconstructed alone, float32
+    [count, variants] by name.
 
     rmse_mm: S1's (`landmark_rmse`); shape_mm, neutral_mm: mean vertex distance after similarity alignment over all
     vertices, of the full and of the identity shape; landmark_percent: as `held_out_errors` has it, and reconstruct
@@ -39,7 +40,7 @@ def sweep_errors(
     """
     if count < 1:
         raise ValueError(f"count must be at least 1 face, got {count}")
-    model, total = renders.model, count * len(renders.poses)
+    model, total = renders.model, count * renders.variants
     rows: dict[str, list[torch.Tensor]] = {name: [] for name in MEASURES}
     for start in range(0, total, BATCH):
         batch = renders.batch(torch.arange(start, min(start + BATCH, total)))
@@ -57,7 +58,7 @@ def sweep_errors(
             rows[name].append(values.float().cpu())
         if progress is not None:
             progress(len(batch.image))
-    return {name: torch.cat(values).view(count, len(renders.poses)) for name, values in rows.items()}
+    return {name: torch.cat(values).view(count, renders.variants) for name, values in rows.items()}
 
 
 def landmark_rmse(
@@ -102,4 +103,16 @@ def table_of_yaws(errors: dict[str, torch.Tensor], poses: Sequence[tuple[float, 
     for row in rows:
         row["growth_mm"] = row["rmse_mm"] - rows[0]["rmse_mm"]
         row["growth_percent"] = 100 * row["growth_mm"] / max(rows[0]["rmse_mm"], 1e-9)
+    return rows
+
+
+def table_of_expressions(errors: dict[str, torch.Tensor], names: Sequence[str]) -> list[dict[str, Any]]:
+    """One row per expression: means over faces of every measure, and how much the error of the identity shape has grown
+    from the first, the face without expression."""
+    rows: list[dict[str, Any]] = [
+        {"expression": name, **{measure: float(values[:, number].mean()) for measure, values in errors.items()}}
+        for number, name in enumerate(names)
+    ]
+    for row in rows:
+        row["identity_growth_percent"] = 100 * (row["neutral_mm"] / max(rows[0]["neutral_mm"], 1e-9) - 1)
     return rows
