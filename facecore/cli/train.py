@@ -7,7 +7,7 @@ import importlib
 from facecore.cli.training import first_says
 from facecore.cli.training_settings import named_system
 
-SYSTEMS = ("semi-supervised", "joint-recognition", "weakly-supervised")
+SYSTEMS = ("semi-supervised", "joint-recognition", "weakly-supervised", "conditional-estimation")
 NETWORKS = ("recognition", "segmentation")
 
 

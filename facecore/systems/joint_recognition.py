@@ -84,6 +84,7 @@ class JointRecognition(nn.Module):
     triangles: torch.Tensor
     landmarks68: torch.Tensor
     textured = False
+    estimates_view = False  # pose and light
 
     def __init__(self, config: JointModelConfig, assets: JointAssets) -> None:
         super().__init__()

@@ -8,7 +8,11 @@ from typing import Any, NamedTuple
 
 import torch
 
+from facecore.morphable.io import model_from_tensors
 from facecore.systems.assets import FaceAssets
+from facecore.systems.conditional_estimation import ConditionalEstimation
+from facecore.systems.conditional_estimation_config import ConditionalEstimationConfig
+from facecore.systems.conditional_estimation_training import NAME as CONDITIONAL_ESTIMATION
 from facecore.systems.joint_recognition import JointAssets, JointRecognition
 from facecore.systems.joint_recognition_config import JointRecognitionConfig
 from facecore.systems.joint_recognition_training import NAME as JOINT_RECOGNITION
@@ -21,7 +25,7 @@ from facecore.systems.weakly_supervised_training import NAME as WEAKLY_SUPERVISE
 from facecore.training.checkpoint import Checkpoint
 from facecore.training.config import overlay
 
-System = SemiSupervised | JointRecognition | WeaklySupervised
+System = SemiSupervised | JointRecognition | WeaklySupervised | ConditionalEstimation
 
 
 def load(path: str | pathlib.Path, device: torch.device | str = "cpu") -> System:
@@ -91,8 +95,13 @@ def _weakly_supervised(config: WeaklySupervisedConfig, tensors: Assets, plain: d
     return from_assets(model, tensors, plain, confidence=config.stages.confidence_iterations > 0)
 
 
+def _conditional_estimation(config: ConditionalEstimationConfig, tensors: Assets, plain: dict[str, Any]) -> System:
+    return ConditionalEstimation(config.model, model_from_tensors(tensors, plain))
+
+
 _KINDS = {
     SEMI_SUPERVISED: _Kind(SemiSupervisedConfig(), _semi_supervised),
     JOINT_RECOGNITION: _Kind(JointRecognitionConfig(), _joint_recognition),
     WEAKLY_SUPERVISED: _Kind(WeaklySupervisedConfig(), _weakly_supervised),
+    CONDITIONAL_ESTIMATION: _Kind(ConditionalEstimationConfig(), _conditional_estimation),
 }

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from facecore.morphable import MorphableModel
-from facecore.morphable.io import model_from_tensors, model_to_tensors
+from facecore.morphable.io import model_from_tensors
 from facecore.nn import ConfidenceNet, EncoderFeatures, PointMaps, aggregate
 from facecore.render import PerspectiveCamera, Renderer, Rendering, sh_from_prediction
 from facecore.systems.point_encoder import POSE_SIZE, PointEncoder, fixed_linear, zero_linear
@@ -218,12 +218,6 @@ class WeaklySupervised(PointEncoder):
             codes=coefficients,
             landmarks68=self.landmarks68,
         )
-
-
-def assets_of(morphable: MorphableModel) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """What a checkpoint carries of the morphable model: everything."""
-    tensors, plain = model_to_tensors(morphable)
-    return tensors, plain | {"morphable_name": morphable.name, "morphable_hash": morphable.content_hash()}
 
 
 def from_assets(
