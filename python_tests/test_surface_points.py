@@ -7,11 +7,11 @@ import types
 
 import pytest
 import torch
-from facecore.systems.labelled_terms import surface_point_term
 
 from facecore.nn import PointFeatures, PointMaps, ResNetEncoder, SurfacePoints, spread_points, surface_point_loss
 from facecore.nn.surface_points import POSITION_WEIGHT, cell_centers, point_maps
 from facecore.render import pixel_to_ndc
+from facecore.systems.shared_terms import surface_point_term
 
 
 def test_cell_centers_by_hand():
