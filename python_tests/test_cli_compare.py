@@ -122,9 +122,9 @@ def test_views_of_a_person_without_its_picture_are_one(checkpoints, recognition)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--count", "0"], "--count must be at least 1"),
+        (["--count", "2"], "--count must be at least 3"),  # one for each third of the tones
         (["--persons", "3"], "--persons must be at least 4"),
-        (["--count", "2", "--shown", "3"], "--shown must be at most"),
+        (["--count", "4", "--shown", "5"], "--shown must be at most"),
         (["--seed", "0"], "its faces are not held out"),
         (["--recognition", "/nowhere"], "--recognition /nowhere: no such file"),
     ],

@@ -25,6 +25,7 @@ Writes to --out: rows.jsonl, one folder for each training, and index.html. Calle
 Example: facecore ablate --out runs/ablation --seeds 0 1 2
          facecore ablate --out runs/ablation --variants all "no pairs" --seeds 0
          facecore ablate --system weakly-supervised --config settings.yaml --out runs/weak (model.recognition is needed)
+         facecore ablate --system conditional-estimation --list
          facecore ablate --rows runs/ablation/rows.jsonl --out report"""
 
 
@@ -32,7 +33,9 @@ Example: facecore ablate --out runs/ablation --seeds 0 1 2
 class Ablate:
     """Options of `facecore ablate`."""
 
-    system: Literal["semi-supervised", "weakly-supervised", "unsupervised-regression"] = "semi-supervised"
+    system: Literal["semi-supervised", "weakly-supervised", "conditional-estimation", "unsupervised-regression"] = (
+        "semi-supervised"
+    )
     """Whose claims."""
     out: pathlib.Path = pathlib.Path("facecore_ablation")
     """Folder of the trainings and of index.html."""

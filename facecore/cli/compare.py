@@ -83,7 +83,7 @@ class Compare(Output):
         check_exists(recognition=self.recognition)
         for path in self.checkpoints:
             check_exists(CHECKPOINTS=path)
-        for name, least in (("count", 1), ("persons", 4), ("shown", 0), ("size", 32)):
+        for name, least in (("count", 3), ("persons", 4), ("shown", 0), ("size", 32)):
             if getattr(self, name) < least:
                 raise UsageError(f"--{name} must be at least {least}, got {getattr(self, name)}")
         if self.shown > self.count:

@@ -7,7 +7,13 @@ import importlib
 from facecore.cli.training import first_says
 from facecore.cli.training_settings import named_system
 
-SYSTEMS = ("semi-supervised", "joint-recognition", "weakly-supervised", "unsupervised-regression")
+SYSTEMS = (
+    "semi-supervised",
+    "joint-recognition",
+    "weakly-supervised",
+    "conditional-estimation",
+    "unsupervised-regression",
+)
 NETWORKS = ("recognition", "segmentation")
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from facecore.cli.errors import UsageError
 from facecore.cli.parsing import check_exists
 from facecore.cli.train_data import check_model, load_labelled, load_photos
 from facecore.cli.training import TrainingCommand
+from facecore.cli.training_settings import check_weights
 from facecore.systems.semi_supervised_config import PRESETS, SemiSupervisedConfig
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ over both the options below.
 
 Example: facecore train --preset small --model.morphable ict_facekit.npz --data.photos photos/ --run.out runs/small
 
-Other systems: --system joint-recognition, weakly-supervised (their options: facecore train --system NAME --help).
+Other systems: --system joint-recognition, weakly-supervised, conditional-estimation, unsupervised-regression (their \
+options: facecore train --system NAME --help).
+facecore train --system NAME --help.
 
 Also: facecore train recognition, facecore train segmentation: networks that tell persons, and faces, apart.
 
@@ -131,9 +133,7 @@ def check_ranges(config: SemiSupervisedConfig) -> None:
             "--model.critic-channels must have as many widths as --model.factors has factors, got "
             f"{len(config.model.critic_channels)} and {len(config.model.factors)}"
         )
-    for name, value in vars(config.weights).items():
-        if isinstance(value, float) and not 0 <= value < math.inf:
-            raise UsageError(f"--weights.{name.replace('_', '-')} must be at least 0 and finite, got {value}")
+    check_weights(config)
     for name, least in (("factors", 2), ("shape_channels", 1), ("albedo_channels", 1), ("critic_channels", 1)):
         values = getattr(config.model, name)
         if min(values, default=least) < least:

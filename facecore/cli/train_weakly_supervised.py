@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from facecore.cli.errors import UsageError
 from facecore.cli.parsing import check_exists
 from facecore.cli.train_data import check_modes, check_surface_points, load_photos
 from facecore.cli.training import TrainingCommand
+from facecore.cli.training_settings import check_weights
 from facecore.systems.weakly_supervised_config import PRESETS, WeaklySupervisedConfig
 
 if TYPE_CHECKING:
@@ -59,9 +59,7 @@ class WeaklySupervisedCommand(TrainingCommand):
             raise UsageError(
                 "--model.point-features are of surface points: with --model.surface-points 0 give 0 of them too"
             )
-        for name, value in vars(weights).items():
-            if isinstance(value, float) and not 0 <= value < math.inf:
-                raise UsageError(f"--weights.{name.replace('_', '-')} must be at least 0 and finite, got {value}")
+        check_weights(config)
         if stages.head_renders and not stages.encoder_iterations:
             raise UsageError("--stages.head-renders are for the end of the stage `encoder`, which has 0 iterations")
         if data.masks is not None and weights.attention != "mask":

@@ -75,6 +75,13 @@ def check_numbers(config: Any, least: Mapping[str, float], positive: Sequence[st
             raise UsageError(f"--{name.replace('_', '-')} must be positive and finite, got {value}")
 
 
+def check_weights(config: Any) -> None:
+    """Refuses loss weights that are negative or not finite."""
+    for name, value in vars(config.weights).items():
+        if isinstance(value, float) and not 0 <= value < math.inf:
+            raise UsageError(f"--weights.{name.replace('_', '-')} must be at least 0 and finite, got {value}")
+
+
 def setting(config: Any, name: str) -> Any:
     """The value of section.name."""
     section, own = name.split(".")

@@ -9,10 +9,13 @@ from facecore.nn.recognition import EmbeddingNetwork, RecognitionFeatures, Recog
 from facecore.nn.resnet import EncoderFeatures, ResNetEncoder
 from facecore.nn.segmentation import SegmentationNet
 from facecore.nn.sphereface import SphereFace
+from facecore.nn.strided import BranchedRegressor, StridedRegressor, StridedTrunk
 from facecore.nn.surface_points import PointFeatures, PointMaps, SurfacePoints, spread_points, surface_point_loss
 from facecore.nn.texture_decoder import TextureDecoder
+from facecore.nn.texture_unet import TextureUNet
 
 __all__ = [
+    "BranchedRegressor",
     "ChebConv",
     "ConfidenceNet",
     "EmbeddingNetwork",
@@ -29,8 +32,11 @@ __all__ = [
     "SegmentationNet",
     "SparseBuffers",
     "SphereFace",
+    "StridedRegressor",
+    "StridedTrunk",
     "SurfacePoints",
     "TextureDecoder",
+    "TextureUNet",
     "aggregate",
     "spread_points",
     "surface_point_loss",

@@ -7,12 +7,20 @@ from collections.abc import Mapping
 import torch
 
 from facecore.morphable import MorphableModel
+from facecore.systems.conditional_estimation import ConditionalEstimation
 from facecore.systems.joint_recognition import JointRecognition
 from facecore.systems.semi_supervised import SemiSupervised
 from facecore.systems.unsupervised_regression import UnsupervisedRegression
 from facecore.systems.weakly_supervised import WeaklySupervised
 
-FaceSource = SemiSupervised | JointRecognition | WeaklySupervised | UnsupervisedRegression | MorphableModel
+FaceSource = (
+    SemiSupervised
+    | JointRecognition
+    | WeaklySupervised
+    | ConditionalEstimation
+    | UnsupervisedRegression
+    | MorphableModel
+)
 Codes = Mapping[str, torch.Tensor]
 
 
@@ -34,17 +42,18 @@ def decode_albedo(source: FaceSource, codes: Codes) -> torch.Tensor:
 
     Differentiable in the codes. Raises ValueError as decode_shape does, and for a system whose albedo is a texture.
     """
+    if not isinstance(source, MorphableModel) and source.textured:
+        raise ValueError("this system makes a texture from the picture; a code alone has no albedo")
     source = _of_codes(source)
     if isinstance(source, MorphableModel):
         return source.albedo(_code(source, codes, "albedo"))
-    if source.textured:
-        raise ValueError("this system makes a texture from the picture; a code alone has no albedo")
     return source.decode_albedo(_code(source, codes, "complexion" if "complexion" in codes else "identity"))
 
 
 def _of_codes(source: FaceSource) -> SemiSupervised | JointRecognition | MorphableModel:
     """What the codes belong to: coefficients are a morphable model's, whichever network estimated them."""
-    return source.morphable if isinstance(source, WeaklySupervised | UnsupervisedRegression) else source
+    coefficients = WeaklySupervised | ConditionalEstimation | UnsupervisedRegression
+    return source.morphable if isinstance(source, coefficients) else source
 
 
 def _code(source: SemiSupervised | JointRecognition | MorphableModel, codes: Codes, name: str) -> torch.Tensor:

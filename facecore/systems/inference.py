@@ -241,6 +241,8 @@ def estimate(source: System, images: torch.Tensor, observation: Observation) -> 
         face = with_fitted_expressions(source.morphable, neutral, observation)
     else:
         face = source.reconstruct(images)
+    if source.estimates_view:
+        return PosedFace(face, face.pose)
     parameters = PosedFace(face, posed_by_landmarks(face.landmarks_3d, face.pose, observation))
     solve_light(parameters, observation)
     return parameters

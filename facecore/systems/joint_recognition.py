@@ -12,6 +12,7 @@ from torch.nn import functional
 from facecore.morphable import MorphableModel
 from facecore.nn import SphereFace
 from facecore.nn.sphereface import EMBED
+from facecore.systems.face_system import FaceSystem
 from facecore.systems.facing import facing_reconstruction
 from facecore.systems.joint_recognition_config import JointModelConfig
 from facecore.systems.reconstruction import Reconstruction
@@ -69,7 +70,7 @@ class JointCodes(NamedTuple):
     expression: torch.Tensor
 
 
-class JointRecognition(nn.Module):
+class JointRecognition(FaceSystem):
     """SphereFace-20, two parallel layers to the codes, two linear decoders.
 
     Pictures are [N, 3, 112, 112] in [0, 1]. s = s_mean + W_Id c_Id + W_Res c_Res + b; column k of a weight matrix is a
@@ -81,14 +82,11 @@ class JointRecognition(nn.Module):
     albedo_mean: torch.Tensor
     triangles: torch.Tensor
     landmarks68: torch.Tensor
-    textured = False
-    aligned = False
-    caution = ""
+    estimates_view = False
 
     def __init__(self, config: JointModelConfig, assets: JointAssets) -> None:
         super().__init__()
         self.config, self.assets = config, assets
-        self.config_hash = ""  # of the training's whole configuration; set by whoever trains or loads
         for name in _TENSORS:
             self.register_buffer(name, getattr(assets, name).clone(), persistent=False)
         self.identity_size, self.expression_size = assets.num_identity, assets.num_expression

@@ -11,6 +11,9 @@ import torch
 from facecore.morphable.io import model_from_tensors
 from facecore.perception import IdentityNetwork
 from facecore.systems.assets import FaceAssets
+from facecore.systems.conditional_estimation import ConditionalEstimation
+from facecore.systems.conditional_estimation_config import ConditionalEstimationConfig
+from facecore.systems.conditional_estimation_training import NAME as CONDITIONAL_ESTIMATION
 from facecore.systems.joint_recognition import JointAssets, JointRecognition
 from facecore.systems.joint_recognition_config import JointRecognitionConfig
 from facecore.systems.joint_recognition_training import NAME as JOINT_RECOGNITION
@@ -26,7 +29,7 @@ from facecore.systems.weakly_supervised_training import NAME as WEAKLY_SUPERVISE
 from facecore.training.checkpoint import Checkpoint
 from facecore.training.config import overlay
 
-System = SemiSupervised | JointRecognition | WeaklySupervised | UnsupervisedRegression
+System = SemiSupervised | JointRecognition | WeaklySupervised | ConditionalEstimation | UnsupervisedRegression
 
 
 def load(path: str | pathlib.Path, device: torch.device | str = "cpu") -> System:
@@ -101,9 +104,14 @@ def _unsupervised_regression(config: RegressionConfig, tensors: Assets, plain: d
     return UnsupervisedRegression(config.model, model_from_tensors(tensors, plain), recognition)
 
 
+def _conditional_estimation(config: ConditionalEstimationConfig, tensors: Assets, plain: dict[str, Any]) -> System:
+    return ConditionalEstimation(config.model, model_from_tensors(tensors, plain))
+
+
 _KINDS = {
     SEMI_SUPERVISED: _Kind(SemiSupervisedConfig(), _semi_supervised),
     JOINT_RECOGNITION: _Kind(JointRecognitionConfig(), _joint_recognition),
     WEAKLY_SUPERVISED: _Kind(WeaklySupervisedConfig(), _weakly_supervised),
     UNSUPERVISED_REGRESSION: _Kind(RegressionConfig(), _unsupervised_regression),
+    CONDITIONAL_ESTIMATION: _Kind(ConditionalEstimationConfig(), _conditional_estimation),
 }

@@ -12,6 +12,7 @@ from facecore.nn import EncoderFeatures, PointFeatures, PointMaps, ResNetEncoder
 from facecore.ops import vertex_normals
 from facecore.render.cameras import Camera
 from facecore.systems.encoder_config import EncoderConfig
+from facecore.systems.face_system import FaceSystem
 
 POSE_SIZE = 6
 POINT_SCALE = 4.0  # of point positions as features: their spread over pictures is then about 1
@@ -32,7 +33,7 @@ class Seen:
     features: torch.Tensor
 
 
-class PointEncoder(nn.Module, abc.ABC):
+class PointEncoder(FaceSystem, abc.ABC):
     """A system whose codes are linear heads over a ResNet's features, and over surface points if it has them.
 
     A system sets the buffers template [V, 3], mm, triangles and landmarks68, then calls build_encoder, and makes one

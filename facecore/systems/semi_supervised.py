@@ -35,14 +35,11 @@ class SemiSupervised(PointEncoder):
     texture_logit: torch.Tensor
     texture_valid: torch.Tensor
     uses_texture: torch.Tensor
-    aligned = False  # `reconstruct` takes no landmarks
-    caution = ""  # what to say of results
 
     def __init__(self, config: ModelConfig, assets: FaceAssets) -> None:
         super().__init__()
         self.config, self.assets = config, assets
         self.identity_size, self.expression_size = config.identity_size, config.expression_size
-        self.config_hash = ""  # of the training's whole configuration; set by whoever trains or loads
         self.register_buffer("template", assets.template.clone(), persistent=False)
         self.register_buffer("triangles", assets.triangles.clone(), persistent=False)
         self.register_buffer("landmarks68", assets.landmarks68.clone(), persistent=False)

@@ -12,6 +12,7 @@ from facecore.evaluation.held_out import Baseline, evaluate_held_out
 from facecore.morphable import MorphableModel
 from facecore.systems import seeds
 from facecore.systems.assets import FaceAssets
+from facecore.systems.picture_rows import picture_rows, pictures_to_show
 from facecore.systems.semi_supervised import SemiSupervised
 from facecore.systems.semi_supervised_adversaries import PatchAdversary, ShapeAdversary, accumulated, frozen
 from facecore.systems.semi_supervised_config import SemiSupervisedConfig
@@ -25,7 +26,6 @@ from facecore.systems.world import faces_of_world
 from facecore.training import distributed
 from facecore.training.adam import Adam
 from facecore.training.config import config_hash
-from facecore.training.pictures import rows_of_pictures
 from facecore.training.trainer import State, SystemTrainer
 
 NAME = "semi-supervised"
@@ -187,14 +187,8 @@ class SemiSupervisedTrainer(SystemTrainer):
     def picture_grid(self) -> torch.Tensor:
         """Rows of input, overlay, albedo and shading: four held-out renders, then four photographs."""
         self.system.eval()
-        images = self.held_out.batch(torch.arange(4)).image
-        if self.photos is not None:
-            index = torch.arange(min(4, len(self.photos)))
-            images = torch.cat([images, self.photos.batch(index, None).image.to(self.device)])
-        rendering = self.system.render(self.system(images), images)
-        assert rendering.shading is not None  # SH light
-        rows = (images, rendering.image, rendering.albedo, rendering.shading)
-        return rows_of_pictures(rows)
+        images = pictures_to_show(self.held_out, self.photos)
+        return picture_rows(images, self.system.render(self.system(images), images))
 
     def companions(self) -> dict[str, nn.Module]:
         return {} if self.identity_loss is None else {"identity_loss": self.identity_loss}

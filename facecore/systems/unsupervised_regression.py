@@ -14,6 +14,7 @@ from facecore.morphable import MorphableModel
 from facecore.nn.recognition import RecognitionFeatures
 from facecore.perception import IdentityNetwork, alignment
 from facecore.render import WeakPerspectiveCamera
+from facecore.systems.face_system import FaceSystem
 from facecore.systems.facing import facing_reconstruction
 from facecore.systems.reconstruction import Reconstruction
 from facecore.systems.unsupervised_regression_config import RegressionModelConfig
@@ -29,7 +30,7 @@ class RegressionCodes(NamedTuple):
         return RegressionCodes(self.shape.detach(), self.texture.detach())
 
 
-class UnsupervisedRegression(nn.Module):
+class UnsupervisedRegression(FaceSystem):
     """A frozen recognition network, and a decoder of two hidden layers from its features to shape and albedo.
 
     Pictures are [N, 3, S, S] in [0, 1]. The network sees aligned faces: by given landmarks, without them by where the
@@ -39,13 +40,12 @@ class UnsupervisedRegression(nn.Module):
     """
 
     usual_points: torch.Tensor
-    textured = False
-    aligned = True  # `reconstruct` takes landmarks
+    aligned = True
+    estimates_view = False
 
     def __init__(self, config: RegressionModelConfig, morphable: MorphableModel, recognition: IdentityNetwork) -> None:
         super().__init__()
         self.config = config
-        self.config_hash = ""  # of the training's whole configuration; set by whoever trains or loads
         self.morphable = model = morphable
         model.require("albedo_mean")
         self.recognition = recognition

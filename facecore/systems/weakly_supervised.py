@@ -66,15 +66,11 @@ class WeaklySupervised(PointEncoder):
     Pictures are [N, 3, S, S] in [0, 1]. The morphable model is carried whole: `morphable`.
     """
 
-    textured = False
-    aligned = False
-    caution = ""
     config: WeakModelConfig
 
     def __init__(self, config: WeakModelConfig, morphable: MorphableModel, *, confidence: bool = True) -> None:
         super().__init__()
         self.config = config
-        self.config_hash = ""  # of the training's whole configuration; set by whoever trains or loads
         self._morphable = morphable
         self.register_buffer("template", morphable.mean_shape().clone(), persistent=False)
         self.register_buffer("triangles", morphable.triangles.clone(), persistent=False)

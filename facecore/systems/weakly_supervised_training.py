@@ -20,6 +20,7 @@ from facecore.render import WeakPerspectiveCamera
 from facecore.systems import seeds
 from facecore.systems.coefficient_metric import CoefficientMetric
 from facecore.systems.morphable_assets import assets_of
+from facecore.systems.picture_rows import picture_rows, pictures_to_show
 from facecore.systems.shared_terms import PointShapes, Terms, surface_point_term, weighted_total
 from facecore.systems.solved_heads import solve_on_renders
 from facecore.systems.streams import open_stream
@@ -37,7 +38,6 @@ from facecore.systems.world import faces_of_world
 from facecore.training import distributed
 from facecore.training.adam import Adam
 from facecore.training.config import config_hash
-from facecore.training.pictures import rows_of_pictures
 from facecore.training.rates import risen_cosine
 from facecore.training.trainer import SystemTrainer
 
@@ -262,14 +262,8 @@ class WeaklySupervisedTrainer(SystemTrainer):
     def picture_grid(self) -> torch.Tensor:
         """Rows of input, overlay, albedo and shading: four held-out renders, then four photographs."""
         self.system.eval()
-        images = self.held_out.batch(torch.arange(4)).image
-        if self.photos is not None:
-            index = torch.arange(min(4, len(self.photos.identity)))
-            images = torch.cat([images, self.photos.batch(index, None).image.to(self.device)])
-        rendering = self.system.render(self.system(images), images)
-        assert rendering.shading is not None  # SH light
-        rows = (images, rendering.image, rendering.albedo, rendering.shading)
-        return rows_of_pictures(rows)
+        images = pictures_to_show(self.held_out, self.photos)
+        return picture_rows(images, self.system.render(self.system(images), images))
 
     def sources(self) -> dict[str, Any]:
         return super().sources() | {"recognition": None if self.recogniser is None else self.recogniser.identity}
