@@ -36,6 +36,13 @@ ROOT_ENTRIES = {
 }
 
 
+def test_no_file_of_a_system_is_long():
+    """400 lines: what is more belongs into a file of its own, or a layer down."""
+    files = [*(PACKAGE / "systems").glob("*.py"), *(PACKAGE / "cli").glob("train*.py")]
+    long = {path.name: count for path in files if (count := len(path.read_text().splitlines())) > 400}
+    assert len(files) > 40 and not long
+
+
 @pytest.mark.parametrize("op", ops.__all__)
 def test_an_op_has_all_its_files(op):
     files = [
