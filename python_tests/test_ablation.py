@@ -146,7 +146,7 @@ class Line:
 
 
 def run_lines(
-    out: pathlib.Path, slopes: dict[str, float], seeds=(0, 1), *, warmup: float = 10.0, morphable: str = "one"
+    out: pathlib.Path, slopes: dict[str, float], seeds=(0, 1), *, warmup: float = 10.0, morphable: str = "one", **facts
 ) -> list[Row]:
     Line.built = []
     experiment = Ablation("lines", {"slope": warmup}, {name: {"slope": slope} for name, slope in slopes.items()}, [])
@@ -159,7 +159,7 @@ def run_lines(
             variants=list(slopes),
             build=Line,
             measure=lambda trainer: {"weight": float(trainer.weight)},
-            facts={"commit": "here", "morphable": morphable},
+            facts={"commit": "here", "morphable": morphable} | facts,
         )
     )
 
@@ -204,6 +204,14 @@ def test_rows_of_another_morphable_model_do_not_count(tmp_path):
     run_lines(tmp_path, {"one": 1.0}, seeds=(0,))
     run_lines(tmp_path, {"one": 1.0}, seeds=(0,), morphable="another")
     assert len(Line.built) == 1, "trained again, or, by a real trainer, refused"
+
+
+def test_rows_of_another_recognition_network_do_not_count(tmp_path):
+    """Nor does the hash say which network a manifest's path stood for; its warm-up is refused too."""
+    run_lines(tmp_path, {"one": 1.0}, seeds=(0,), recognition="one")
+    assert run_lines(tmp_path, {"one": 1.0}, seeds=(0,), recognition="one") and not Line.built
+    run_lines(tmp_path, {"one": 1.0}, seeds=(0,), recognition="another")
+    assert len(Line.built) == 1
 
 
 def test_an_interrupted_training_goes_on(tmp_path, monkeypatch):

@@ -155,6 +155,11 @@ def test_confidence_net_has_the_papers_size():
         ConfidenceNet(4, 4, 0)
 
 
+def test_confidences_that_underflow_give_no_nan():
+    values, confidence = torch.tensor([[1.0], [3.0]]), torch.zeros(2, 1)
+    assert bool(torch.isfinite(aggregate(values, confidence)).all())
+
+
 def test_aggregation_by_hand():
     """Two pictures, two coefficients: (1 * 1 + 3 * 3) / 4, (2 * 2 + 2 * 4) / 4; a scalar counts for both."""
     values = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
@@ -241,8 +246,10 @@ def test_perception_reaches_the_network_and_needs_one(morphable, recogniser):
     frozen = {name for name, _ in trainer.objective.named_parameters()}
     assert not any("recogniser" in name for name in frozen)  # its weights are no part of the training
     assert trainer.sources()["recognition"].startswith("recognition-")
-    other = WeaklySupervisedTrainer(config(), morphable, None)
-    with pytest.raises(ValueError, match="configuration"):
+    network = load_identity_network(recogniser)
+    network.identity = "recognition-of-somebody-else"
+    other = WeaklySupervisedTrainer(settings, morphable, None, network)
+    with pytest.raises(ValueError, match="another recognition network"):
         other.restore(trainer.checkpoint(1, resumable=True))
 
 
@@ -260,12 +267,30 @@ def photos(tmp_path_factory, morphable) -> pathlib.Path:
     return root
 
 
-def test_pictures_without_a_common_person_make_no_sets(morphable, photos):
+def test_what_would_fail_after_a_long_training_fails_before(morphable, photos):
+    """Pictures without a common person make no sets, and a model may have no region for L_tex."""
     folder = PhotoFolder(photos, identities="none", height=SIZE, width=SIZE)
-    trainer = WeaklySupervisedTrainer(config(), morphable, folder)
-    trainer.step(1)
     with pytest.raises(ValueError, match="nobody is on 2 photographs"):
-        trainer.step(3)
+        WeaklySupervisedTrainer(config(), morphable, folder)
+    WeaklySupervisedTrainer(config(stages={"confidence_iterations": 0}), morphable, folder)
+    bare = dataclasses.replace(morphable, regions={})
+    with pytest.raises(ValueError, match="no region 'skin' for L_tex"):
+        WeaklySupervisedTrainer(config(), bare, None)
+    WeaklySupervisedTrainer(config(weights={"flattening": 0.0}), bare, None)
+
+
+def test_double_precision_and_depth(morphable):
+    """In float64 as in float32; no shift in depth leaves the planes between which faces are drawn."""
+    system, images = make_system(morphable), pictures(morphable, 2)
+    expected = system.reconstruct(images).vertices
+    exact = system.double().reconstruct(images.double())
+    torch.testing.assert_close(exact.vertices.float(), expected, rtol=0, atol=0.01)  # mm; float32 networks
+    pose = torch.zeros(2, 6, dtype=torch.float64)
+    pose[:, 5] = torch.tensor([1000.0, -1000.0])
+    camera = system.camera(pose)
+    depth = -camera.translation[:, 2]
+    assert camera.near < float(depth.min()) and float(depth.max()) < camera.far
+    assert bool(torch.isfinite(camera.weak_perspective_pose()).all())
 
 
 OPTIONS = [
@@ -353,9 +378,18 @@ def test_presets_state_the_papers_sizes():
         (["--model.surface-points", "0"], "--model.point-features are of surface points"),
         (["--model.surface-points", "9999"], "--model.surface-points must be 0 or from 68"),
         (["--data.photo-batch", "5"], "must be a multiple of --data.photos-per-identity"),
-        (["--data.masks", "."], "--data.masks has no effect here"),
+        (["--data.photos", ".", "--data.masks", "."], "--data.masks has no effect here"),
+        (["--data.masks", "."], "--data.masks is of --data.photos"),
         (["--data.labelled", "."], "--data.labelled has no effect here"),
         (["--world.persons", "0"], "R-Net and C-Net learn from photographs"),
+        (["--world.pictures", "1"], "--world.pictures must be at least --data.photos-per-identity"),
+        (["--data.landmarks", "."], "--data.landmarks is of --data.photos"),
+        (["--data.photos", ".", "--weights.attention", "mask"], "give the masks of the photographs"),
+        (["--stages.encoder-iterations", "0", "--stages.head-renders", "0"], "--stages.hold-statistics holds what"),
+        (
+            ["--weights.photometric", "0", "--weights.landmark", "0", "--weights.coefficient", "0"],
+            "--weights: photometric, landmark, coefficient, confidence_perception must not all be 0",
+        ),
         (["--data.no-unlabelled"], "R-Net and C-Net learn from photographs"),
     ],
 )

@@ -122,7 +122,7 @@ class Ablate:
             variants=variants,
             build=lambda resolved: training.trainer(resolved, morphable),
             measure=self.claims.measure,
-            facts=facts_of_run(config.run.device) | {"morphable": morphable.name},
+            facts=facts_of_run(config.run.device) | {"morphable": morphable.name} | recognition_of(config),
         )
         total = len(self.seeds) * len(variants)
         try:
@@ -153,6 +153,16 @@ class Ablate:
         print("variants:", *(f"  {name}" for name in experiment.variants), "claims:", sep="\n")
         for c in experiment.comparisons:
             print(f"  {c.claim:>2}  {c.sentence}: {c.measure} of '{c.better}' below that of '{c.worse}'")
+
+
+def recognition_of(config: Any) -> dict[str, str]:
+    """The recognition network of the settings, where they name one, as IdentityNetwork.identity says it."""
+    manifest = getattr(config.model, "recognition", None)
+    if manifest is None:
+        return {}
+    from facecore.perception import load_identity_network
+
+    return {"recognition": load_identity_network(manifest).identity}
 
 
 def main(argv: list[str]) -> int:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from facecore.cli.evaluate_systems import Loaded
     from facecore.data import LabelledRenders
     from facecore.perception import IdentityNetwork
+    from facecore.systems import System
     from facecore.systems.comparison import Compared
 
 Row = dict[str, Any]
@@ -27,10 +28,11 @@ Row = dict[str, Any]
 DESCRIPTION = """Runs trained systems on the same held-out renders and compares shape, landmarks, pixels, albedo, \
 identity, time and size; errors also by skin tone. Writes results.json and index.html.
 
-Example: facecore compare runs/*/model.safetensors --recognition runs/recognition/manifest.json --out comparison
+Example: facecore compare runs/small/model.safetensors runs/weak/model.safetensors --recognition \
+runs/evaluation/manifest.json --out comparison
 
-The systems must have been trained on one morphable model. A system that estimates no pose gets it from the landmarks, \
-and its light from the pixels, as 'facecore reconstruct' does."""
+The systems must have been trained on one morphable model. A system that estimates no pose gets it from the true \
+landmarks, and its light from the pixels, to be drawn; its landmark and pixel errors are left out."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,6 +146,8 @@ class Compare(Output):
             auc = identity_auc(one.system, persons, self.persons, network.to(one.morphable.device))
         images = renders.batch(torch.arange(TIMED)).image
         parameters = sum(parameter.numel() for parameter in one.system.parameters())
+        for hidden in given_to(one.system):
+            del errors[hidden]
         return Compared(name, errors, auc, milliseconds(one.system, images), parameters)
 
     def refuse_used(self, name: str, one: Loaded, network: IdentityNetwork) -> None:
@@ -172,12 +176,18 @@ class Compare(Output):
         curves = {
             result.name: cumulative_distribution(result.errors["landmark_percent"].numpy().astype(float))
             for result in results
+            if "landmark_percent" in result.errors
         }
         notes = [
             "Shapes after similarity alignment, mm; pixels: mean absolute difference over the visible face, of 255; "
             "dark, medium and light: thirds of the renders by the true albedo. Time: one picture, wall clock, without "
             "finding a face."
         ]
+        if posed := [name for name, one in loaded.items() if not one.system.estimates_view]:
+            notes.append(
+                f"{', '.join(posed)}: pose, light and, where the full shape is left out, expression are fitted to the "
+                "true landmarks and pixels to be drawn; what they were fitted to is not counted, nor is that time."
+            )
         if network is not None:
             notes.append(f"Identity by a network trained on {network.trained_on}.")
         evaluation = Evaluation(
@@ -216,18 +226,28 @@ class Compare(Output):
         return drawn
 
 
+def given_to(system: System) -> list[str]:
+    """Errors that say nothing of a system, as what they measure was fitted to the truth."""
+    hidden = [] if system.estimates_view else ["landmark_percent", "photometric", "shading"]
+    return hidden + (["shape_mm"] if system.aligned else [])
+
+
 def table_row(result: Compared) -> Row:
     """One line of the table."""
     from facecore.systems.comparison import tone_groups
 
     errors = result.errors
+
+    def mean(name: str) -> float | None:
+        return float(errors[name].mean()) if name in errors else None
+
     row: Row = {
         "system": result.name,
-        "shape_mm": float(errors["shape_mm"].mean()),
+        "shape_mm": mean("shape_mm"),
         "identity_shape_mm": float(errors["neutral_mm"].mean()),
         "gain_percent": 100 * (1 - float(errors["neutral_mm"].mean() / errors["neutral_mm_mean_face"].mean())),
-        "landmark_NME_percent": float(errors["landmark_percent"].mean()),
-        "pixels": float(errors["photometric"].mean()),
+        "landmark_NME_percent": mean("landmark_percent"),
+        "pixels": mean("photometric"),
         "albedo": float(errors["albedo"].mean()),
         "identity_AUC": result.identity_auc,
         "ms": result.milliseconds,

@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from facecore.cli.errors import UsageError
-from facecore.cli.evaluate_systems import Loaded, SystemOptions
+from facecore.cli.evaluate_systems import Loaded, SystemOptions, drop_unseen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +68,7 @@ class PoseSweep(SystemOptions):
             crop_mm=self.crop_mm,
             progress=progress,
         )
+        drop_unseen(loaded, errors)
         yaws = table_of_yaws(errors, renders.poses)
         evaluation = Evaluation(
             protocol="pose-sweep",
@@ -131,6 +132,7 @@ class Expressions(SystemOptions):
                 aligned=loaded.system.aligned,
                 progress=bar.update,
             )
+        drop_unseen(loaded, errors)
         rows = [
             {"face": face, "expression": name, **{measure: float(v[face, i]) for measure, v in errors.items()}}
             for face in range(self.count)

@@ -147,6 +147,10 @@ class HeldOut(SystemOptions):
                 progress=bar.update,
             )
         means = summarise_held_out(errors)
+        drop_unseen(loaded, errors)
+        curves = {}
+        if "landmark_percent" in errors:
+            curves["landmark NME"] = cumulative_distribution(errors["landmark_percent"].numpy().astype(float))
         rows = [{"render": i, **{name: float(v[i]) for name, v in errors.items()}} for i in range(self.count)]
         evaluation = Evaluation(
             protocol="held-out",
@@ -154,7 +158,7 @@ class HeldOut(SystemOptions):
             summary=held_out_table(errors, means),
             rows=rows,
             total=self.count,
-            curves={"landmark NME": cumulative_distribution(errors["landmark_percent"].numpy().astype(float))},
+            curves=curves,
             axes=("NME in %", "share of renders"),
             pictures=self.pictures(loaded, renders, torch.arange(self.count), errors["shape_mm"]),
             notes=[
@@ -183,10 +187,20 @@ class HeldOut(SystemOptions):
         return maps.draw()
 
 
+def drop_unseen(loaded: Loaded, errors: dict[str, torch.Tensor]) -> None:
+    """Leaves out what a system does not estimate: one that always looks straight ahead has no landmarks in a picture,
+    and no light."""
+    if not loaded.system.estimates_view:
+        for name in ("landmark_percent", "shading", "shading_mean_face"):
+            errors.pop(name, None)
+
+
 def held_out_table(errors: dict[str, torch.Tensor], means: dict[str, float]) -> list[Row]:
     """One row per measure: its mean with the standard error, that of the mean face, and the gain."""
     rows = []
     for name, label in MEASURES.items():
+        if name not in errors:
+            continue
         row: Row = {"measure": label, "error": means[name]}
         row["standard_error"] = float(errors[name].std() / len(errors[name]) ** 0.5) if len(errors[name]) > 1 else None
         row["mean_face"] = means.get(f"{name}_mean_face")

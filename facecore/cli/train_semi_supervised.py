@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from facecore.cli.errors import UsageError
-from facecore.cli.parsing import check_exists
 from facecore.cli.train_data import check_model, load_labelled, load_photos
 from facecore.cli.training import TrainingCommand
-from facecore.cli.training_settings import check_weights
+from facecore.cli.training_settings import check_encoder, check_weights
 from facecore.systems.semi_supervised_config import PRESETS, SemiSupervisedConfig
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ Example: facecore train --preset small --model.morphable ict_facekit.npz --data.
 
 Other systems: --system joint-recognition, weakly-supervised, conditional-estimation, unsupervised-regression (their \
 options: facecore train --system NAME --help).
-facecore train --system NAME --help.
 
 Also: facecore train recognition, facecore train segmentation: networks that tell persons, and faces, apart.
 
@@ -66,18 +64,8 @@ class SemiSupervisedCommand(TrainingCommand):
             raise UsageError(
                 f"--model.image-size must be a multiple of 32 for a texture decoder, got {config.model.image_size}"
             )
-        if config.model.point_features and not config.model.surface_points:
-            raise UsageError(
-                "--model.point-features are of surface points: with --model.surface-points 0 give 0 of them too"
-            )
-        begun = config.stages.encoder_iterations or config.run.start_from or config.model.encoder_weights
-        if config.stages.hold_statistics and not begun:
-            raise UsageError(
-                "--stages.hold-statistics holds what an earlier training counted: give --stages.encoder-iterations, "
-                "--run.start-from or --model.encoder-weights"
-            )
+        check_encoder(config)
         check_ranges(config)
-        check_exists(**{"model.encoder_weights": config.model.encoder_weights})
 
     def check_shares(self, config: SemiSupervisedConfig, processes: int) -> None:
         from facecore.systems.semi_supervised_training import check_shares

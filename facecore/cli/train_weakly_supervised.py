@@ -8,7 +8,7 @@ from facecore.cli.errors import UsageError
 from facecore.cli.parsing import check_exists
 from facecore.cli.train_data import check_modes, check_surface_points, load_photos
 from facecore.cli.training import TrainingCommand
-from facecore.cli.training_settings import check_weights
+from facecore.cli.training_settings import check_encoder, check_weights
 from facecore.systems.weakly_supervised_config import PRESETS, WeaklySupervisedConfig
 
 if TYPE_CHECKING:
@@ -52,43 +52,31 @@ class WeaklySupervisedCommand(TrainingCommand):
     unused: ClassVar = {"data.labelled": "nothing is learned from labelled photographs"}
 
     def check_own(self, config: WeaklySupervisedConfig) -> None:
-        stages, data, weights = config.stages, config.data, config.weights
+        stages, data = config.stages, config.data
         if stages.encoder_iterations + stages.weak_iterations + stages.confidence_iterations < 1:
             raise UsageError("--stages: iterations must not all be 0")
-        if config.model.point_features and not config.model.surface_points:
-            raise UsageError(
-                "--model.point-features are of surface points: with --model.surface-points 0 give 0 of them too"
-            )
-        check_weights(config)
         if stages.head_renders and not stages.encoder_iterations:
             raise UsageError("--stages.head-renders are for the end of the stage `encoder`, which has 0 iterations")
-        if data.masks is not None and weights.attention != "mask":
-            raise UsageError("--data.masks has no effect here: add --weights.attention mask, or leave it out")
-        if stages.confidence_iterations and data.photo_batch % data.photos_per_identity:
+        check_encoder(config)
+        check_weights(config)
+        _check_terms(config)
+        _check_pictures(config)
+        _check_perception(config)
+        sets = data.photos_per_identity
+        if stages.confidence_iterations and data.photo_batch % sets:
             raise UsageError(
                 f"--data.photo-batch must be a multiple of --data.photos-per-identity, the size of a person's set, got "
-                f"{data.photo_batch} and {data.photos_per_identity}"
+                f"{data.photo_batch} and {sets}"
             )
-        pictured = data.unlabelled and (data.photos is not None or config.world.persons > 0)
-        if not pictured and stages.weak_iterations + stages.confidence_iterations:
+        if stages.confidence_iterations and data.photos is None and config.world.pictures < sets:
             raise UsageError(
-                "R-Net and C-Net learn from photographs: give --data.photos, or --world.persons rendered ones, or set "
-                "--stages.weak-iterations and --stages.confidence-iterations to 0"
+                f"--world.pictures must be at least --data.photos-per-identity, the size of a person's set, got "
+                f"{config.world.pictures} and {sets}"
             )
-        perceived = weights.perception or weights.confidence_perception
-        if perceived and config.model.recognition is None:
-            raise UsageError(
-                "L_per needs a recognition network: give --model.recognition MANIFEST ('facecore train recognition' "
-                "makes one), or --weights.perception 0 --weights.confidence-perception 0"
-            )
-        if config.model.recognition is not None and not perceived:
-            raise UsageError("--model.recognition has no effect with perception weights of 0; leave it out")
-        check_exists(
-            **{"model.encoder_weights": config.model.encoder_weights, "model.recognition": config.model.recognition}
-        )
 
     def check_shares(self, config: WeaklySupervisedConfig, processes: int) -> None:
-        for name, unit in (("labelled_batch", 1), ("photo_batch", config.data.photos_per_identity)):
+        unit_of_photos = config.data.photos_per_identity if config.stages.confidence_iterations else 1
+        for name, unit in (("labelled_batch", 1), ("photo_batch", unit_of_photos)):
             size = getattr(config.data, name)
             if processes > 1 and size % (unit * processes):
                 raise UsageError(
@@ -123,6 +111,50 @@ class WeaklySupervisedCommand(TrainingCommand):
             f"configuration {facts['config_hash']}, seed {config.run.seed}: {weights:,} weights, {facts['morphable']}, "
             f"{known}{rendered}, {trainer.device}"
         )
+
+
+def _check_terms(config: WeaklySupervisedConfig) -> None:
+    """Refuses a stage without a loss."""
+    weights, stages = config.weights, config.stages
+    pictures = ("photometric", "landmark", "coefficient")
+    for count, names in (
+        (stages.encoder_iterations, ("labelled_code", "labelled_pose", "labelled_light", "labelled_landmark")),
+        (stages.weak_iterations, (*pictures, "perception", "flattening")),
+        (stages.confidence_iterations, (*pictures, "confidence_perception")),
+    ):
+        if count and not any(getattr(weights, name) for name in names):
+            raise UsageError(f"--weights: {', '.join(names)} must not all be 0")
+
+
+def _check_pictures(config: WeaklySupervisedConfig) -> None:
+    """Refuses stages on photographs without any, photographs without a stage, and masks that say nothing."""
+    data, attention = config.data, config.weights.attention
+    used = config.stages.weak_iterations + config.stages.confidence_iterations
+    if used and not (data.unlabelled and (data.photos is not None or config.world.persons > 0)):
+        raise UsageError(
+            "R-Net and C-Net learn from photographs: give --data.photos, or --world.persons rendered ones, or set "
+            "--stages.weak-iterations and --stages.confidence-iterations to 0"
+        )
+    if data.photos is not None and not used:
+        raise UsageError("--data.photos has no effect: both stages that see photographs have 0 iterations")
+    if data.masks is not None and attention != "mask":
+        raise UsageError("--data.masks has no effect here: add --weights.attention mask, or leave it out")
+    if attention == "mask" and data.photos is not None and data.masks is None:
+        raise UsageError("--weights.attention mask: give the masks of the photographs, --data.masks")
+
+
+def _check_perception(config: WeaklySupervisedConfig) -> None:
+    """Refuses L_per without a network, and a network without L_per."""
+    perceived = config.weights.perception or config.weights.confidence_perception
+    recognition = config.model.recognition
+    if perceived and recognition is None:
+        raise UsageError(
+            "L_per needs a recognition network: give --model.recognition MANIFEST ('facecore train recognition' makes "
+            "one), or --weights.perception 0 --weights.confidence-perception 0"
+        )
+    if recognition is not None and not perceived:
+        raise UsageError("--model.recognition has no effect with perception weights of 0; leave it out")
+    check_exists(**{"model.recognition": recognition})
 
 
 COMMAND = WeaklySupervisedCommand()

@@ -99,6 +99,9 @@ def check_photographs(config: Any) -> None:
         raise UsageError(f"--run.start-from {config.run.start_from}: no such file")
     if abs(config.run.seed) > LARGEST_SEED:
         raise UsageError(f"--run.seed must lie in [-2**62, 2**62], got {config.run.seed}")
+    for name in ("landmarks", "identities", "masks"):
+        if data.photos is None and getattr(data, name) is not None:
+            raise UsageError(f"--data.{name} is of --data.photos: give that too, or leave it out")
     folders = ("labelled", "photos", "masks")
     check_folders(**{f"data.{name}": getattr(data, name) for name in folders})
     identities = None if data.identities == "none" else data.identities
@@ -147,3 +150,19 @@ def refuse_unused(config: Any, unused: Mapping[str, str]) -> None:
     for name, reason in unused.items():
         if setting(config, name) != setting(plain, name):
             raise UsageError(f"--{name.replace('_', '-')} has no effect here: {reason}; leave it out")
+
+
+def check_encoder(config: Any) -> None:
+    """Refuses settings of an encoder with surface points (EncoderConfig) that do not go together."""
+    model, stages = config.model, config.stages
+    if model.point_features and not model.surface_points:
+        raise UsageError(
+            "--model.point-features are of surface points: with --model.surface-points 0 give 0 of them too"
+        )
+    begun = stages.encoder_iterations or config.run.start_from or model.encoder_weights
+    if stages.hold_statistics and not begun:
+        raise UsageError(
+            "--stages.hold-statistics holds what an earlier training counted: give --stages.encoder-iterations, "
+            "--run.start-from or --model.encoder-weights"
+        )
+    check_exists(**{"model.encoder_weights": model.encoder_weights})

@@ -50,4 +50,5 @@ def aggregate(values: torch.Tensor, confidence: torch.Tensor) -> torch.Tensor:
     values: of M pictures of one person, [..., M, K]; confidence: positive, [..., M, K] or [..., M, 1]. Returns
     [..., K]. Differentiable in both.
     """
-    return (values * confidence).sum(-2) / confidence.sum(-2)
+    total = confidence.sum(-2).clamp_min(torch.finfo(confidence.dtype).tiny)  # sigmoids can underflow
+    return (values * confidence).sum(-2) / total

@@ -98,7 +98,7 @@ def average_faces(source: FaceSource, faces: Reconstruction) -> Aggregated:
         faces[reference : reference + 1],
         vertices=faces.vertices.mean(0, keepdim=True),
         neutral_vertices=faces.neutral_vertices.mean(0, keepdim=True),
-        albedo=decode_albedo(source, codes) if texture is None else uv_sample(*texture),
+        albedo=(decode_albedo(source, codes) if texture is None else uv_sample(*texture)).clamp(0, 1),
         codes=codes,
         texture=texture,
     )

@@ -228,7 +228,7 @@ class CoefficientParameters(_Posed):
             vertices=decoded.vertices,
             neutral_vertices=self.model.shape(self.coefficients("identity")),
             triangles=self.triangles,
-            albedo=self._albedo(),
+            albedo=self._albedo().clamp(0, 1),
             camera=self.camera(height, width).detach(),
             pose=self.pose.detach().clone(),
             sh_coefficients=self.sh_coefficients.detach().clone(),

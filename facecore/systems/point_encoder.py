@@ -104,7 +104,7 @@ class PointEncoder(FaceSystem, abc.ABC):
             maps = self.encoder.features(images)
             if self.point_maps is not None:
                 points = self.point_maps(maps)
-            parts = [maps.pooled.float()]
+            parts = [maps.pooled.to(images.dtype)]
             if points is not None:
                 parts.append(((points.positions - self.mean_positions) * POINT_SCALE).flatten(1))
                 if self.point_features is not None:

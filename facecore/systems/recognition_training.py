@@ -175,6 +175,7 @@ class RecognitionTrainer(SystemTrainer):
         """Each person starts where the embeddings of some of the person's pictures are: the margin then sharpens what
         the coefficients taught, instead of drawing it to random places."""
         self.objective.eval()
+        distributed.take_first_buffers(self.network)
         weight, first = self.objective.persons.weight, 0
         for stream in self._streams:
             source = stream.batches.photos
@@ -183,6 +184,7 @@ class RecognitionTrainer(SystemTrainer):
                 embed = self.network(self.aligned(source.batch(index, None).to(self.device))).embed
                 weight[first + person] = functional.normalize(embed, dim=1).mean(0)
             first += source.num_identities
+        weight.copy_(distributed.gathered(weight)[0])  # rounding of one process for all
 
     def aligned(self, batch: PhotoBatch) -> torch.Tensor:
         """Faces as the network takes them."""

@@ -19,6 +19,7 @@ from facecore.systems.weakly_supervised_config import WeakModelConfig
 FOCAL_SIZE = 224  # pixels: the picture that model.focal is given for (METHODS 4)
 UNIT_MM = 100.0  # of the predicted shift (METHODS 1.1)
 DEPTH_SHARE = 0.1  # of the distance: the predicted shift in depth of 1, a tenth in the face's size
+DEPTH_LIMIT = 0.45  # of the distance: shifts approach it, at half of it is the near plane
 
 
 @dataclasses.dataclass
@@ -96,9 +97,10 @@ class WeaklySupervised(PointEncoder):
 
     @property
     def morphable(self) -> MorphableModel:
-        """The model, on the module's device."""
-        if self._morphable.device != self.template.device:
-            self._morphable = self._morphable.to(self.template.device)
+        """The model, on the module's device and in its dtype."""
+        place = self.template.device, self.template.dtype
+        if (self._morphable.device, self._morphable.dtype) != place:
+            self._morphable = self._morphable.to(*place)
         return self._morphable
 
     def code_heads(self) -> tuple[nn.Linear, ...]:
@@ -119,7 +121,7 @@ class WeaklySupervised(PointEncoder):
         """Of pose codes [N, 6] of WeakCodes, for pictures of another size that show the same; default: S x S."""
         distance = self.config.distance_mm
         height, width = height or self.config.image_size, width or self.config.image_size
-        shift = torch.cat([UNIT_MM * pose[:, 3:5], DEPTH_SHARE * distance * pose[:, 5:]], 1)
+        shift = torch.cat([UNIT_MM * pose[:, 3:5], distance * _depth(pose)[:, None]], 1)
         return PerspectiveCamera.from_pose(
             pose[:, :3],
             shift,
@@ -132,7 +134,7 @@ class WeaklySupervised(PointEncoder):
         )
 
     def size_in_picture(self, pose: torch.Tensor) -> torch.Tensor:
-        return 1 / (1 - DEPTH_SHARE * pose[:, 5])
+        return 1 / (1 - _depth(pose))
 
     def encode(self, images: torch.Tensor) -> WeakEncoding:
         """[N, 3, S, S] in [0, 1] -> codes, maps and features."""
@@ -216,6 +218,11 @@ class WeaklySupervised(PointEncoder):
             codes=coefficients,
             landmarks68=self.landmarks68,
         )
+
+
+def _depth(pose: torch.Tensor) -> torch.Tensor:
+    """Shift towards the eye over the distance, [N]: never as far as the planes between which faces are drawn."""
+    return DEPTH_LIMIT * torch.tanh(pose[:, 5] * (DEPTH_SHARE / DEPTH_LIMIT))
 
 
 def from_assets(

@@ -28,7 +28,9 @@ WARMUP = {
 BRANCH: dict[str, Any] = {"stages": {"encoder_iterations": 0, "head_renders": 0}}
 VARIANTS: dict[str, dict[str, Any]] = {
     BASE: {},
-    "perception alone": {"weights": {"photometric": 0.0, "landmark": 0.0, "flattening": 0.0}},
+    "perception alone": {
+        "weights": {"photometric": 0.0, "landmark": 0.0, "flattening": 0.0, "surface_points": 0.0},
+    },
     "no perception": {"weights": {"perception": 0.0}},
     "no pixels": {"weights": {"photometric": 0.0, "flattening": 0.0}},
     "no attention": {"weights": {"attention": "none"}},

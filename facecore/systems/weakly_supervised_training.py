@@ -137,6 +137,7 @@ class WeaklySupervisedTrainer(SystemTrainer):
             counts = {"persons": config.world.persons, "pictures": config.world.pictures}
             photos = RenderedPhotos(self.world, size, size, seed + seeds.PERSONS, **counts)
         self.photos = photos
+        self._refuse_what_fails_later()
         self.recogniser = None if recogniser is None else recogniser.to(self.device)
         self.renders = LabelledRenders(self.morphable, size, size, seed=seed)
         self.held_out = LabelledRenders(self.world, size, size, seed=seed + seeds.HELD_OUT)
@@ -165,6 +166,16 @@ class WeaklySupervisedTrainer(SystemTrainer):
             options: dict[str, Any] = {"workers": config.data.workers, "device": self.device}
             self._stream = open_stream(photos, seed, sizes, "photos", iterations=self.total_iterations, **options)
         self.begin()
+
+    def _refuse_what_fails_later(self) -> None:
+        """Before a long training: persons of too few photographs, a model without the region of L_tex."""
+        stages, photos = self.config.stages, self.photos
+        if photos is None and stages.weak_iterations + stages.confidence_iterations:
+            raise ValueError("R-Net and C-Net learn from photographs: give some, or rendered persons (world.persons)")
+        if photos is not None and stages.confidence_iterations:
+            PoseSets(photos.identity, torch.zeros(len(photos.identity)), self.config.data.photos_per_identity)
+        if stages.weak_iterations and self.config.weights.flattening and SKIN not in self.morphable.regions:
+            raise ValueError(f"{self.morphable.name} has no region '{SKIN}' for L_tex; set weights.flattening to 0")
 
     def stage(self, iteration: int) -> tuple[str, int, int]:
         """Which of STAGES an iteration belongs to, which of its iterations it is, and how many it has."""
@@ -229,11 +240,13 @@ class WeaklySupervisedTrainer(SystemTrainer):
             known = (self.photos.identity >= 0).nonzero()[:, 0]
             yaw = torch.zeros(len(self.photos.identity))
             self.system.eval()
+            distributed.take_first_buffers(self.system.encoder)
             parts = tqdm(known.split(BATCH), desc="yaws", leave=False, disable=not distributed.is_first())
             with torch.no_grad():
                 for index in parts:
                     images = self.photos.batch(index, None).image.to(self.device)
                     yaw[index] = self.system.encode(images).codes.pose[:, 1].cpu()
+            yaw = distributed.gathered(yaw.to(self.device))[0].cpu()  # rounding of one process for all
             self._sets = PoseSets(self.photos.identity, yaw, self.config.data.photos_per_identity)
         return self._sets
 

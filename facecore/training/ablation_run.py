@@ -16,6 +16,7 @@ from facecore.training.config import config_hash, overlay
 from facecore.training.loop import FINAL, LAST, Trainer, train
 
 ROWS, PICTURES = "rows.jsonl", "pictures.png"
+UNHASHED_FACTS = ("morphable", "recognition")  # what paths stand for, which no configuration's hash holds
 
 
 class Builder(Protocol):
@@ -39,8 +40,8 @@ def run_ablation(
     """Trains what has no row yet and yields every row asked for, in the order of seeds, then variants.
 
     Writes to out: rows.jsonl, and seedN/NAME/ with what each training writes and pictures.png. A row counts as done if
-    variant, seed, configuration, warm-up and facts["morphable"] are the same. Raises what training raises; calling it
-    again then goes on. Raises ValueError where out has a warm-up of another configuration.
+    variant, seed, configuration, warm-up and the facts UNHASHED_FACTS are the same. Raises what training raises;
+    calling it again then goes on. Raises ValueError where out has a warm-up of another configuration.
     """
     out.mkdir(parents=True, exist_ok=True)
     rows = {row.key: row for row in read_rows(out / ROWS)} if (out / ROWS).is_file() else {}
@@ -52,12 +53,12 @@ def run_ablation(
         for name in variants:
             branch = overlay(seeded, dict(ablation.variants[name]))
             identity = {"config_hash": config_hash(branch), "warmup": config_hash(warmup)}
-            same = identity | {key: facts[key] for key in ("morphable",) if key in facts}  # no path is in the hash
+            same = identity | {key: facts[key] for key in UNHASHED_FACTS if key in facts}
             row = rows.get((ablation.system, name, seed))
             if row is None or any(row.facts.get(key) != value for key, value in same.items()):
                 if not start.is_file():
                     _train(warmup, start.parent, build, None)
-                _check_warmup(start, identity["warmup"])
+                _check_warmup(start, identity["warmup"], facts.get("recognition"))
                 began = time.perf_counter()
                 trainer = _train(branch, folder / slug(name), build, start)
                 seconds = time.perf_counter() - began
@@ -79,9 +80,15 @@ def _train(config: Any, folder: pathlib.Path, build: Builder, start: pathlib.Pat
     return trainer
 
 
-def _check_warmup(start: pathlib.Path, wanted: str) -> None:
-    """Raises ValueError unless the weights to branch from were trained with the configuration of this hash."""
-    found = Checkpoint.load(start, groups=()).plain.get("config_hash")
+def _check_warmup(start: pathlib.Path, wanted: str, recognition: str | None) -> None:
+    """Raises ValueError unless the weights to branch from were trained with the configuration of this hash and this
+    recognition network, if with any."""
+    plain = Checkpoint.load(start, groups=()).plain
+    if plain.get("recognition") not in (None, recognition):
+        raise ValueError(
+            f"the warm-up in {start.parent} was trained with another recognition network; choose another --out"
+        )
+    found = plain.get("config_hash")
     if found != wanted:
         raise ValueError(
             f"the warm-up in {start.parent} was trained with configuration {found}, this ablation has {wanted}; "
