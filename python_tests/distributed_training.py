@@ -8,7 +8,7 @@ import torch
 from test_semi_supervised import overlay_values
 
 from facecore.morphable import load as load_model
-from facecore.systems import semi_supervised_training
+from facecore.systems import solved_heads
 from facecore.systems.semi_supervised_config import PRESETS, SemiSupervisedConfig
 from facecore.systems.semi_supervised_training import STAGES, SemiSupervisedTrainer
 from facecore.training import distributed
@@ -64,14 +64,14 @@ def features_of_heads() -> tuple[torch.Tensor, torch.Tensor]:
     trainer = make(overlay(settings(**stages), {"model": {"encoder_norm": "batch", "albedo_decoder": "graph"}}))
     images = trainer.renders.batch(torch.arange(4)).image
     seen = []
-    solve = semi_supervised_training.solve_code_heads
+    solve = solved_heads.solve_code_heads
 
-    def watched(system, embedding, batches):
+    def watched(system, codes_of, error, batches):
         with torch.no_grad():
             seen.append(distributed.gathered(system.encode(images).features))
-        solve(system, embedding, batches)
+        return solve(system, codes_of, error, batches)
 
-    semi_supervised_training.solve_code_heads = watched
+    solved_heads.solve_code_heads = watched
     for iteration in range(2):
         trainer.step(iteration)
     with torch.no_grad():
