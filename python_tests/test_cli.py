@@ -370,8 +370,8 @@ BAD_FILES = {
     "half a checkpoint": ("checkpoint", half_checkpoint, "bad.file is damaged"),
     "checkpoint of another system": (
         "checkpoint",
-        changed_checkpoint(lambda c: c.plain.update(system="unsupervised-regression")),
-        "bad.file holds the system 'unsupervised-regression'",
+        changed_checkpoint(lambda c: c.plain.update(system="of-another-time")),
+        "bad.file holds the system 'of-another-time'",
     ),
     "checkpoint without weights": (
         "checkpoint",
