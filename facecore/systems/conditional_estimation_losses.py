@@ -104,14 +104,15 @@ def exchanged_photometric_loss(
     """
     kinds = 1 + int(exchange.mirrored.any())
     frame, source, mirrored = exchange.to(images.device)
-    reflectance = estimate.reflectance[source]
+    # index_select, whose gradient adds in one order; that of x[index] does not with several threads
+    reflectance = estimate.reflectance.index_select(0, source)
     if kinds == 2:
         reflectance = torch.where(mirrored[:, None, None, None], mirror_texture(reflectance), reflectance)
     rendering = system.renderer(
-        estimate.vertices[frame],
+        estimate.vertices.index_select(0, frame),
         Texture(reflectance, system.uv),
-        estimate.camera[frame],
-        estimate.sh_coefficients[frame],
+        system.camera(estimate.pose.index_select(0, frame)),
+        estimate.sh_coefficients.index_select(0, frame),
     )
     region = rendering.alpha.detach() * masks[frame]
     return losses.photometric_loss(rendering.image, images[frame], region, norm="l1") * (kinds / CHANNELS)
