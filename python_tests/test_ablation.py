@@ -60,6 +60,16 @@ def test_only_seeds_of_both_count():
     assert math.isnan(judge(COMPARISON, []).difference)
 
 
+def test_two_measures_of_one_variant_compare_by_hand():
+    """Differences 1, 2, 3 of 3, 4, 5."""
+    comparison = Comparison("1", "ten tell more than one", "of_ten", "with", "with", "of_one")
+    rows = [Row("s", "with", seed, {"of_ten": 2.0, "of_one": 3.0 + seed}, {}) for seed in range(3)]
+    verdict = judge(comparison, rows)
+    assert verdict.better == (2, 2, 2) and verdict.worse == (3, 4, 5) and verdict.relative == pytest.approx(0.5)
+    page = make_page(Ablation("s", {}, {"with": {}}, [comparison]), rows, pathlib.Path("nowhere")).html()
+    assert "of_ten below of_one" in page
+
+
 def test_rows_come_back_and_bad_ones_are_named(tmp_path):
     rows = [Row("s", "b", 1, {"error": 0.5}, {"commit": "x"}), Row("s", "a", 0, {"error": 1.5}, {})]
     path = tmp_path / "rows.jsonl"

@@ -127,14 +127,16 @@ def test_a_system_is_not_judged_by_its_own_network(capsys, photos, checkpoint, m
 
 
 def test_ablation(tmp_path, capsys, manifest):
-    """Claim 15: variants branch from one warm-up of stage 1, and have the measures that are compared."""
+    """Claims 15 and 16: variants branch from one warm-up of stage 1, and have the measures that are compared."""
     (tmp_path / "settings.yaml").write_text(json.dumps(to_plain(config(manifest))))
     command = ["ablate", "--system", "unsupervised-regression", "--out", str(tmp_path / "out"), "--seeds", "0"]
     assert main.main([*command, "--config", str(tmp_path / "settings.yaml"), "--variants", "all", "one view"]) == 0
     rows = read_rows(tmp_path / "out" / "rows.jsonl")
     assert [row.variant for row in rows] == ["all", "one view"] and rows[0].measures != rows[1].measures
     experiment = unsupervised_regression_ablation.ablation(PRESETS["ablation"])
-    assert {comparison.measure for comparison in experiment.comparisons} <= set(rows[0].measures)
+    compared = {name for part in experiment.comparisons for name in (part.measure, part.worse_measure)}
+    assert compared <= set(rows[0].measures)
+    assert rows[0].measures["blurred"] > 0
     plain = [overlay(PRESETS["ablation"], dict(part)) for part in (experiment.warmup, *experiment.variants.values())]
     assert plain[0].stages.mixed_iterations == 0 and len({config_hash(part) for part in plain}) == len(plain)
     assert "claim 15: open" in capsys.readouterr().out  # one seed says nothing

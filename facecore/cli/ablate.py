@@ -33,9 +33,13 @@ Example: facecore ablate --out runs/ablation --seeds 0 1 2
 class Ablate:
     """Options of `facecore ablate`."""
 
-    system: Literal["semi-supervised", "weakly-supervised", "conditional-estimation", "unsupervised-regression"] = (
-        "semi-supervised"
-    )
+    system: Literal[
+        "semi-supervised",
+        "joint-recognition",
+        "weakly-supervised",
+        "conditional-estimation",
+        "unsupervised-regression",
+    ] = "semi-supervised"
     """Whose claims."""
     out: pathlib.Path = pathlib.Path("facecore_ablation")
     """Folder of the trainings and of index.html."""
@@ -152,7 +156,8 @@ class Ablate:
     def print_list(self, experiment: Ablation) -> None:
         print("variants:", *(f"  {name}" for name in experiment.variants), "claims:", sep="\n")
         for c in experiment.comparisons:
-            print(f"  {c.claim:>2}  {c.sentence}: {c.measure} of '{c.better}' below that of '{c.worse}'")
+            other = "that" if c.than is None else c.than
+            print(f"  {c.claim:>2}  {c.sentence}: {c.measure} of '{c.better}' below {other} of '{c.worse}'")
 
 
 def recognition_of(config: Any) -> dict[str, str]:

@@ -51,7 +51,7 @@ def _claim(verdict: Verdict) -> list[Value]:
     return [
         comparison.claim,
         comparison.sentence,
-        comparison.measure,
+        comparison.measure if comparison.than is None else f"{comparison.measure} below {comparison.than}",
         f"{comparison.better}: {_mean(verdict.better)}",
         f"{comparison.worse}: {_mean(verdict.worse)}",
         f"{100 * verdict.relative:+.1f} %",
@@ -73,10 +73,13 @@ def _by_seed(verdicts: Sequence[Verdict]) -> list[list[Value]]:
     lines: list[list[Value]] = []
     for verdict in verdicts:
         comparison = verdict.comparison
-        for variant, values in ((comparison.better, verdict.better), (comparison.worse, verdict.worse)):
+        for measure, variant, values in (
+            (comparison.measure, comparison.better, verdict.better),
+            (comparison.worse_measure, comparison.worse, verdict.worse),
+        ):
             of_seed = dict(zip(verdict.seeds, values))
             cells: list[Value] = [of_seed.get(seed, "-") for seed in seeds]
-            lines.append([comparison.claim, comparison.measure, variant, *cells])
+            lines.append([comparison.claim, measure, variant, *cells])
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Claim 15 of METHODS 8.3 as trainings that differ in one thing: what each loss of Genova et al. 2018 is for."""
+"""Claims 15 and 16 of METHODS 8.3: what each loss of Genova et al. 2018 is for, and how steady the features are."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from typing import Any
 
 import torch
 
+from facecore.evaluation.claims_regression import drift_by_blur, drift_by_occlusion, drift_by_yaw
 from facecore.systems.unsupervised_regression_config import RegressionConfig
 from facecore.systems.unsupervised_regression_training import NAME, UnsupervisedRegressionTrainer
 from facecore.training.ablation import Ablation, Comparison, Measures
 from facecore.training.config import merged
 
 NUM_RENDERS = 200
+DRIFT_FACES = 40  # of claim 16
+BLUR, COVERED, TURNED, FAR_TURNED = 2.0, 0.3, 45.0, 90.0  # pixels, share of the face from below, degrees
 BASE = "all"
 # Variants branch from the end of stage 1, which has none of the losses that are compared.
 WARMUP: dict[str, Any] = {"stages": {"mixed_iterations": 0}}
@@ -26,6 +29,10 @@ COMPARISONS = (
     Comparison("15", "batch distribution keeps outputs in model space", "distribution", BASE, "no batch distribution"),
     Comparison("15", "loopback tames exaggeration", "shape_rms", BASE, "no loopback"),
     Comparison("15", "several views make it robust to pose and light", "shape_view_share", BASE, "one view"),
+    Comparison("16", "a blur changes a face less than another person would", "blurred", BASE, BASE, "another_person"),
+    Comparison("16", "so does what covers the chin", "covered", BASE, BASE, "another_person"),
+    Comparison("16", "so does a turn of 45 degrees", "turned", BASE, BASE, "another_person"),
+    Comparison("16", "which changes it less than one of 90 degrees", "turned", BASE, BASE, "far_turned"),
 )
 
 
@@ -39,8 +46,25 @@ def ablation(config: RegressionConfig) -> Ablation:
 def measure(trainer: UnsupervisedRegressionTrainer, count: int = NUM_RENDERS) -> Measures:
     """The trainer's validation on `count` held-out renders; lower is better in each that is compared.
 
-    distribution: `batch_distribution_loss` of their shape and albedo coefficients together, as whitened.
+    distribution: `batch_distribution_loss` of their shape and albedo coefficients together, as whitened. blurred,
+    covered, turned, far_turned: `steadiness`; another_person: 1, their unit.
     """
     result = trainer.measures(count)
     result["distribution"] = result["shape_distribution"] + result["texture_distribution"]
-    return result
+    return result | steadiness(trainer) | {"another_person": 1.0}
+
+
+def steadiness(trainer: UnsupervisedRegressionTrainer, faces: int = DRIFT_FACES) -> Measures:
+    """Claim 16: how far the coefficients of random faces move, over how far they are from the next face's: under a
+    blur, with the lower face covered, and turned to the side."""
+    system, views = trainer.system, trainer.unseen
+
+    def encode(images: torch.Tensor, landmarks: torch.Tensor) -> torch.Tensor:
+        return torch.cat(system.encode(images, landmarks), 1)
+
+    seen = views.faces(torch.arange(faces))
+    (blurred,) = drift_by_blur(encode, seen.image, seen.landmarks, (BLUR,))
+    (covered,) = drift_by_occlusion(encode, seen.image, seen.landmarks, (COVERED,))
+    turned, far_turned = drift_by_yaw(encode, views, faces, (TURNED, FAR_TURNED))
+    rows = {"blurred": blurred, "covered": covered, "turned": turned, "far_turned": far_turned}
+    return {name: float(row["of_persons"]) for name, row in rows.items()}

@@ -19,13 +19,21 @@ MIN_SEEDS = 3
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """`measure` is lower for the variant `better` than for the variant `worse`: one sentence of a claim."""
+    """`measure` is lower for the variant `better` than for the variant `worse`: one sentence of a claim.
+
+    than: the measure of `worse`, where it is another one: both variants may then be the same.
+    """
 
     claim: str
     sentence: str
     measure: str
     better: str
     worse: str
+    than: str | None = None
+
+    @property
+    def worse_measure(self) -> str:
+        return self.measure if self.than is None else self.than
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +74,7 @@ class Row:
 class Verdict:
     """A comparison over the seeds that both variants have.
 
-    better, worse: the measure of each, by seed; difference: mean of worse - better; standard_error: of that mean;
+    better, worse: what is compared of each, by seed; difference: mean of worse - better; standard_error: of that mean;
     relative: the difference over the mean of `worse`.
     """
 
@@ -94,12 +102,11 @@ def judge(comparison: Comparison, rows: Iterable[Row]) -> Verdict:
 
     A row without the measure does not count.
     """
-    measure = comparison.measure
-    found = {(row.variant, row.seed): row.measures[measure] for row in rows if measure in row.measures}
-    seeds = sorted(seed for variant, seed in found if variant == comparison.better)
-    seeds = [seed for seed in seeds if (comparison.worse, seed) in found]
-    better = [found[comparison.better, seed] for seed in seeds]
-    worse = [found[comparison.worse, seed] for seed in seeds]
+    rows = list(rows)
+    of_better = _by_seed(rows, comparison.better, comparison.measure)
+    of_worse = _by_seed(rows, comparison.worse, comparison.worse_measure)
+    seeds = sorted(of_better.keys() & of_worse.keys())
+    better, worse = [of_better[seed] for seed in seeds], [of_worse[seed] for seed in seeds]
     count = len(seeds)
     mean = error = relative = float("nan")
     if count > 1:
@@ -108,6 +115,10 @@ def judge(comparison: Comparison, rows: Iterable[Row]) -> Verdict:
         error = (sum((d - mean) ** 2 for d in differences) / (count - 1) / count) ** 0.5
         relative = mean * count / sum(worse)
     return Verdict(comparison, tuple(seeds), tuple(better), tuple(worse), mean, error, relative)
+
+
+def _by_seed(rows: Iterable[Row], variant: str, measure: str) -> dict[int, float]:
+    return {row.seed: row.measures[measure] for row in rows if row.variant == variant and measure in row.measures}
 
 
 def read_rows(path: pathlib.Path) -> list[Row]:
