@@ -43,6 +43,22 @@ def test_no_file_of_a_system_is_long():
     assert len(files) > 40 and not long
 
 
+def test_the_table_of_the_systems_counts_right():
+    """docs/systems.md: files, lines (within a tenth: small changes are none of the table), and the largest."""
+    rows = re.findall(
+        r"^\| \d `([a-z-]+)` .* \| (\d+) \| ([\d,]+) \| (\d+) \|$",
+        (REPOSITORY / "docs" / "systems.md").read_text(),
+        re.M,
+    )
+    assert len(rows) == 5
+    for name, files, lines, largest in rows:
+        found = sorted((PACKAGE / "systems").glob(f"{name.replace('-', '_')}*.py"))
+        counts = [len(path.read_text().splitlines()) for path in found]
+        assert len(counts) == int(files), name
+        assert abs(sum(counts) - int(lines.replace(",", ""))) <= 0.1 * sum(counts), name
+        assert abs(max(counts) - int(largest)) <= 0.1 * max(counts), name
+
+
 @pytest.mark.parametrize("op", ops.__all__)
 def test_an_op_has_all_its_files(op):
     files = [
