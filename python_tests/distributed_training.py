@@ -1,16 +1,21 @@
-"""One of the processes of test_distributed: gradients of every stage, then losses of twenty steps, to a file."""
+"""One of the processes of test_distributed: gradients of every stage, losses of twenty steps, and
+what is looked at between stages by networks whose statistics differ."""
 
 from __future__ import annotations
 
 import sys
 
+import test_recognition_training
+import test_weakly_supervised
 import torch
 from test_semi_supervised import overlay_values
 
 from facecore.morphable import load as load_model
 from facecore.systems import solved_heads
+from facecore.systems.recognition_training import RecognitionTrainer
 from facecore.systems.semi_supervised_config import PRESETS, SemiSupervisedConfig
 from facecore.systems.semi_supervised_training import STAGES, SemiSupervisedTrainer
+from facecore.systems.weakly_supervised_training import WeaklySupervisedTrainer
 from facecore.training import distributed
 from facecore.training.config import overlay
 
@@ -80,12 +85,44 @@ def features_of_heads() -> tuple[torch.Tensor, torch.Tensor]:
     return at_solving, after
 
 
+def statistics(network: torch.nn.Module) -> torch.Tensor:
+    """Of every process: running means of the network's batch normalisation, [processes, C]."""
+    means = [part.running_mean for part in network.modules() if isinstance(part, torch.nn.BatchNorm2d)]
+    return distributed.gathered(torch.cat(means))
+
+
+def places_of_persons() -> dict[str, torch.Tensor]:
+    """Where each process of a recognition training puts its persons; statistics before and after that."""
+    model, stages = {"architecture": "small-recognition"}, {"coefficient_iterations": 2, "iterations": 1}
+    config = test_recognition_training.config(model=model, stages=stages)
+    trainer = RecognitionTrainer(config, load_model("procedural", num_vertices=2500), None)
+    for iteration in range(2):
+        trainer.step(iteration)
+    before = statistics(trainer.network)
+    trainer._place_persons()
+    result = {"before": before, "after": statistics(trainer.network)}
+    return result | {"found": distributed.gathered(trainer.objective.persons.weight)}
+
+
+def sets_by_yaw() -> dict[str, torch.Tensor]:
+    """The sets that each process of a training of system 2 draws; statistics before and after it looked at yaws."""
+    config = test_weakly_supervised.config()
+    trainer = WeaklySupervisedTrainer(config, load_model("procedural", num_vertices=2500), None)
+    for iteration in range(2):
+        trainer.step(iteration)  # the first ends with heads that are solved on one process's statistics
+    before = statistics(trainer.system.encoder)
+    sets = trainer.sets().sample(torch.Generator().manual_seed(0), 3)
+    result = {"before": before, "after": statistics(trainer.system.encoder)}
+    return result | {"found": distributed.gathered(sets)}
+
+
 def main(path: str) -> None:
     distributed.start(torch.device("cpu"))
     trainer = make(settings())
     own = {"gradients": gradients(trainer), "losses": losses(trainer)}
     own["state"] = trainer.objective.state_dict()
     own["features"] = features_of_heads()
+    own["persons"], own["sets"] = places_of_persons(), sets_by_yaw()
     if distributed.is_first():
         torch.save(own, path)
     distributed.finish()

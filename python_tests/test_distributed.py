@@ -100,6 +100,15 @@ def test_heads_are_solved_on_the_statistics_that_are_saved(two):
     assert at_solving[0].equal(at_solving[1]) and at_solving[0].equal(after)
 
 
+@pytest.mark.parametrize("what", ["persons", "sets"])
+def test_what_is_looked_at_between_stages_is_the_same_for_all(two, what):
+    """Persons are placed, and sets drawn, by one network: the first process's statistics, which differed before."""
+    result = two[what]
+    assert not result["before"][0].equal(result["before"][1])
+    assert result["after"][0].equal(result["after"][1]) and result["after"][0].equal(result["before"][0])
+    assert result["found"][0].equal(result["found"][1])
+
+
 @pytest.mark.slow  # three starts of torchrun
 def test_a_stopped_run_goes_on_under_torchrun(tmp_path):
     """SIGTERM to torchrun saves in all processes alike; resumed, the weights are those of an uninterrupted run."""
