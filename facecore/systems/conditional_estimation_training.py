@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from facecore.data import LabelledBatch, LabelledRenders, PhotoBatch, PhotoSource, RenderedPhotos
-from facecore.evaluation.held_out import Baseline, evaluate_held_out
+from facecore.data import LabelledBatch, PhotoBatch, PhotoSource
 from facecore.morphable import MorphableModel
-from facecore.systems import seeds
 from facecore.systems.conditional_estimation import ConditionalEstimation
 from facecore.systems.conditional_estimation_config import ConditionalEstimationConfig
 from facecore.systems.conditional_estimation_losses import (
@@ -17,42 +15,29 @@ from facecore.systems.conditional_estimation_losses import (
     full_exchange,
     stochastic_exchange,
 )
+from facecore.systems.face_trainer import FaceTrainer
 from facecore.systems.morphable_assets import assets_of
-from facecore.systems.picture_rows import picture_rows, pictures_to_show
-from facecore.systems.streams import open_stream
-from facecore.systems.world import faces_of_world
 from facecore.training import distributed
 from facecore.training.adam import Adam
 from facecore.training.config import config_hash
 from facecore.training.rates import risen_cosine
-from facecore.training.trainer import SystemTrainer
 
 NAME = "conditional-estimation"
 
 
-class ConditionalEstimationTrainer(SystemTrainer):
-    """Implements training.loop.Trainer; see SystemTrainer."""
+class ConditionalEstimationTrainer(FaceTrainer):
+    """Implements training.loop.Trainer; see FaceTrainer."""
 
     name = NAME
 
     def __init__(
         self, config: ConditionalEstimationConfig, morphable: MorphableModel, photos: PhotoSource | None
     ) -> None:
-        super().__init__(config)
-        labelled, world = faces_of_world(morphable, config.world)
-        self.morphable, self.world = labelled.to(self.device), world.to(self.device)
-        size, seed, stages = config.model.image_size, config.run.seed, config.stages
-        if photos is None and config.world.persons:
-            counts = {"persons": config.world.persons, "pictures": config.world.pictures}
-            photos = RenderedPhotos(self.world, size, size, seed + seeds.PERSONS, **counts)
-        if photos is None and stages.iterations:
+        super().__init__(config, morphable, photos)
+        stages = config.stages
+        if self.photos is None and stages.iterations:
             raise ValueError("there are no clips: give data.photos, or world.persons to render some")
-        self.photos = photos
-        self.renders = LabelledRenders(self.morphable, size, size, seed=seed)
-        self.held_out = LabelledRenders(self.world, size, size, seed=seed + seeds.HELD_OUT)
-        self.baseline = Baseline.of(self.world, self.renders)
-        torch.manual_seed(seed)
-        system = ConditionalEstimation(config.model, labelled).to(self.device)
+        system = ConditionalEstimation(config.model, self.morphable.to("cpu")).to(self.device)
         self.model = self.system = distributed.synchronised(system, self.device)
         self.system.config_hash = config_hash(config)
         self.objective = ConditionalObjective(config.weights, self.system)
@@ -62,17 +47,7 @@ class ConditionalEstimationTrainer(SystemTrainer):
         self._share = distributed.own_share()
         check_shares(config, self._share.count)
         self.total_iterations = stages.warmup_iterations + stages.iterations
-        self._stream = None
-        if photos is not None and stages.iterations:
-            self._stream = open_stream(
-                photos,
-                seed,
-                (config.data.photo_batch, config.data.photos_per_identity),
-                "photos",
-                workers=config.data.workers,
-                device=self.device,
-                iterations=self.total_iterations,
-            )
+        self._stream = self.stream_of_photographs(config.data.photos_per_identity) if stages.iterations else None
         self.begin()
 
     def warming_up(self, iteration: int) -> bool:
@@ -117,21 +92,6 @@ class ConditionalEstimationTrainer(SystemTrainer):
         first = self._share.rows(data.photo_batch).start
         partner = draw_partners(clip, self.config.run.seed, iteration, first)
         return frames, stochastic_exchange(partner, weights.constraint, weights.flip_source)
-
-    @torch.no_grad()
-    def validate(self) -> dict[str, float]:
-        """Errors on held-out renders."""
-        self._watch.check()
-        self.system.eval()
-        count = self.config.run.validation_size
-        return evaluate_held_out(self.system.reconstruct, self.world, self.held_out, self.baseline, count)
-
-    @torch.no_grad()
-    def picture_grid(self) -> torch.Tensor:
-        """Rows of input, overlay, reflectance and shading: held-out renders, then frames."""
-        self.system.eval()
-        images = pictures_to_show(self.held_out, self.photos)
-        return picture_rows(images, self.system.render(self.system(images), images))
 
     def assets(self) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
         return assets_of(self.morphable)

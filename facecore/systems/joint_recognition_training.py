@@ -5,26 +5,24 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from facecore.data import LabelledRenders, PhotoSource, sample_generator
+from facecore.data import PhotoSource, sample_generator
 from facecore.data.identities import IdentitySampler
 from facecore.data.rendered_photos import PersonRenders
-from facecore.evaluation.held_out import Baseline, evaluate_held_out
 from facecore.evaluation.verification import verify_persons
 from facecore.losses import identification_loss
 from facecore.morphable import MorphableModel
 from facecore.render import Renderer
 from facecore.systems import seeds
+from facecore.systems.face_trainer import FaceTrainer
 from facecore.systems.fitted_photos import fit_photographs
 from facecore.systems.joint_recognition import JointAssets, JointRecognition
 from facecore.systems.joint_recognition_config import JointRecognitionConfig
-from facecore.systems.streams import open_stream
-from facecore.systems.world import faces_of_world
 from facecore.training import distributed
 from facecore.training.adam import Adam
-from facecore.training.config import config_hash
+from facecore.training.config import DataConfig, WorldConfig, config_hash
 from facecore.training.pictures import rows_of_pictures
 from facecore.training.rates import risen_cosine
-from facecore.training.trainer import State, SystemTrainer
+from facecore.training.trainer import State
 
 NAME = "joint-recognition"
 STAGES = ("encoder", "joint", "final")  # JointStageConfig.<stage>_iterations each
@@ -64,23 +62,18 @@ class JointObjective(nn.Module):
         return {"reconstruction": distance, "recognition": recognition, "total": total}
 
 
-class JointRecognitionTrainer(SystemTrainer):
-    """Implements training.loop.Trainer; see SystemTrainer."""
+class JointRecognitionTrainer(FaceTrainer):
+    """Implements training.loop.Trainer; see FaceTrainer."""
 
     name = NAME
 
     def __init__(self, config: JointRecognitionConfig, morphable: MorphableModel, photos: PhotoSource | None) -> None:
-        super().__init__(config)
-        self.photos = photos
-        labelled, world = faces_of_world(morphable, config.world)
-        self.morphable, self.world = labelled.to(self.device), world.to(self.device)
+        super().__init__(config, morphable, photos)
         size, seed, counts = config.model.image_size, config.run.seed, config.world
-        self.renders = PersonRenders(self.morphable, size, size, seed + seeds.JOINT_PERSONS, pictures=counts.pictures)
-        self.held_out = LabelledRenders(self.world, size, size, seed=seed + seeds.HELD_OUT)
-        self.baseline = Baseline.of(self.world, LabelledRenders(self.morphable, size, size, seed=seed))
+        self.persons = PersonRenders(self.morphable, size, size, seed + seeds.JOINT_PERSONS, pictures=counts.pictures)
         self.strangers = PersonRenders(self.world, size, size, seed + seeds.JOINT_STRANGERS, pictures=VERIFIED_PICTURES)
         self._sampler = IdentitySampler(torch.arange(counts.persons).repeat_interleave(counts.pictures))
-        torch.manual_seed(seed)
+        labelled = self.morphable.to("cpu")
         system = JointRecognition(config.model, JointAssets.from_morphable(labelled))
         system.solve_decoders(labelled)
         self.model = self.system = system.to(self.device)
@@ -94,15 +87,13 @@ class JointRecognitionTrainer(SystemTrainer):
         self._share.rows(config.data.labelled_batch)  # raises where the processes cannot share the batch
         self._counts = [getattr(config.stages, f"{stage}_iterations") for stage in STAGES]
         self.total_iterations = sum(self._counts)
-        self._stream = self.labels = None
-        if photos is not None and config.data.photo_batch:
-            self.labels = fit_photographs(photos, labelled, size)
-            sizes = (config.data.photo_batch, config.data.photos_per_identity)
-            workers, total = config.data.workers, self.total_iterations
-            self._stream = open_stream(
-                photos, seed, sizes, "photos", workers=workers, device=self.device, iterations=total
-            )
+        self._stream = self.stream_of_photographs(config.data.photos_per_identity)
+        self.labels = None if photos is None or self._stream is None else fit_photographs(photos, labelled, size)
         self.begin()
+
+    def rendered_photographs(self, data: DataConfig, world: WorldConfig) -> None:
+        """None: the persons that are rendered come with labels."""
+        return None
 
     def stage(self, iteration: int) -> str:
         """Which of STAGES an iteration belongs to."""
@@ -139,12 +130,12 @@ class JointRecognitionTrainer(SystemTrainer):
 
     def batch(self, iteration: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Pictures, identity and expression coefficients and persons of this process's share; renders come first."""
-        data, pictures = self.config.data, self.renders.pictures
+        data, pictures = self.config.data, self.persons.pictures
         generator = sample_generator(self.config.run.seed, "rendered persons", iteration)
         persons = -(-data.labelled_batch // data.photos_per_identity)
         index = self._sampler.sample(generator, persons, data.photos_per_identity)[: data.labelled_batch]
         index = index[self._share.rows(data.labelled_batch)]
-        renders = self.renders.batch(index)
+        renders = self.persons.batch(index)
         whole = [renders.image, renders.identity, renders.expression, (index // pictures).to(self.device)]
         if self._stream is not None and self.labels is not None:
             photos = self._stream.at(iteration).to(self.device)
@@ -158,10 +149,7 @@ class JointRecognitionTrainer(SystemTrainer):
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Errors on held-out renders, and verification of held-out persons by c_Id."""
-        self._watch.check()
-        self.system.eval()
-        count = self.config.run.validation_size
-        errors = evaluate_held_out(self.system.reconstruct, self.world, self.held_out, self.baseline, count)
+        errors = super().validate()
         codes = [
             self.system.encode(self.strangers.batch(index).image).identity.cpu()
             for index in torch.arange(VERIFIED_PERSONS * VERIFIED_PICTURES).split(BATCH)

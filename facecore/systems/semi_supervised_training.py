@@ -7,12 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from facecore.data import LabelledPhotos, LabelledRenders, ParameterPhotos, PhotoSource, RenderedPhotos
-from facecore.evaluation.held_out import Baseline, evaluate_held_out
+from facecore.data import LabelledPhotos, ParameterPhotos, PhotoSource
 from facecore.morphable import MorphableModel
-from facecore.systems import seeds
 from facecore.systems.assets import FaceAssets
-from facecore.systems.picture_rows import picture_rows, pictures_to_show
+from facecore.systems.face_trainer import FaceTrainer
 from facecore.systems.semi_supervised import SemiSupervised
 from facecore.systems.semi_supervised_adversaries import PatchAdversary, ShapeAdversary, accumulated, frozen
 from facecore.systems.semi_supervised_config import SemiSupervisedConfig
@@ -22,17 +20,16 @@ from facecore.systems.semi_supervised_schedule import STAGES as STAGES
 from facecore.systems.semi_supervised_schedule import Schedule
 from facecore.systems.shared_terms import Terms
 from facecore.systems.solved_heads import solve_on_renders
-from facecore.systems.world import faces_of_world
 from facecore.training import distributed
 from facecore.training.adam import Adam
 from facecore.training.config import config_hash
-from facecore.training.trainer import State, SystemTrainer
+from facecore.training.trainer import State
 
 NAME = "semi-supervised"
 
 
-class SemiSupervisedTrainer(SystemTrainer):
-    """Implements training.loop.Trainer; see SystemTrainer."""
+class SemiSupervisedTrainer(FaceTrainer):
+    """Implements training.loop.Trainer; see FaceTrainer."""
 
     name = NAME
 
@@ -43,16 +40,9 @@ class SemiSupervisedTrainer(SystemTrainer):
         photos: PhotoSource | None,
         labelled_photos: ParameterPhotos | None = None,
     ) -> None:
-        super().__init__(config)
-        labelled, world = faces_of_world(morphable, config.world)
-        self.morphable, self.world = labelled.to(self.device), world.to(self.device)
-        size, seed = config.model.image_size, config.run.seed
-        if photos is None and config.world.persons and config.data.unlabelled:
-            counts = {"persons": config.world.persons, "pictures": config.world.pictures}
-            photos = RenderedPhotos(self.world, size, size, seed + seeds.PERSONS, **counts)
-        self.photos = photos
+        super().__init__(config, morphable, photos)
+        photos, labelled = self.photos, self.morphable.to("cpu")
         self.labelled = None if labelled_photos is None else LabelledPhotos(labelled_photos, labelled)
-        torch.manual_seed(seed)
         assets = FaceAssets.from_morphable(labelled, config.model.factors)
         self.model = self.system = SemiSupervised(config.model, assets).to(self.device)
         self.system.encoder = distributed.synchronised(self.system.encoder, self.device)
@@ -66,9 +56,6 @@ class SemiSupervisedTrainer(SystemTrainer):
         self.identity_loss = (
             IdentityLoss(config.model.identity_size, num_identities).to(self.device) if num_identities > 1 else None
         )
-        self.renders = LabelledRenders(self.morphable, size, size, seed=seed)
-        self.held_out = LabelledRenders(self.world, size, size, seed=seed + seeds.HELD_OUT)
-        self.baseline = Baseline.of(self.world, self.renders)
         self.model_parameters = self.system.model_parameters()
         if self.identity_loss is not None:
             self.model_parameters += list(self.identity_loss.parameters())
@@ -174,21 +161,6 @@ class SemiSupervisedTrainer(SystemTrainer):
             return distributed.mean_losses([{"adversarial critic": self.shapes.learn(fakes, iteration)}])
         assert self.patches is not None
         return distributed.mean_losses([{"patch critic": self.patches.learn(fakes, iteration)}])
-
-    @torch.no_grad()
-    def validate(self) -> dict[str, float]:
-        self._watch.check()
-        self.system.eval()
-        return evaluate_held_out(
-            self.system.reconstruct, self.world, self.held_out, self.baseline, self.config.run.validation_size
-        )
-
-    @torch.no_grad()
-    def picture_grid(self) -> torch.Tensor:
-        """Rows of input, overlay, albedo and shading: four held-out renders, then four photographs."""
-        self.system.eval()
-        images = pictures_to_show(self.held_out, self.photos)
-        return picture_rows(images, self.system.render(self.system(images), images))
 
     def companions(self) -> dict[str, nn.Module]:
         return {} if self.identity_loss is None else {"identity_loss": self.identity_loss}

@@ -6,57 +6,46 @@ from typing import Any
 
 import torch
 
-from facecore.data import LabelledRenders, PhotoSource, RenderedPhotos
+from facecore.data import PhotoSource
 from facecore.data.studio_views import StudioViews
 from facecore.evaluation.claims_regression import codes_in_views, output_moments, output_variation, parameter_errors
-from facecore.evaluation.held_out import BATCH, Baseline, evaluate_held_out
+from facecore.evaluation.held_out import BATCH, evaluate_held_out
 from facecore.morphable import MorphableModel
 from facecore.nn.recognition import RecognitionFeatures
 from facecore.perception import load_identity_network
 from facecore.systems import seeds
+from facecore.systems.face_trainer import FaceTrainer
 from facecore.systems.morphable_assets import assets_of
-from facecore.systems.streams import open_stream
 from facecore.systems.unsupervised_regression import RegressionCodes, UnsupervisedRegression
 from facecore.systems.unsupervised_regression_config import RegressionConfig
 from facecore.systems.unsupervised_regression_faces import SyntheticFaces
 from facecore.systems.unsupervised_regression_losses import RegressionObjective
-from facecore.systems.world import faces_of_world
 from facecore.training import distributed
 from facecore.training.adam import Adam
 from facecore.training.checkpoint import Checkpoint
 from facecore.training.config import config_hash
 from facecore.training.pictures import rows_of_pictures
 from facecore.training.rates import risen_cosine
-from facecore.training.trainer import SystemTrainer
 
 NAME = "unsupervised-regression"
 PICTURED = 6  # of the grid
 SEEN_FACES, SEEN_VIEWS = 10, 4  # of which the variation by pose and light is measured
 
 
-class UnsupervisedRegressionTrainer(SystemTrainer):
-    """Implements training.loop.Trainer; see SystemTrainer."""
+class UnsupervisedRegressionTrainer(FaceTrainer):
+    """Implements training.loop.Trainer; see FaceTrainer."""
 
     name = NAME
 
     def __init__(self, config: RegressionConfig, morphable: MorphableModel, photos: PhotoSource | None) -> None:
-        super().__init__(config)
-        labelled, world = faces_of_world(morphable, config.world)
-        self.morphable, self.world = labelled.to(self.device), world.to(self.device)
+        super().__init__(config, morphable, photos)
         size, seed, stages = config.model.image_size, config.run.seed, config.stages
-        if photos is None and config.world.persons and config.data.unlabelled:
-            counts = {"persons": config.world.persons, "pictures": config.world.pictures}
-            photos = RenderedPhotos(self.world, size, size, seed + seeds.PERSONS, **counts)
-        if photos is None and stages.mixed_iterations:
+        if self.photos is None and stages.mixed_iterations:
             raise ValueError(
                 "stage 2 needs photographs: give --data.photos or --world.persons, or --stages.mixed-iterations 0"
             )
-        self.photos = photos
-        torch.manual_seed(seed)
-        self.model = self.system = _new_system(config, labelled).to(self.device)
+        self.model = self.system = _new_system(config, self.morphable).to(self.device)
         self.system.config_hash = config_hash(config)
-        self.held_out = LabelledRenders(self.world, size, size, seed=seed + seeds.HELD_OUT)
-        self.baseline = Baseline.of(self.world, LabelledRenders(self.morphable, size, size, seed=seed))
         faces = StudioViews(self.morphable, size, size, seed + seeds.REGRESSION_FACES)
         self.views = StudioViews(self.morphable, size, size, seed + seeds.REGRESSION_VIEWS)
         self.unseen = StudioViews(self.morphable, size, size, seed + seeds.HELD_OUT)
@@ -69,17 +58,7 @@ class UnsupervisedRegressionTrainer(SystemTrainer):
         self._averaged = distributed.averaged(self.objective)
         self._share = distributed.own_share()
         self.total_iterations = stages.synthetic_iterations + stages.mixed_iterations
-        self._stream = None
-        if photos is not None and stages.mixed_iterations:
-            self._stream = open_stream(
-                photos,
-                seed,
-                (config.data.photo_batch, config.data.photos_per_identity),
-                "photos",
-                workers=config.data.workers,
-                device=self.device,
-                iterations=self.total_iterations,
-            )
+        self._stream = self.stream_of_photographs(config.data.photos_per_identity) if stages.mixed_iterations else None
         self.begin()
 
     def mixed(self, iteration: int) -> bool:

@@ -10,20 +10,17 @@ from torch import nn
 from tqdm import tqdm
 
 from facecore import losses
-from facecore.data import LabelledRenders, PhotoBatch, PhotoSource, RenderedPhotos, sample_generator
+from facecore.data import PhotoBatch, PhotoSource, sample_generator
 from facecore.data.pose_sets import PoseSets
-from facecore.evaluation.held_out import Baseline, evaluate_held_out
 from facecore.morphable import MorphableModel
 from facecore.nn import aggregate
 from facecore.perception import IdentityNetwork
 from facecore.render import WeakPerspectiveCamera
-from facecore.systems import seeds
 from facecore.systems.coefficient_metric import CoefficientMetric
+from facecore.systems.face_trainer import FaceTrainer
 from facecore.systems.morphable_assets import assets_of
-from facecore.systems.picture_rows import picture_rows, pictures_to_show
 from facecore.systems.shared_terms import PointShapes, Terms, surface_point_term, weighted_total
 from facecore.systems.solved_heads import solve_on_renders
-from facecore.systems.streams import open_stream
 from facecore.systems.weakly_supervised import WeakCodes, WeakEstimate, WeaklySupervised
 from facecore.systems.weakly_supervised_config import WeaklySupervisedConfig, WeakWeights
 from facecore.systems.weakly_supervised_losses import (
@@ -34,12 +31,10 @@ from facecore.systems.weakly_supervised_losses import (
     picture_terms,
     whitened,
 )
-from facecore.systems.world import faces_of_world
 from facecore.training import distributed
 from facecore.training.adam import Adam
 from facecore.training.config import config_hash
 from facecore.training.rates import risen_cosine
-from facecore.training.trainer import SystemTrainer
 
 NAME = "weakly-supervised"
 STAGES = ("encoder", "weak", "confidence")  # WeakStageConfig.<stage>_iterations each
@@ -115,8 +110,8 @@ class WeakObjective(nn.Module):
         return terms | {"coefficient": coefficient_term(codes)}, estimate
 
 
-class WeaklySupervisedTrainer(SystemTrainer):
-    """Implements training.loop.Trainer; see SystemTrainer."""
+class WeaklySupervisedTrainer(FaceTrainer):
+    """Implements training.loop.Trainer; see FaceTrainer."""
 
     name = NAME
 
@@ -127,22 +122,12 @@ class WeaklySupervisedTrainer(SystemTrainer):
         photos: PhotoSource | None,
         recogniser: IdentityNetwork | None = None,
     ) -> None:
-        super().__init__(config)
+        super().__init__(config, morphable, photos)
         if recogniser is None and (config.weights.perception or config.weights.confidence_perception):
             raise ValueError("L_per needs a recognition network: give one, or both perception weights 0")
-        labelled, world = faces_of_world(morphable, config.world)
-        self.morphable, self.world = labelled.to(self.device), world.to(self.device)
-        size, seed, stages = config.model.image_size, config.run.seed, config.stages
-        if photos is None and config.world.persons and config.data.unlabelled:
-            counts = {"persons": config.world.persons, "pictures": config.world.pictures}
-            photos = RenderedPhotos(self.world, size, size, seed + seeds.PERSONS, **counts)
-        self.photos = photos
+        stages = config.stages
         self._refuse_what_fails_later()
         self.recogniser = None if recogniser is None else recogniser.to(self.device)
-        self.renders = LabelledRenders(self.morphable, size, size, seed=seed)
-        self.held_out = LabelledRenders(self.world, size, size, seed=seed + seeds.HELD_OUT)
-        self.baseline = Baseline.of(self.world, self.renders)
-        torch.manual_seed(seed)
         system = WeaklySupervised(config.model, self.morphable, confidence=stages.confidence_iterations > 0)
         self.model = self.system = system.to(self.device)
         self.system.encoder = distributed.synchronised(self.system.encoder, self.device)
@@ -160,11 +145,7 @@ class WeaklySupervisedTrainer(SystemTrainer):
         self._counts = [getattr(stages, f"{stage}_iterations") for stage in STAGES]
         self.total_iterations = sum(self._counts)
         self._sets: PoseSets | None = None
-        self._stream = None
-        if photos is not None:
-            sizes = (config.data.photo_batch, 1)
-            options: dict[str, Any] = {"workers": config.data.workers, "device": self.device}
-            self._stream = open_stream(photos, seed, sizes, "photos", iterations=self.total_iterations, **options)
+        self._stream = self.stream_of_photographs(1)
         self.begin()
 
     def _refuse_what_fails_later(self) -> None:
@@ -263,20 +244,6 @@ class WeaklySupervisedTrainer(SystemTrainer):
             size,
             self.optimizer,
         )
-
-    @torch.no_grad()
-    def validate(self) -> dict[str, float]:
-        self._watch.check()
-        self.system.eval()
-        count = self.config.run.validation_size
-        return evaluate_held_out(self.system.reconstruct, self.world, self.held_out, self.baseline, count)
-
-    @torch.no_grad()
-    def picture_grid(self) -> torch.Tensor:
-        """Rows of input, overlay, albedo and shading: four held-out renders, then four photographs."""
-        self.system.eval()
-        images = pictures_to_show(self.held_out, self.photos)
-        return picture_rows(images, self.system.render(self.system(images), images))
 
     def sources(self) -> dict[str, Any]:
         return super().sources() | {"recognition": None if self.recogniser is None else self.recogniser.identity}
