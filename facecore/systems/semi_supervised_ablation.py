@@ -31,8 +31,8 @@ BRANCH = {"stages": {"decoder_iterations": 0, "encoder_iterations": 0}}
 # Claim 0a asks for faces that the labelled model cannot make: these bumps are wider and higher than the preset's, and
 # move a vertex by about as much as the model's own modes do (5.8 mm RMS against 4.9).
 STRANGE = {"bump_mm": 4.0, "bump_radius_mm": 25.0}
-# A remedy of claim 0a: fewer and broader bumps, which move a vertex by 7.4 mm RMS, and more iterations for both variants,
-# about as many as four minutes of two cores have.
+# A remedy of claim 0a: fewer and broader bumps, which move a vertex by 7.4 mm RMS, and more iterations for both, as
+# many as four minutes of two cores have.
 BROAD = {"world": {"bumps": 16, "bump_mm": 6.0, "bump_radius_mm": 40.0}, "stages": {"hybrid_iterations": 1000}}
 LINEAR = {"shape_decoder": "linear"}
 UNMASKED = {"masked": False, "symmetry": 0.0}
