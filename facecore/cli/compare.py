@@ -144,11 +144,11 @@ class Compare(Output):
             seed = self.seed + seeds.RECOGNITION_HELD_OUT
             persons = PersonRenders(one.morphable, self.size, self.size, seed, pictures=VERIFIED_PICTURES)
             auc = identity_auc(one.system, persons, self.persons, network.to(one.morphable.device))
-        images = renders.batch(torch.arange(TIMED)).image
+        timed = renders.batch(torch.arange(TIMED))
         parameters = sum(parameter.numel() for parameter in one.system.parameters())
         for hidden in given_to(one.system):
             del errors[hidden]
-        return Compared(name, errors, auc, milliseconds(one.system, images), parameters)
+        return Compared(name, errors, auc, milliseconds(one.system, timed), parameters)
 
     def refuse_used(self, name: str, one: Loaded, network: IdentityNetwork) -> None:
         """A network that took part in a training cannot judge it (METHODS 7)."""

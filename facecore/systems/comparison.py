@@ -112,14 +112,21 @@ def network_view(face: Reconstruction, network: IdentityNetwork) -> torch.Tensor
 
 
 @torch.no_grad()
-def milliseconds(system: System, images: torch.Tensor) -> float:
-    """Median time of `reconstruct` for one picture at a time, wall clock. images: [TIMED, 3, S, S]."""
+def milliseconds(system: System, batch: LabelledBatch) -> float:
+    """Median time of `reconstruct` for one picture at a time, wall clock, with its landmarks where the system is
+    `aligned`. batch: TIMED renders."""
+    reconstruct: Callable[..., Reconstruction] = system.reconstruct
     times = []
-    for image in fit_to_input(system, images):
-        if image.is_cuda:
+    images, points = (
+        fit_to_input(system, batch.image),
+        batch.landmarks * (system.config.image_size / batch.image.shape[-1]),
+    )
+    for k in range(len(images)):
+        given = (images[k : k + 1], points[k : k + 1])
+        if images.is_cuda:
             torch.cuda.synchronize()
         start = time.perf_counter()
-        face = system.reconstruct(image[None])
+        face = reconstruct(*given) if system.aligned else reconstruct(given[0])
         if face.vertices.is_cuda:
             torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
