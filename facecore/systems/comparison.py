@@ -117,10 +117,8 @@ def milliseconds(system: System, batch: LabelledBatch) -> float:
     `aligned`. batch: TIMED renders."""
     reconstruct: Callable[..., Reconstruction] = system.reconstruct
     times = []
-    images, points = (
-        fit_to_input(system, batch.image),
-        batch.landmarks * (system.config.image_size / batch.image.shape[-1]),
-    )
+    images = fit_to_input(system, batch.image)
+    points = batch.landmarks * (images.shape[-1] / batch.image.shape[-1])
     for k in range(len(images)):
         given = (images[k : k + 1], points[k : k + 1])
         if images.is_cuda:
