@@ -13,11 +13,11 @@ from trainer_checks import assert_resumes
 
 from facecore import systems
 from facecore.cli import main
-from facecore.data import Augmentation, PhotoFolder
+from facecore.data import Augmentation, LabelledRenders, PhotoFolder, five_points
 from facecore.evaluation.learned_bases import basis_pairs
 from facecore.morphable import load as load_model
 from facecore.systems.fitted_photos import fit_photographs
-from facecore.systems.joint_recognition import CODE_RANGE, JointAssets, JointRecognition
+from facecore.systems.joint_recognition import CODE_RANGE, SOLVED_RANGE, JointAssets, JointRecognition
 from facecore.systems.joint_recognition_config import PRESETS, JointModelConfig, JointRecognitionConfig
 from facecore.systems.joint_recognition_training import JointRecognitionTrainer
 from facecore.training.config import overlay
@@ -123,16 +123,35 @@ def test_codes_and_reconstruction(system):
     torch.testing.assert_close(middle, torch.full((2, 2), 56.0), rtol=0, atol=0.01)  # framed as photographs are
     with torch.no_grad():
         torch.testing.assert_close(face.neutral_vertices, system.decode_shape(codes.identity))
-    # only the middle 96 columns are seen
-    moved = images.clone()
-    moved[..., :8], moved[..., -8:] = 0, 1
-    with torch.no_grad():
-        assert torch.equal(system.encode(moved).identity, codes.identity)
     with pytest.raises(ValueError, match=r"images must have shape \[N, 3, 112, 112\]"):
         system.encode(images[..., :96])
     with pytest.raises(ValueError, match="eval"):
         JointRecognition.reconstruct(system.train(), images)
     system.eval()
+
+
+def test_faces_are_aligned_by_their_points(system, morphable):
+    """Where a face is in its crop, and how large, changes its features by no more than resampling does; here it is shrunk,
+    so that all of it stays in the crop."""
+    batch = LabelledRenders(morphable, 112, 112, seed=3).batch(torch.arange(4))
+    smooth = torch.nn.functional.avg_pool2d(batch.image, 9, 1, 4)  # so that resampling changes little
+    theta = torch.tensor([[1.25, 0.0, 0.06], [0.0, 1.25, -0.04]]).expand(4, -1, -1)
+    grid = torch.nn.functional.affine_grid(theta, list(smooth.shape), align_corners=False)
+    moved = torch.nn.functional.grid_sample(smooth, grid, align_corners=False)
+    ndc = 2 * batch.landmarks / 112 - 1  # image rows go down, as grids do
+    points = ((ndc - theta[:, None, :, 2]) / 1.25 + 1) * 56
+    with torch.no_grad():
+        own, same, unaligned = (
+            system.head_features(*given)
+            for given in ((smooth, batch.landmarks), (moved, points), (moved, batch.landmarks))
+        )
+        assert float((own - same).norm()) < 0.3 * float((own - unaligned).norm())
+        # 68 points are as good as their five
+        torch.testing.assert_close(system.head_features(smooth, five_points(batch.landmarks)), own)
+        usual = system.usual_points.expand(4, 5, 2)
+        assert torch.equal(system.head_features(smooth, usual), system.head_features(smooth))
+    with pytest.raises(ValueError, match=r"landmarks must have shape \[4, 68, 2\] or \[4, 5, 2\]"):
+        system.encode(smooth, batch.landmarks[:, :7])
 
 
 def test_phases(morphable):
@@ -155,6 +174,39 @@ def test_phases(morphable):
     torch.testing.assert_close(last["total"], last["reconstruction"] + last["recognition"])  # lambda_R = 1
 
 
+def test_phase_one_can_count_shapes(morphable):
+    """Beyond the paper: codes whose faces are as wrong cost the same, whichever mode is wrong."""
+    trainer = JointRecognitionTrainer(config(stages={"code_error": "shape"}), morphable, None)
+    prior, size = morphable.prior, trainer.system.identity_size
+    moved = prior.identity_std[:, None, None] * morphable.identity_basis
+    # in units of the code, 1 = three deviations; what a similarity undoes counts less, so modes that have little of it
+    away = torch.eye(size) / (CODE_RANGE * moved.square().sum((1, 2)).sqrt()[:, None])
+    cost = trainer.objective.code_error(torch.nn.functional.pad(away, (0, trainer.system.expression_size)))
+    assert float(cost.max() / cost.median()) < 2 < float((away.square().sum(1)).max() / away.square().sum(1).median())
+
+
+def test_heads_are_solved_after_phase_one(morphable):
+    """On the features as they are then, linear heads leave less than those that the optimiser left; decoders stay."""
+    trainer = JointRecognitionTrainer(config(stages={"head_renders": 64}), morphable, None)
+    batch = trainer.persons.batch(torch.arange(15, 79))  # those that solve them: after five persons' three pictures
+
+    def error() -> float:
+        codes = trainer.system.eval().encode(batch.image, batch.landmarks)
+        target = trainer.system.codes_of(morphable, batch.identity, batch.expression)
+        return float((torch.cat(codes, 1) - torch.cat(target, 1)).square().sum(1).mean())
+
+    trainer.step(0)
+    with torch.no_grad():
+        before, decoder = error(), trainer.system.identity_decoder.weight.clone()
+        trainer._solve_heads()
+        assert error() < 0.9 * before
+    assert torch.equal(decoder, trainer.system.identity_decoder.weight)
+    codes = trainer.system.codes_of(morphable, batch.identity, batch.expression)
+    torch.testing.assert_close(
+        trainer.system.activations_of(codes).tanh(), torch.cat(codes, 1).clamp(-SOLVED_RANGE, SOLVED_RANGE)
+    )
+
+
 def test_a_step_lowers_the_loss_of_its_batch(morphable):
     trainer = JointRecognitionTrainer(config(stages={"encoder_learning_rate": 1e-3}), morphable, None)
     first = trainer.step(0)["total"]
@@ -172,8 +224,8 @@ def test_photographs_are_fitted_person_by_person(morphable, photos):
         own = labels.identity[person == number]
         assert torch.equal(own[0], own[1]) and float(own[0].abs().sum()) > 0
     trainer = JointRecognitionTrainer(config(), morphable, folder)
-    images, identity, expression, persons = trainer.batch(0)
-    assert len(images) == len(identity) == len(expression) == len(persons)
+    images, points, identity, expression, persons = trainer.batch(0)
+    assert len(images) == len(points) == len(identity) == len(expression) == len(persons)
     assert persons[:4].max() < 5 and set(persons[4:].tolist()) <= {5, 6}
     rows = trainer._stream.batches.index(0)
     known = labels.known[rows]

@@ -35,6 +35,7 @@ class JointRecognitionCommand(TrainingCommand):
         "stages.encoder_iterations": 0,
         "stages.joint_iterations": 0,
         "stages.final_iterations": 0,
+        "stages.head_renders": 0,
         "weights.reconstruction": 0,
         "weights.final_reconstruction": 0,
         "weights.recognition": 0,
@@ -53,6 +54,8 @@ class JointRecognitionCommand(TrainingCommand):
         stages = config.stages
         if stages.encoder_iterations + stages.joint_iterations + stages.final_iterations < 1:
             raise UsageError("--stages: iterations must not all be 0")
+        if stages.head_renders and not stages.encoder_iterations:
+            raise UsageError("--stages.head-renders are for the end of phase I, which has 0 iterations")
 
     def trainer(self, config: JointRecognitionConfig, morphable: MorphableModel) -> JointRecognitionTrainer:
         from facecore.data import Augmentation

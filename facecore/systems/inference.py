@@ -15,6 +15,7 @@ from facecore.data.search import find_mask
 from facecore.morphable import MorphableModel
 from facecore.perception import FaceSegmenter
 from facecore.render import fit_weak_perspective, pixel_to_ndc
+from facecore.systems.aligned_system import AlignedFaceSystem
 from facecore.systems.decoding import FaceSource
 from facecore.systems.landmark_fit import fit_landmarks
 from facecore.systems.loading import System
@@ -178,10 +179,10 @@ def posed_by_landmarks(points: torch.Tensor, pose: torch.Tensor, observation: Ob
     return pose
 
 
-def aligning_points(observation: Observation, system: UnsupervisedRegression) -> torch.Tensor:
-    """The five points by which the system aligns each face, [N, 5, 2] in pixels of its own crops: the usual ones where
-    a face has no landmarks."""
-    scale = system.config.image_size / observation.images.shape[-1]
+def aligning_points(observation: Observation, system: AlignedFaceSystem, size: int) -> torch.Tensor:
+    """The five points by which the system aligns each face, [N, 5, 2] in pixels of its own crops of `size`: the usual
+    ones where a face has no landmarks."""
+    scale = size / observation.images.shape[-1]
     points = system.usual_points.repeat(len(observation.images), 1, 1)
     for known, given in (
         (observation.five_point_weight, observation.five_points),
@@ -236,9 +237,10 @@ def estimate(source: System, images: torch.Tensor, observation: Observation) -> 
         return CodeParameters(source, source.encode(images))
     if isinstance(source, WeaklySupervised):
         return PerspectiveParameters(source, source.encode(images).codes)
-    if isinstance(source, UnsupervisedRegression):
-        neutral = source.reconstruct(images, aligning_points(observation, source))
-        face = with_fitted_expressions(source.morphable, neutral, observation)
+    if isinstance(source, AlignedFaceSystem):
+        face = source.reconstruct(images, aligning_points(observation, source, images.shape[-1]))
+        if isinstance(source, UnsupervisedRegression):
+            face = with_fitted_expressions(source.morphable, face, observation)
     else:
         face = source.reconstruct(images)
     if source.estimates_view:

@@ -7,17 +7,18 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from facecore.morphable import MorphableModel
 from facecore.nn import SphereFace
 from facecore.nn.sphereface import EMBED
-from facecore.systems.face_system import FaceSystem
+from facecore.perception import align_faces, alignment
+from facecore.systems.aligned_system import AlignedFaceSystem
 from facecore.systems.facing import facing_reconstruction
 from facecore.systems.joint_recognition_config import JointModelConfig
 from facecore.systems.reconstruction import Reconstruction
 
 CODE_RANGE = 3.0  # standard deviations that a code of 1 stands for (METHODS 3)
+SOLVED_RANGE = 0.95  # of the codes that heads are solved for: where the tangent ends
 _TENSORS = ("template", "albedo_mean", "triangles", "landmarks68")
 _PLAIN = ("num_identity", "num_expression", "morphable_name", "morphable_hash")
 
@@ -70,19 +71,17 @@ class JointCodes(NamedTuple):
     expression: torch.Tensor
 
 
-class JointRecognition(FaceSystem):
+class JointRecognition(AlignedFaceSystem):
     """SphereFace-20, two parallel layers to the codes, two linear decoders.
 
-    Pictures are [N, 3, 112, 112] in [0, 1]. s = s_mean + W_Id c_Id + W_Res c_Res + b; column k of a weight matrix is a
-    learned basis vector. Pose, albedo and light are not estimated: reconstructions look straight ahead, with the
-    model's mean albedo, until something fits them.
+    Pictures are [N, 3, S, S] in [0, 1]; see AlignedFaceSystem. s = s_mean + W_Id c_Id + W_Res c_Res + b; column k of a
+    weight matrix is a learned basis vector. Albedo is not estimated: reconstructions have the model's mean albedo.
     """
 
     template: torch.Tensor
     albedo_mean: torch.Tensor
     triangles: torch.Tensor
     landmarks68: torch.Tensor
-    estimates_view = False
 
     def __init__(self, config: JointModelConfig, assets: JointAssets) -> None:
         super().__init__()
@@ -93,6 +92,7 @@ class JointRecognition(FaceSystem):
         self.encoder = SphereFace(config.width)
         self.identity_head = nn.Linear(EMBED, self.identity_size)
         self.expression_head = nn.Linear(EMBED, self.expression_size)
+        self.set_usual_points(self.template[self.landmarks68], config.image_size)
         size = self.template.numel()
         self.identity_decoder = nn.Linear(self.identity_size, size)
         self.expression_decoder = nn.Linear(self.expression_size, size)
@@ -132,18 +132,30 @@ class JointRecognition(FaceSystem):
             (prior.whiten("expression", expression) / CODE_RANGE).clamp(-1, 1),
         )
 
-    def encode(self, images: torch.Tensor) -> JointCodes:
-        """Codes of crops [N, 3, 112, 112]. Raises ValueError for another shape."""
-        size = self.config.image_size
-        if images.ndim != 4 or images.shape[1:] != (3, size, size):
-            raise ValueError(f"images must have shape [N, 3, {size}, {size}], got {list(images.shape)}")
-        height, width = SphereFace.input_size
-        faces = images
-        if size != height:
-            faces = functional.interpolate(images, (height, height), mode="bilinear", antialias=size > height)
-        margin = (height - width) // 2
-        features = self.encoder(faces[..., margin : margin + width]).embed
+    def code_heads(self) -> tuple[nn.Linear, ...]:
+        return self.identity_head, self.expression_head
+
+    def corrections(self) -> tuple[nn.Linear, ...]:
+        return ()
+
+    def activations_of(self, codes: JointCodes) -> torch.Tensor:
+        """What the heads should say for codes, before the hyperbolic tangent, [N, Ki + Ke]."""
+        return torch.cat(codes, 1).clamp(-SOLVED_RANGE, SOLVED_RANGE).atanh()
+
+    def encode(self, images: torch.Tensor, landmarks: torch.Tensor | None = None) -> JointCodes:
+        """Codes of crops [N, 3, S, S]. landmarks: 68 points [N, 68, 2] or five [N, 5, 2], in pixels of the crops.
+
+        Differentiable in the pictures. Raises ValueError for other shapes.
+        """
+        features = self.head_features(images, landmarks)
         return JointCodes(self.identity_head(features).tanh(), self.expression_head(features).tanh())
+
+    def head_features(self, images: torch.Tensor, landmarks: torch.Tensor | None = None) -> torch.Tensor:
+        """The recognition network's embedding of crops, [N, 512]; see `encode`."""
+        align = alignment(self.points_of(images, landmarks, self.config.image_size))
+        faces = align_faces(images, align, *SphereFace.input_size)
+        embed: torch.Tensor = self.encoder(faces).embed
+        return embed
 
     def decode_shape(self, identity: torch.Tensor, expression: torch.Tensor | None = None) -> torch.Tensor:
         """Vertices [N, V, 3] in mm; without an expression the identity's own shape."""
@@ -156,17 +168,18 @@ class JointRecognition(FaceSystem):
         """The mean albedo, [N, V, 3]."""
         return self.albedo_mean.expand(len(identity), -1, -1)
 
-    def forward(self, images: torch.Tensor) -> tuple[JointCodes, torch.Tensor]:
-        """Codes, and vertices [N, V, 3]."""
-        codes = self.encode(images)
+    def forward(self, images: torch.Tensor, landmarks: torch.Tensor | None = None) -> tuple[JointCodes, torch.Tensor]:
+        """Codes, and vertices [N, V, 3]; see `encode`."""
+        codes = self.encode(images, landmarks)
         return codes, self.decode_shape(*codes)
 
     @torch.no_grad()
-    def reconstruct(self, images: torch.Tensor) -> Reconstruction:
-        """Reconstructs N crops [N, 3, S, S] in [0, 1], looking straight ahead; the module must be in eval mode."""
+    def reconstruct(self, images: torch.Tensor, landmarks: torch.Tensor | None = None) -> Reconstruction:
+        """Reconstructs N crops [N, 3, S, S] in [0, 1], looking straight ahead; the module must be in eval mode.
+        landmarks: see `encode`."""
         if self.training:
             raise ValueError("call .eval() before .reconstruct()")
-        codes, vertices = self(images)
+        codes, vertices = self(images, landmarks)
         return facing_reconstruction(
             vertices,
             self.decode_shape(codes.identity),

@@ -10,12 +10,11 @@ import torch
 from facecore.data import PersonRenders
 from facecore.evaluation.alignment import vertex_error
 from facecore.evaluation.held_out import evaluate_held_out
-from facecore.evaluation.verification import verify_persons
 from facecore.morphable import MorphableModel
 from facecore.render import pixel_to_ndc
 from facecore.systems import seeds
 from facecore.systems.joint_recognition_config import JointRecognitionConfig
-from facecore.systems.joint_recognition_training import BATCH, NAME, JointRecognitionTrainer
+from facecore.systems.joint_recognition_training import NAME, JointRecognitionTrainer
 from facecore.systems.landmark_fit import SIGMA, fit_landmarks
 from facecore.training.ablation import Ablation, Comparison, Measures
 from facecore.training.config import merged
@@ -64,14 +63,10 @@ def measure(
     """
     trainer.system.eval()
     arguments = (trainer.system.reconstruct, trainer.world, trainer.held_out, trainer.baseline)
-    result = evaluate_held_out(*arguments, count)
+    result = evaluate_held_out(*arguments, count, aligned=True)
     size, seed = trainer.config.model.image_size, trainer.config.run.seed + seeds.ABLATION_PERSONS
     persons = PersonRenders(trainer.world, size, size, seed, pictures=VERIFIED_PICTURES)
-    codes = [
-        trainer.system.encode(persons.batch(index).image).identity.cpu()
-        for index in torch.arange(verified * VERIFIED_PICTURES).split(BATCH)
-    ]
-    result["verification_error"] = 100 - verify_persons(torch.cat(codes).numpy(), VERIFIED_PICTURES)["auc"]
+    result["verification_error"] = 100 - trainer.verification(persons, verified)["auc"]
     return result | errors_of_fits(trainer.world, size, seed, fitted)
 
 

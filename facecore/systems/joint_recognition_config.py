@@ -13,7 +13,7 @@ class JointModelConfig(MorphableConfig):
     """Morphable model and network; the defaults are the paper's sizes."""
 
     image_size: int = 112
-    """Height and width of the crops, pixels; the network sees the middle 96 columns of 112."""
+    """Height and width of the crops from which faces are aligned, pixels; the network sees 112 x 96."""
     width: float = 1.0
     """Factor of SphereFace's numbers of channels."""
 
@@ -44,6 +44,11 @@ class JointStageConfig:
     """Adam in phase I."""
     learning_rate: float = 1e-4
     """Adam in phase III."""
+    code_error: Literal["codes", "shape"] = "codes"
+    """What phase I minimises: the squared distance of codes, as the paper; or, beyond it, that of the shapes they make,
+    over the prior's variance."""
+    head_renders: int = 0
+    """Beyond the paper: phase I ends with linear heads solved by least squares on so many renders."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Over phase I, and over phase III; cosine ends at 1 %."""
     clip_norm: float = 10.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from facecore.data import PhotoSource, sample_generator
+from facecore.data import LabelledBatch, PhotoSource, five_points, sample_generator
 from facecore.data.identities import IdentitySampler
 from facecore.data.rendered_photos import PersonRenders
 from facecore.evaluation.verification import verify_persons
@@ -13,10 +13,12 @@ from facecore.losses import identification_loss
 from facecore.morphable import MorphableModel
 from facecore.render import Renderer
 from facecore.systems import seeds
+from facecore.systems.coefficient_metric import CoefficientMetric
 from facecore.systems.face_trainer import FaceTrainer
 from facecore.systems.fitted_photos import fit_photographs
-from facecore.systems.joint_recognition import JointAssets, JointRecognition
+from facecore.systems.joint_recognition import CODE_RANGE, JointAssets, JointRecognition
 from facecore.systems.joint_recognition_config import JointRecognitionConfig
+from facecore.systems.solved_heads import solve_on_renders
 from facecore.training import distributed
 from facecore.training.adam import Adam
 from facecore.training.config import DataConfig, WorldConfig, config_hash
@@ -34,25 +36,29 @@ BATCH = 25
 class JointObjective(nn.Module):
     """Pictures with their coefficients and persons to the loss of a phase."""
 
-    def __init__(self, config: JointRecognitionConfig, system: JointRecognition, num_persons: int) -> None:
+    def __init__(
+        self, config: JointRecognitionConfig, system: JointRecognition, morphable: MorphableModel, num_persons: int
+    ) -> None:
         super().__init__()
         self.weights, self.system = config.weights, system
+        self.metric = CoefficientMetric(morphable) if config.stages.code_error == "shape" else None
         self.classifier = nn.Linear(system.identity_size, num_persons)
 
     def forward(
         self,
         stage: str,
         images: torch.Tensor,
+        points: torch.Tensor,
         identity: torch.Tensor,
         expression: torch.Tensor,
         person: torch.Tensor,
         morphable: MorphableModel,
     ) -> dict[str, torch.Tensor]:
-        """Terms by name, and their weighted sum `total`. person: int64 [N], -1 = unknown."""
-        codes = self.system.encode(images)
+        """Terms by name, and their weighted sum `total`. points: five, [N, 5, 2]; person: int64 [N], -1 = unknown."""
+        codes = self.system.encode(images, points)
         if stage == "encoder":
             target = self.system.codes_of(morphable, identity, expression)
-            error = (torch.cat(codes, 1) - torch.cat(target, 1)).square().sum(1).mean()
+            error = self.code_error(torch.cat(codes, 1) - torch.cat(target, 1)).mean()
             return {"code": error, "total": error}
         truth = morphable.shape(identity, expression)
         distance = (self.system.decode_shape(*codes) - truth).square().sum(2).mean()
@@ -60,6 +66,12 @@ class JointObjective(nn.Module):
         weight = self.weights.reconstruction if stage == "joint" else self.weights.final_reconstruction
         total = weight * distance + self.weights.recognition * recognition
         return {"reconstruction": distance, "recognition": recognition, "total": total}
+
+    def code_error(self, difference: torch.Tensor) -> torch.Tensor:
+        """What phase I minimises of differences of codes [N, Ki + Ke], [N]."""
+        if self.metric is None:
+            return difference.square().sum(1)
+        return self.metric.shape_error(CODE_RANGE * difference)
 
 
 class JointRecognitionTrainer(FaceTrainer):
@@ -79,7 +91,7 @@ class JointRecognitionTrainer(FaceTrainer):
         self.model = self.system = system.to(self.device)
         self.system.config_hash = config_hash(config)
         num_persons = counts.persons + (0 if photos is None else photos.num_identities)
-        self.objective = JointObjective(config, self.system, num_persons).to(self.device)
+        self.objective = JointObjective(config, self.system, self.morphable, num_persons).to(self.device)
         self.parameters = list(self.objective.parameters())
         self.optimizer = Adam(self.parameters)
         self._averaged = distributed.averaged(self.objective)
@@ -126,43 +138,65 @@ class JointRecognitionTrainer(FaceTrainer):
         terms["total"].backward()
         result = distributed.mean_losses([{name: value.detach() for name, value in terms.items()}])
         self.descend(self.parameters, result, iteration)
+        if iteration + 1 == self._counts[0]:
+            self._solve_heads()
         return result
 
-    def batch(self, iteration: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Pictures, identity and expression coefficients and persons of this process's share; renders come first."""
+    def _solve_heads(self) -> None:
+        """Ends phase I, on persons that no iteration sees."""
+        batch, objective = self.config.data.labelled_batch, self.objective
+        seen = self.config.world.persons * self.persons.pictures
+
+        def wanted(renders: LabelledBatch) -> torch.Tensor:
+            return self.system.activations_of(
+                self.system.codes_of(self.morphable, renders.identity, renders.expression)
+            )
+
+        numbers = range(seen, seen + self.config.stages.head_renders)
+        solve_on_renders(self.system, wanted, objective.code_error, self.persons, numbers, batch, self.optimizer)
+
+    def batch(self, iteration: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Pictures, five points of each, identity and expression coefficients and persons of this process's share;
+        renders come first."""
         data, pictures = self.config.data, self.persons.pictures
         generator = sample_generator(self.config.run.seed, "rendered persons", iteration)
-        persons = -(-data.labelled_batch // data.photos_per_identity)
-        index = self._sampler.sample(generator, persons, data.photos_per_identity)[: data.labelled_batch]
+        count = -(-data.labelled_batch // data.photos_per_identity)
+        index = self._sampler.sample(generator, count, data.photos_per_identity)[: data.labelled_batch]
         index = index[self._share.rows(data.labelled_batch)]
         renders = self.persons.batch(index)
-        whole = [renders.image, renders.identity, renders.expression, (index // pictures).to(self.device)]
+        persons = (index // pictures).to(self.device)
+        whole = [renders.image, five_points(renders.landmarks), renders.identity, renders.expression, persons]
         if self._stream is not None and self.labels is not None:
             photos = self._stream.at(iteration).to(self.device)
             rows = self._stream.batches.index(iteration)[self._share.rows(data.photo_batch)]
             identity, expression, known = (part[rows].to(self.device) for part in self.labels)
             person = photos.identity + self.config.world.persons
-            parts = (photos.image, identity, expression, person)
+            parts = (photos.image, photos.aligning_points(self.system.usual_points), identity, expression, person)
             whole = [torch.cat([own, part[known]]) for own, part in zip(whole, parts)]
-        return whole[0], whole[1], whole[2], whole[3]
+        return whole[0], whole[1], whole[2], whole[3], whole[4]
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Errors on held-out renders, and verification of held-out persons by c_Id."""
         errors = super().validate()
-        codes = [
-            self.system.encode(self.strangers.batch(index).image).identity.cpu()
-            for index in torch.arange(VERIFIED_PERSONS * VERIFIED_PICTURES).split(BATCH)
-        ]
-        verified = verify_persons(torch.cat(codes).numpy(), VERIFIED_PICTURES)
+        verified = self.verification(self.strangers, VERIFIED_PERSONS)
         return errors | {f"verification_{name}": value for name, value in verified.items()}
+
+    @torch.no_grad()
+    def verification(self, renders: PersonRenders, persons: int) -> dict[str, float]:
+        """How well c_Id tells the first persons of some renders apart; see verify_persons."""
+        codes = []
+        for index in torch.arange(persons * renders.pictures).split(BATCH):
+            batch = renders.batch(index)
+            codes.append(self.system.encode(batch.image, batch.landmarks).identity.cpu())
+        return verify_persons(torch.cat(codes).numpy(), renders.pictures)
 
     @torch.no_grad()
     def picture_grid(self) -> torch.Tensor:
         """Held-out renders, and below each its face, looking straight ahead."""
         self.system.eval()
-        images = self.held_out.batch(torch.arange(6)).image
-        face = self.system.reconstruct(images)
+        batch = self.held_out.batch(torch.arange(6))
+        images, face = batch.image, self.system.reconstruct(batch.image, batch.landmarks)
         renderer = Renderer(face.triangles, *images.shape[2:]).to(self.device)
         drawn = renderer(face.vertices, face.albedo, face.camera, face.sh_coefficients).image
         return rows_of_pictures((images, drawn))

@@ -7,12 +7,13 @@ differences in which identity lies, or never.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from facecore.data import LabelledBatch, LabelledRenders
-from facecore.systems.point_encoder import PointEncoder
 from facecore.training import distributed
 
 RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0)  # of a feature's variance
@@ -20,8 +21,32 @@ CHECKED = 8  # one render in so many chooses among them
 SMALLEST_VARIANCE = 1e-4  # of the features' mean variance: what varies less is not made as large as the others
 
 
+class Headed(Protocol):
+    """A system whose codes are linear in what its encoder sees."""
+
+    template: torch.Tensor
+    training: bool
+    aligned: bool
+
+    @property
+    def encoder(self) -> nn.Module: ...
+
+    def eval(self) -> object: ...
+
+    def code_heads(self) -> tuple[nn.Linear, ...]:
+        """Maps that read the same features; side by side, their outputs are the codes."""
+
+    def corrections(self) -> tuple[nn.Linear, ...]:
+        """One for each of code_heads, which adds what it reads of features of its own; or none at all."""
+
+    @property
+    def head_features(self) -> Callable[..., torch.Tensor]:
+        """Of pictures, and where the system is `aligned` their 68 points: what the code heads read, and after it what
+        the corrections do, [N, F + C]."""
+
+
 def solve_on_renders(
-    system: PointEncoder,
+    system: Headed,
     codes_of: Callable[[LabelledBatch], torch.Tensor],
     error: Callable[[torch.Tensor], torch.Tensor],
     renders: LabelledRenders,
@@ -51,13 +76,12 @@ def solve_on_renders(
 
 @torch.no_grad()
 def solve_code_heads(
-    system: PointEncoder,
+    system: Headed,
     codes_of: Callable[[LabelledBatch], torch.Tensor],
     error: Callable[[torch.Tensor], torch.Tensor],
     batches: Iterable[LabelledBatch],
 ) -> float:
-    """The linear heads of a system's codes, and their corrections by what the pose leaves of the surface points, that
-    fit the batches' codes best. Returns the ridge.
+    """The linear heads of a system's codes, and their corrections, that fit the batches' codes best. Returns the ridge.
 
     codes_of: what all code heads together should say of a batch, [N, K]; error: of differences of such codes, [N].
 
@@ -72,7 +96,8 @@ def solve_code_heads(
     equations = NormalEquations(sum(inputs), sum(head.out_features for head in heads), system.template.device)
     checks = []
     for batch in batches:
-        features, codes = system.head_features(batch.image), codes_of(batch)
+        known = (batch.image, batch.landmarks) if system.aligned else (batch.image,)
+        features, codes = system.head_features(*known), codes_of(batch)
         count = -(-len(codes) // CHECKED)
         checks.append((features[:count], codes[:count]))
         equations.add(features[count:], codes[count:])

@@ -8,13 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from facecore.data import five_points
-from facecore.data.renders import framed_pose
 from facecore.morphable import MorphableModel
 from facecore.nn.recognition import RecognitionFeatures
 from facecore.perception import IdentityNetwork, alignment
-from facecore.render import WeakPerspectiveCamera
-from facecore.systems.face_system import FaceSystem
+from facecore.systems.aligned_system import AlignedFaceSystem
 from facecore.systems.facing import facing_reconstruction
 from facecore.systems.reconstruction import Reconstruction
 from facecore.systems.unsupervised_regression_config import RegressionModelConfig
@@ -30,18 +27,13 @@ class RegressionCodes(NamedTuple):
         return RegressionCodes(self.shape.detach(), self.texture.detach())
 
 
-class UnsupervisedRegression(FaceSystem):
+class UnsupervisedRegression(AlignedFaceSystem):
     """A frozen recognition network, and a decoder of two hidden layers from its features to shape and albedo.
 
-    Pictures are [N, 3, S, S] in [0, 1]. The network sees aligned faces: by given landmarks, without them by where the
-    mean face has its points in a crop around its box. Expression, pose and light are not estimated: reconstructions are
-    neutral and look straight ahead, until something fits them. The state_dict holds the recognition network, too;
+    Pictures are [N, 3, S, S] in [0, 1]; see AlignedFaceSystem. Expression is not estimated either: reconstructions are
+    neutral until something fits it. The state_dict holds the recognition network, too;
     `caution` says where that one has seen renders alone.
     """
-
-    usual_points: torch.Tensor
-    aligned = True
-    estimates_view = False
 
     def __init__(self, config: RegressionModelConfig, morphable: MorphableModel, recognition: IdentityNetwork) -> None:
         super().__init__()
@@ -59,11 +51,7 @@ class UnsupervisedRegression(FaceSystem):
             nn.ReLU(),
             nn.Linear(config.width, model.num_identity + model.num_albedo),
         )
-        points = model.mean_neutral()[None, model.landmarks68]
-        nothing = points.new_zeros(1, 3)
-        pose = framed_pose(nothing, points, nothing[:, 0] + 1, nothing[:, :2])
-        camera = WeakPerspectiveCamera.from_pose(pose, config.image_size, config.image_size)
-        self.register_buffer("usual_points", five_points(camera.project(points))[0], persistent=False)
+        self.set_usual_points(model.mean_neutral()[model.landmarks68], config.image_size)
 
     @property
     def caution(self) -> str:
@@ -93,16 +81,7 @@ class UnsupervisedRegression(FaceSystem):
 
         Differentiable in the pictures. Raises ValueError for other shapes.
         """
-        n, size = len(images), self.config.image_size
-        if images.ndim != 4 or images.shape[1:] != (3, size, size):
-            raise ValueError(f"images must have shape [N, 3, {size}, {size}], got {list(images.shape)}")
-        if landmarks is None:
-            points = self.usual_points.expand(n, 5, 2)
-        elif landmarks.shape in ((n, 68, 2), (n, 5, 2)):
-            points = five_points(landmarks) if landmarks.shape[1] == 68 else landmarks
-        else:
-            got = list(landmarks.shape)
-            raise ValueError(f"landmarks must have shape [{n}, 68, 2] or [{n}, 5, 2] for {n} pictures, got {got}")
+        points = self.points_of(images, landmarks, self.config.image_size)
         return self.regress(self.features(images, points).pooled)
 
     def decode(self, codes: RegressionCodes) -> tuple[torch.Tensor, torch.Tensor]:
