@@ -131,8 +131,8 @@ def test_codes_and_reconstruction(system):
 
 
 def test_faces_are_aligned_by_their_points(system, morphable):
-    """Where a face is in its crop, and how large, changes its features by no more than resampling does; here it is shrunk,
-    so that all of it stays in the crop."""
+    """Where a face is in its crop, and how large, changes its features by no more than resampling does. Here it is
+    shrunk, so that all of it stays in the crop."""
     batch = LabelledRenders(morphable, 112, 112, seed=3).batch(torch.arange(4))
     smooth = torch.nn.functional.avg_pool2d(batch.image, 9, 1, 4)  # so that resampling changes little
     theta = torch.tensor([[1.25, 0.0, 0.06], [0.0, 1.25, -0.04]]).expand(4, -1, -1)
