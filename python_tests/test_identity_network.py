@@ -7,7 +7,7 @@ import torch
 from toy_perception import SIZE, Embedder, write_manifest, write_torchscript
 
 from facecore.perception import align_faces, alignment, load_identity_network
-from facecore.perception.identity_network import ALIGNED_POINTS
+from facecore.perception.alignment import ALIGNED_POINTS
 from facecore.render.affine import apply_affine
 
 

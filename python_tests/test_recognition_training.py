@@ -15,9 +15,9 @@ from trainer_checks import assert_resumes
 
 from facecore.cli import main
 from facecore.cli.train_recognition import COMMAND
-from facecore.data import PhotoFolder
+from facecore.data import PhotoFolder, five_points
 from facecore.morphable import load as load_model
-from facecore.perception import load_identity_network
+from facecore.perception import alignment, load_identity_network
 from facecore.systems.recognition_config import PRESETS, RecognitionConfig
 from facecore.systems.recognition_training import HELD_OUT_PICTURES, RecognitionTrainer
 from facecore.training.checkpoint import Checkpoint
@@ -79,7 +79,7 @@ def test_photographs_are_persons_of_their_own(morphable, photos):
     assert torch.equal(person[:8].view(4, 2)[:, 0], person[:8].view(4, 2)[:, 1])  # two pictures of a person
 
 
-@pytest.mark.parametrize("architecture", ["sphereface", "small-recognition"])
+@pytest.mark.parametrize("architecture", ["sphereface", "small-recognition", "point-recognition"])
 def test_resumes_to_the_same_weights(morphable, photos, architecture):
     """small-recognition has batch statistics, which are part of its state; stopped at the end of the first stage."""
     settings = config(model={"architecture": architecture}, stages={"coefficient_iterations": 2, "iterations": 2})
@@ -92,10 +92,10 @@ def test_coefficients_come_first(morphable, photos):
     settings = config(stages={"coefficient_iterations": 3, "iterations": 1})
     trainer = RecognitionTrainer(settings, morphable, open_folder(photos))
     assert (trainer.total_iterations, trainer.images_in(0), trainer.images_in(3)) == (4, 8, 12)
-    person = torch.tensor([2, 0])
-    truth = trainer.renders.renders.coefficients(person * 4)
+    batch, person = trainer._labelled(0)
+    truth = trainer.renders.renders.coefficients(4 * person)  # the first picture's, whose identity and albedo are all's
     whitened = torch.cat([morphable.prior.whiten(part, getattr(truth, part)) for part in ("identity", "albedo")], 1)
-    torch.testing.assert_close(trainer._coefficients(person), whitened)
+    torch.testing.assert_close(trainer.objective.truth(batch), whitened)
     before = trainer.objective.persons.weight.clone()
     first = trainer.step(0)
     assert float(first["right"]) == 0.0 and 0.5 < float(first["total"]) < 10  # 2, were nothing said: over the variance
@@ -109,6 +109,62 @@ def test_coefficients_come_first(morphable, photos):
         embed = torch.nn.functional.normalize(trainer.network(faces).embed, dim=1)
     torch.testing.assert_close(trainer.objective.persons.weight[0], embed.mean(0), rtol=1e-4, atol=1e-5)
     assert not torch.equal(trainer.objective.persons.weight[7], before[7])  # the photographs' persons too
+
+
+POINTS = {"architecture": "point-recognition", "surface_points": 70, "point_features": 2}
+
+
+def test_points_come_first(morphable):
+    """A PointRecognition learns where points are; solved, its embedding is nearer to the coefficients than before."""
+    stages = {"coefficient_iterations": 2, "iterations": 0, "head_renders": 64}
+    trainer = RecognitionTrainer(config(model=POINTS, stages=stages, world={"pictures": 1}), morphable, None)
+    objective, network = trainer.objective, trainer.network
+    assert network.head.out_features == morphable.num_identity + morphable.num_albedo
+    batch = trainer.renders.renders.batch(torch.arange(6, 70))  # those that solve the embedding
+
+    def error() -> float:
+        network.eval()
+        with torch.no_grad():
+            return float(objective.code_error(network(objective.aligned(batch)).embed - objective.truth(batch)).mean())
+
+    first = trainer.step(0)["total"]
+    before = error()
+    trainer.step(1)
+    assert error() < 0.9 * before and error() < 2  # 2, were nothing said
+    with torch.no_grad():
+        assert float(objective.labelled(batch)) < float(first)
+
+
+def test_points_are_where_the_aligned_faces_have_them(morphable):
+    """The 68 landmarks among them are those of the picture, moved as the picture is, the mean face."""
+    trainer = RecognitionTrainer(config(model=POINTS), morphable, None)
+    points, batch = trainer.objective.points, trainer.renders.renders.batch(torch.arange(3))
+    align = alignment(five_points(batch.landmarks))
+    pixels = batch.landmarks @ align[:, :, :2].mT + align[:, None, :, 2]
+    found = (points.positions(batch)[:, :68] * torch.tensor([1.0, -1.0]) + 1) * 56
+    torch.testing.assert_close(found, pixels, rtol=0, atol=1e-2)  # pixels: float32 through three maps
+    mean = dataclasses.replace(
+        batch,
+        identity=morphable.prior.identity_mean.expand(3, -1),
+        expression=morphable.prior.expression_mean.expand(3, -1),
+    )
+    # roll, size and place are undone by the alignment: pitch and yaw alone say where the mean face has its points
+    torch.testing.assert_close(trainer.network.expected(batch.pose[:, :2]), points.positions(mean), rtol=0, atol=1e-4)
+
+
+def test_a_network_of_points_is_exported_and_loaded(tmp_path, capsys):
+    options = [*OPTIONS, "--model.architecture", "point-recognition", "--model.surface-points", "68"]
+    options[options.index("--model.width") + 1] = "1"
+    options[options.index("--stages.iterations") + 1] = "0"
+    out = tmp_path / "run"
+    assert main.main(["train", "recognition", *options, "--stages.head-renders", "16", "--run.out", str(out)]) == 0
+    network = load_identity_network(out / "manifest.json")
+    faces = torch.rand(2, 3, 112, 112, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    features = network(faces)
+    assert torch.equal(features.embed, features.pooled)
+    (gradient,) = torch.autograd.grad(features.embed.square().sum(), faces)
+    assert float(gradient.abs().sum()) > 0
+    torch.testing.assert_close(network(faces[:1]).embed, features.embed[:1], rtol=1e-3, atol=1e-4)
 
 
 def test_another_run_is_not_resumed(morphable, photos):
@@ -217,6 +273,8 @@ def test_settings_of_a_file(tmp_path):
         (["--stages.scale", "0"], "--stages.scale must be positive"),
         (["--model.width", "nan"], "--model.width must be positive"),
         (["--model.architecture", "small-recognition"], "--model.width scales sphereface alone"),
+        (["--stages.head-renders", "8"], "are for point-recognition alone"),
+        (["--stages.iterations", "0", "--stages.coefficient-iterations", "0"], "must not both be 0"),
         (["--world.labelled-modes", "5"], "--world.labelled-modes has no effect here"),
         (["--data.masks", "."], "--data.masks has no effect here"),
         (["--world.bumps", "5", "--world.bump-mm", "inf"], "--world.bump-mm must be positive"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from facecore.cli.errors import UsageError
 from facecore.cli.train_data import load_photos
 from facecore.cli.training import TrainingCommand
-from facecore.systems.recognition_config import PRESETS, RecognitionConfig
+from facecore.systems.recognition_config import PRESETS, RecognitionConfig, RecognitionModelConfig, options_of
 
 if TYPE_CHECKING:
     from facecore.morphable import MorphableModel
@@ -24,6 +24,7 @@ Writes to --run.out what 'facecore train' writes, and network.safetensors with m
 evaluations take. Use one network in losses and another, of another architecture and seed, in evaluation."""
 
 GOOD_AUC = 95.0  # percent of held-out rendered persons (METHODS 7)
+_POINTS = (RecognitionModelConfig.surface_points, RecognitionModelConfig.point_features)
 _ALIGNED = "faces are aligned by their landmarks"
 
 
@@ -34,7 +35,10 @@ class RecognitionCommand(TrainingCommand):
     least: ClassVar = {
         "model.image_size": 32,
         "stages.coefficient_iterations": 0,
-        "stages.iterations": 1,
+        "stages.iterations": 0,
+        "stages.head_renders": 0,
+        "model.surface_points": 68,
+        "model.point_features": 1,
         "data.labelled_batch": 2,
         "world.persons": 2,
         "world.pictures": 2,
@@ -53,6 +57,17 @@ class RecognitionCommand(TrainingCommand):
             raise UsageError(f"--stages.margin must lie in [0, 2), got {config.stages.margin}")
         if config.model.width != 1 and config.model.architecture != "sphereface":
             raise UsageError("--model.width scales sphereface alone; leave it out")
+        stages, model = config.stages, config.model
+        if not stages.coefficient_iterations + stages.iterations:
+            raise UsageError("--stages.coefficient-iterations and --stages.iterations must not both be 0")
+        if model.architecture == "point-recognition":
+            if stages.head_renders and not stages.coefficient_iterations:
+                raise UsageError("--stages.head-renders are for the end of the first stage, which has 0 iterations")
+        elif stages.head_renders or (model.surface_points, model.point_features) != _POINTS:
+            raise UsageError(
+                "--model.surface-points, --model.point-features and --stages.head-renders are for point-recognition "
+                f"alone, the architecture is {model.architecture}"
+            )
 
     def trainer(self, config: RecognitionConfig, morphable: MorphableModel) -> RecognitionTrainer:
         from facecore.systems.recognition_training import RecognitionTrainer
@@ -92,7 +107,7 @@ def export(trainer: RecognitionTrainer, config: RecognitionConfig) -> pathlib.Pa
         photographs=trainer.sees_photographs,
         role="recognition",
         architecture=config.model.architecture,
-        options={"width": config.model.width} if config.model.architecture == "sphereface" else {},
+        options=options_of(config.model, trainer.morphable),
         input_size=list(trainer.network.input_size),
         outputs={"embed": "embed", "pooled": "pooled"},
     )

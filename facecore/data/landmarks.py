@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 import torch
 
 from facecore.data.landmark_files import ANY_PICTURE, LANDMARK_SUFFIXES, point_columns, read_landmark_file, read_table
+from facecore.perception.alignment import five_points
 
 # The index of the landmark that takes each place when the picture is mirrored; iBUG order (METHODS 1.10).
 MIRROR_68 = (
@@ -52,20 +53,6 @@ class Landmarks:
     def five(self) -> torch.Tensor:
         """The five points, float64 [5, 2]."""
         return self.points if self.points.shape[0] == 5 else five_points(self.points)
-
-
-def five_points(points68: torch.Tensor) -> torch.Tensor:
-    """The five points of 68: [..., 68, 2] -> [..., 5, 2], any floating dtype; [..., 68, 3] as well.
-
-    In order: image-left eye (mean of its corners 36, 39), image-right eye (mean of 42, 45), nose tip (30), image-left
-    and image-right mouth corner (48, 54); image-left as in an upright picture, the subject's right. Differentiable,
-    deterministic. Raises ValueError for another shape.
-    """
-    if points68.ndim < 2 or points68.shape[-2] != 68:
-        raise ValueError(f"points68 must have shape [..., 68, 2], got {list(points68.shape)}")
-    left = (points68[..., 36, :] + points68[..., 39, :]) / 2
-    right = (points68[..., 42, :] + points68[..., 45, :]) / 2
-    return torch.stack((left, right, points68[..., 30, :], points68[..., 48, :], points68[..., 54, :]), dim=-2)
 
 
 def read_landmarks(

@@ -20,6 +20,14 @@ class RecognitionFeatures(NamedTuple):
     pooled: torch.Tensor
 
 
+class Readings(NamedTuple):
+    """What linear heads read of N faces. features: [N, F]; corrections: [N, C], what more such heads read that are
+    solved, not trained (C may be 0)."""
+
+    features: torch.Tensor
+    corrections: torch.Tensor
+
+
 class EmbeddingNetwork(nn.Module, abc.ABC):
     """What every recognition network of this package has: its pictures' size, and a last layer that gives `embed`."""
 
@@ -29,6 +37,16 @@ class EmbeddingNetwork(nn.Module, abc.ABC):
     @abc.abstractmethod
     def forward(self, images: torch.Tensor) -> RecognitionFeatures:
         """Aligned faces [N, 3, *input_size] with RGB in [0, 1]."""
+
+    def read(self, images: torch.Tensor) -> Readings:
+        """What a system's own heads are to read of aligned faces: the embedding, unless a network has better."""
+        embed = self(images).embed
+        return Readings(embed, embed[:, :0])
+
+    @property
+    def num_readings(self) -> tuple[int, int]:
+        """F and C of `read`."""
+        return self.head.out_features, 0
 
 
 class RecognitionNet(EmbeddingNetwork):

@@ -19,6 +19,8 @@ from facecore.ops import uv_sample
 
 NECK_CHANNELS = 64
 POSITION_WEIGHT = 10.0  # a tenth of NDC, 5 % of the picture's width, weighs as much as one nat
+POINT_SCALE = 4.0  # of point positions as features: their spread over pictures is then about 1
+POINT_FEATURE_SCALE = 0.25  # there are many: an optimiser's step in all their weights at once shall not be large
 LEVELS = ("layer4", "layer3", "layer2", "layer1")  # coarse to fine; maps have the size of the last
 
 
@@ -104,6 +106,28 @@ class PointFeatures(nn.Module):
         """
         reduced = self.reduce(feature_map).to(positions.dtype)  # half precision under autocast
         return uv_sample(reduced.contiguous(), (positions.detach() + 1) / 2).flatten(1)
+
+
+def point_readings(
+    maps: EncoderFeatures, points: PointMaps, features: PointFeatures | None, mean_positions: torch.Tensor
+) -> torch.Tensor:
+    """What linear heads read: pooled features, where the points are beyond those of the mean face [1, P, 2], and what
+    the finest map shows there, [N, F]."""
+    parts = [maps.pooled.to(points.positions.dtype), ((points.positions - mean_positions) * POINT_SCALE).flatten(1)]
+    if features is not None:
+        parts.append(features(maps.layer1, points.positions) * POINT_FEATURE_SCALE)
+    return torch.cat(parts, 1)
+
+
+def beyond_turn(away: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
+    """What a face's pose does not explain of its points, away [N, P, 2], by itself and times pitch and yaw [N, 2],
+    [N, 6 P].
+
+    That is shape, and to first order how shape shows on a turned head, so a linear map reads it. An optimiser that
+    trains such a map from the start diverges with the first wrong poses.
+    """
+    flat = (away * POINT_SCALE).flatten(1)
+    return torch.cat([flat, flat * turn[:, :1], flat * turn[:, 1:]], 1)
 
 
 def point_maps(logits: torch.Tensor) -> PointMaps:

@@ -1,7 +1,8 @@
 """Pluggable networks that look at pictures: face detector, landmarks, segmentation, recognition (METHODS 7)."""
 
+from facecore.perception.alignment import align_faces, alignment
 from facecore.perception.cache import PerceptionCache
-from facecore.perception.identity_network import IdentityNetwork, align_faces, alignment, load_identity_network
+from facecore.perception.identity_network import IdentityNetwork, load_identity_network
 from facecore.perception.manifest import Manifest, read_manifest
 from facecore.perception.networks import architectures, register_architecture
 from facecore.perception.offline import (

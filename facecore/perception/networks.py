@@ -17,11 +17,13 @@ from facecore.nn.segmentation import SegmentationNet
 from facecore.nn.sphereface import SphereFace
 from facecore.nn.state_dict import read_state_dict, state_dict_problems
 from facecore.perception.manifest import Manifest
+from facecore.perception.point_recognition import PointRecognition
 
 _architectures: dict[str, Callable[..., nn.Module]] = {
     "small-recognition": RecognitionNet,
     "small-segmentation": SegmentationNet,
     "sphereface": SphereFace,
+    "point-recognition": PointRecognition,
 }
 
 

@@ -8,15 +8,22 @@ import dataclasses
 import torch
 from torch import nn
 
-from facecore.nn import EncoderFeatures, PointFeatures, PointMaps, ResNetEncoder, SurfacePoints, spread_points
+from facecore.nn import (
+    EncoderFeatures,
+    PointFeatures,
+    PointMaps,
+    ResNetEncoder,
+    SurfacePoints,
+    beyond_turn,
+    point_readings,
+    spread_points,
+)
 from facecore.ops import vertex_normals
 from facecore.render.cameras import Camera
 from facecore.systems.encoder_config import EncoderConfig
 from facecore.systems.face_system import FaceSystem
 
 POSE_SIZE = 6
-POINT_SCALE = 4.0  # of point positions as features: their spread over pictures is then about 1
-POINT_FEATURE_SCALE = 0.25  # there are many: an optimiser's step in all their weights at once shall not be large
 IN_PICTURE = 0.9  # points of the mean face that lie farther from the middle (NDC) are often outside
 
 
@@ -104,23 +111,16 @@ class PointEncoder(FaceSystem, abc.ABC):
             maps = self.encoder.features(images)
             if self.point_maps is not None:
                 points = self.point_maps(maps)
-            parts = [maps.pooled.to(images.dtype)]
+            features = maps.pooled.to(images.dtype)
             if points is not None:
-                parts.append(((points.positions - self.mean_positions) * POINT_SCALE).flatten(1))
-                if self.point_features is not None:
-                    parts.append(self.point_features(maps.layer1, points.positions) * POINT_FEATURE_SCALE)
-        return Seen(maps, points, torch.cat(parts, 1))
+                features = point_readings(maps, points, self.point_features, self.mean_positions)
+        return Seen(maps, points, features)
 
     def less_pose(self, positions: torch.Tensor, pose: torch.Tensor) -> torch.Tensor:
-        """What the estimated pose does not explain of the points, [N, 6 P]: their distance from those of the mean face,
-        in units of the face's size, by itself and times pitch and yaw.
-
-        That is shape, and to first order how shape shows on a turned head, so a linear map reads it. An optimiser that
-        trains such a map from the start diverges with the first wrong poses.
-        """
+        """`beyond_turn` of the points' distances from those of the mean face in the estimated pose, in units of the
+        face's size, [N, 6 P]."""
         expected = self.camera(pose).ndc(self.template[self.point_vertices].expand(len(pose), -1, -1))
-        away = ((positions - expected) * (POINT_SCALE / self.size_in_picture(pose))[:, None, None]).flatten(1)
-        return torch.cat([away, away * pose[:, :1], away * pose[:, 1:2]], 1)
+        return beyond_turn((positions - expected) / self.size_in_picture(pose)[:, None, None], pose[:, :2])
 
 
 def fixed_linear(num_inputs: int, num_outputs: int) -> nn.Linear:

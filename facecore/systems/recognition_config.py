@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
+from facecore.morphable import MorphableModel
 from facecore.training.config import DataConfig, MorphableConfig, RunConfig, WorldConfig
 
-Architecture = Literal["small-recognition", "sphereface"]
+Architecture = Literal["small-recognition", "sphereface", "point-recognition"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,9 +16,14 @@ class RecognitionModelConfig(MorphableConfig):
     """The network, and the morphable model whose renders it learns from."""
 
     architecture: Architecture = "small-recognition"
-    """small-recognition: 112 x 112 pixels, 2.0 million weights; sphereface: 112 x 96, 22.7 million at width 1."""
+    """small-recognition: 112 x 112 pixels, 2.0 million weights; sphereface: 112 x 96, 22.7 million at width 1;
+    point-recognition: 112 x 112, 12 million, finds points of the face first and embeds coefficients."""
     width: float = 1.0
     """Factor of sphereface's numbers of channels."""
+    surface_points: int = 132
+    """Points that point-recognition finds; the 68 landmarks are the first of them."""
+    point_features: int = 16
+    """Numbers that it reads of each point."""
     image_size: int = 128
     """Height and width of the crops from which faces are aligned, pixels."""
 
@@ -29,6 +35,9 @@ class RecognitionStageConfig:
     coefficient_iterations: int = 0
     """Steps before the others, beyond METHODS 7: the embedding learns the identity and albedo coefficients of renders.
     From random weights the margin of many persons at once is far from what it teaches."""
+    head_renders: int = 0
+    """Of point-recognition: renders on which the first stage ends with the embedding solved by least squares to be the
+    coefficients themselves."""
     iterations: int = 50_000
     """Steps of Adam that tell persons apart."""
     learning_rate: float = 1e-3
@@ -56,14 +65,33 @@ class RecognitionConfig:
     run: RunConfig = dataclasses.field(default_factory=lambda: RunConfig(validate_every=1000, checkpoint_every=500))
 
 
+def options_of(config: RecognitionModelConfig, model: MorphableModel) -> dict[str, Any]:
+    """What the architecture is built with."""
+    if config.architecture == "sphereface":
+        return {"width": config.width}
+    if config.architecture == "point-recognition":
+        embed = model.num_identity + model.num_albedo
+        return {"points": config.surface_points, "features": config.point_features, "embed": embed}
+    return {}
+
+
 def _preset(
-    architecture: Architecture, width: float, first: int, iterations: int, size: int, persons: int
+    architecture: Architecture,
+    width: float,
+    first: int,
+    iterations: int,
+    size: int,
+    persons: int,
+    heads: int = 0,
+    batch: int = 64,
 ) -> RecognitionConfig:
     plain = RecognitionConfig()
+    stages = {"coefficient_iterations": first, "head_renders": heads, "iterations": iterations}
     return dataclasses.replace(
         plain,
         model=dataclasses.replace(plain.model, architecture=architecture, width=width, image_size=size),
-        stages=dataclasses.replace(plain.stages, coefficient_iterations=first, iterations=iterations),
+        stages=dataclasses.replace(plain.stages, **stages),
+        data=dataclasses.replace(plain.data, labelled_batch=batch),
         world=dataclasses.replace(plain.world, persons=persons),
     )
 
@@ -71,6 +99,7 @@ def _preset(
 PRESETS: dict[str, RecognitionConfig] = {
     "paper": RecognitionConfig(),
     "small": _preset("small-recognition", 1.0, 2000, 1000, 112, 1000),
+    "small-points": _preset("point-recognition", 1.0, 2000, 0, 112, 1000, heads=15_000, batch=32),
     "small-sphereface": _preset("sphereface", 0.25, 4000, 2000, 112, 1000),
     "quick": _preset("small-recognition", 1.0, 40, 20, 96, 64),
 }

@@ -9,16 +9,17 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from facecore.data import PhotoBatch, PhotoSource, PhotoStream, RenderedPhotos
+from facecore.data import LabelledBatch, PhotoBatch, PhotoSource, PhotoStream, RenderedPhotos
 from facecore.evaluation.verification import verify_persons
-from facecore.losses import identification_loss
 from facecore.morphable import MorphableModel
 from facecore.nn import EmbeddingNetwork
 from facecore.perception import align_faces, alignment
 from facecore.perception.networks import build_architecture
+from facecore.perception.point_recognition import PointRecognition
 from facecore.systems import seeds
-from facecore.systems.coefficient_metric import CoefficientMetric
-from facecore.systems.recognition_config import RecognitionConfig
+from facecore.systems.recognition_config import RecognitionConfig, options_of
+from facecore.systems.recognition_objective import EmbeddingHeads, RecognitionObjective
+from facecore.systems.solved_heads import solve_on_renders
 from facecore.systems.streams import open_stream
 from facecore.systems.world import faces_of_world
 from facecore.training import distributed
@@ -31,42 +32,6 @@ YAW = 60.0  # degrees to either side, of the renders (METHODS 7)
 HELD_OUT_PICTURES = 4  # of each held-out person
 PLACED_BY = 4  # pictures of each person, where the margin starts
 BATCH = 25  # pictures embedded at once for validation
-
-
-class RecognitionObjective(nn.Module):
-    """Aligned faces and who they show to the loss: softmax over cosines with an additive margin; and before it, faces
-    and their coefficients."""
-
-    def __init__(
-        self, network: EmbeddingNetwork, model: MorphableModel, num_persons: int, margin: float, scale: float
-    ) -> None:
-        super().__init__()
-        self.network, self.margin, self.scale = network, margin, scale
-        self.metric = CoefficientMetric(model)
-        self.num_expression, self._num_albedo = model.num_expression, model.num_albedo
-        self.coefficients = nn.Linear(network.head.out_features, model.num_identity + model.num_albedo)
-        self.persons = nn.Linear(network.head.out_features, num_persons, bias=False)
-        nn.init.normal_(self.persons.weight)
-
-    def forward(
-        self, faces: torch.Tensor, person: torch.Tensor, coefficients: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The loss, and the share of known faces that are nearest to their own person.
-
-        coefficients: whitened identity and albedo, [N, Ki + Ka]: the loss is the error of what an affine map of the
-        embedding makes of them, over its variance, and nobody is told apart.
-        """
-        embed = self.network(faces).embed
-        if coefficients is not None:
-            difference = self.coefficients(embed) - coefficients
-            identity, albedo = difference.split([difference.shape[1] - self._num_albedo, self._num_albedo], 1)
-            shape = functional.pad(identity, (0, self.num_expression))
-            loss = (self.metric.shape_error(shape) + self.metric.albedo_error(albedo)).mean()
-            return loss, loss.new_zeros(())
-        embed = functional.normalize(embed, dim=1)
-        cosines = embed @ functional.normalize(self.persons.weight, dim=1).T
-        right = (cosines.detach().argmax(1) == person).sum() / (person >= 0).sum().clamp_min(1)
-        return identification_loss(cosines, person, margin=self.margin, scale=self.scale), right
 
 
 class RecognitionTrainer(SystemTrainer):
@@ -87,8 +52,7 @@ class RecognitionTrainer(SystemTrainer):
         self.renders = rendered(seed + seeds.RECOGNITION_PERSONS, counts.persons, counts.pictures)
         self.held_out = rendered(seed + seeds.RECOGNITION_HELD_OUT, config.run.validation_size, HELD_OUT_PICTURES)
         torch.manual_seed(seed)
-        options = {"width": config.model.width} if config.model.architecture == "sphereface" else {}
-        network = build_architecture(config.model.architecture, **options)
+        network = build_architecture(config.model.architecture, **options_of(config.model, self.morphable))
         assert isinstance(network, EmbeddingNetwork)
         self.model = self.network = distributed.synchronised(network, self.device)
         num_persons = counts.persons + (0 if photos is None else photos.num_identities)
@@ -140,35 +104,49 @@ class RecognitionTrainer(SystemTrainer):
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.stages.learning_rate * risen_cosine(done, count)
         self.optimizer.zero_grad(set_to_none=True)
-        faces, person = self._faces(iteration, self._streams[:1] if early else self._streams)
+        faces: torch.Tensor | None = None
+        batch, person = self._labelled(iteration) if early else (None, None)
+        if person is None:
+            faces, person = self._faces(iteration)
         share = distributed.share_of((person >= 0).sum(), self.device)
-        coefficients = self._coefficients(person) if early else None
-        loss, right = (share * value for value in self._averaged(faces, person, coefficients))
+        loss, right = (share * value for value in self._averaged(faces, person, batch))
         loss.backward()
         terms = distributed.mean_losses([{"total": loss.detach(), "right": right}])
         self.descend(self.parameters, terms, iteration)
+        if iteration + 1 == self._first:
+            self._solve_head()
         return terms
 
-    def _faces(
-        self, iteration: int, streams: list[PhotoStream[PhotoBatch]] | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Aligned faces of this process's share, and their persons: the photographs' come after the rendered ones.
+    def _labelled(self, iteration: int) -> tuple[LabelledBatch, torch.Tensor]:
+        """This process's share of the renders, with their coefficients, and whom they show."""
+        batches, renders = self._streams[0].batches, self.renders.renders
+        index = batches.index(iteration)[distributed.own_share().rows(self.config.data.labelled_batch)]
+        return renders.batch(index), (index // renders.pictures).to(self.device)
 
-        streams: the first ones alone, in the order of _streams; default: all.
-        """
+    @torch.no_grad()
+    def _solve_head(self) -> None:
+        """Ends the first stage of a PointRecognition: its embedding becomes the coefficients themselves, solved on
+        persons that no iteration sees."""
+        network, objective, size = self.network, self.objective, self.config.data.labelled_batch
+        if not (self.config.stages.head_renders and isinstance(network, PointRecognition)):
+            return
+        seen = len(self.renders)
+        numbers = range(seen, seen + self.config.stages.head_renders)
+        renders = self.renders.renders
+        heads = EmbeddingHeads(network)
+        solve_on_renders(heads, objective.truth, objective.code_error, renders, numbers, size, self.optimizer)
+        nn.init.eye_(objective.coefficients.weight)
+        nn.init.zeros_(objective.coefficients.bias)
+
+    def _faces(self, iteration: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Aligned faces of this process's share, and their persons: the photographs' come after the rendered ones."""
         faces, persons, first = [], [], 0
-        for stream in self._streams if streams is None else streams:
+        for stream in self._streams:
             batch = stream.at(iteration).to(self.device)
             faces.append(self.aligned(batch))
             persons.append(torch.where(batch.identity >= 0, batch.identity + first, -1))
             first += stream.batches.photos.num_identities
         return torch.cat(faces), torch.cat(persons)
-
-    def _coefficients(self, person: torch.Tensor) -> torch.Tensor:
-        """Whitened identity and albedo coefficients of rendered persons, [N, Ki + Ka]."""
-        prior, pictures = self.morphable.prior, self.renders.renders.pictures
-        truth = self.renders.renders.coefficients(person.cpu() * pictures)
-        return torch.cat([prior.whiten("identity", truth.identity), prior.whiten("albedo", truth.albedo)], 1)
 
     @torch.no_grad()
     def _place_persons(self) -> None:

@@ -24,9 +24,14 @@ SMALLEST_VARIANCE = 1e-4  # of the features' mean variance: what varies less is 
 class Headed(Protocol):
     """A system whose codes are linear in what its encoder sees."""
 
-    template: torch.Tensor
-    training: bool
     aligned: bool
+
+    @property
+    def template(self) -> torch.Tensor:
+        """Any tensor on the device of the features."""
+
+    @property
+    def training(self) -> bool: ...
 
     @property
     def encoder(self) -> nn.Module: ...
