@@ -30,7 +30,8 @@ TINY = {
     "run": {"validation_size": 4, "validate_every": 100, "checkpoint_every": 2, "log_every": 1},
 }
 OPTIONS = [
-    *("--system", "joint-recognition", "--model.width", "0.0625", "--model.num-vertices", "2500"),
+    *("--system", "joint-recognition", "--model.encoder", "sphereface", "--stages.head-renders", "0"),
+    *("--model.width", "0.0625", "--model.num-vertices", "2500"),
     *("--stages.encoder-iterations", "2", "--stages.joint-iterations", "1", "--stages.final-iterations", "1"),
     *("--data.labelled-batch", "4", "--data.photo-batch", "4", "--world.persons", "5", "--world.pictures", "3"),
     *("--run.validation-size", "4"),
@@ -207,6 +208,27 @@ def test_heads_are_solved_after_phase_one(morphable):
     )
 
 
+def test_an_encoder_that_finds_points(morphable, photos):
+    """Renders teach where these are, photographs beside them do not; corrections stay 0 until heads are solved."""
+    model = {"encoder": "point-recognition", "width": 1.0, "surface_points": 70, "point_features": 2}
+    stages = {"code_error": "shape", "head_renders": 32, "encoder_iterations": 1, "learning_rate": 1e-4}
+    trainer = JointRecognitionTrainer(config(model=model, stages=stages), morphable, open_folder(photos))
+    assert len(trainer.batch(0).image) > len(trainer.batch(0).renders)
+    correction = trainer.system.identity_correction.weight
+    assert not bool(correction.any())
+    assert set(trainer.step(0)) == {"surface_points", "turn", "code", "total"}
+    assert bool(correction.any())  # phase I ended
+    solved = correction.clone()
+    assert set(trainer.step(1)) == {"reconstruction", "recognition", "total"}
+    assert torch.equal(trainer.system.identity_correction.weight, solved)
+    loaded = JointRecognition(trainer.config.model, JointAssets.from_morphable(morphable))
+    loaded.load_state_dict(trainer.system.state_dict())
+    batch = trainer.batch(0)
+    with torch.no_grad():
+        own = trainer.system.eval().encode(batch.image, batch.points)
+        assert torch.equal(loaded.eval().encode(batch.image, batch.points).identity, own.identity)
+
+
 def test_a_step_lowers_the_loss_of_its_batch(morphable):
     trainer = JointRecognitionTrainer(config(stages={"encoder_learning_rate": 1e-3}), morphable, None)
     first = trainer.step(0)["total"]
@@ -224,7 +246,8 @@ def test_photographs_are_fitted_person_by_person(morphable, photos):
         own = labels.identity[person == number]
         assert torch.equal(own[0], own[1]) and float(own[0].abs().sum()) > 0
     trainer = JointRecognitionTrainer(config(), morphable, folder)
-    images, points, identity, expression, persons = trainer.batch(0)
+    images, points, identity, expression, persons, renders = trainer.batch(0)
+    assert torch.equal(images[:4], renders.image)
     assert len(images) == len(points) == len(identity) == len(expression) == len(persons)
     assert persons[:4].max() < 5 and set(persons[4:].tolist()) <= {5, 6}
     rows = trainer._stream.batches.index(0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from facecore.cli.errors import UsageError
 from facecore.cli.train_data import check_modes, load_photos
 from facecore.cli.training import TrainingCommand
-from facecore.systems.joint_recognition_config import PRESETS, JointRecognitionConfig
+from facecore.systems.joint_recognition_config import PRESETS, JointModelConfig, JointRecognitionConfig
 
 if TYPE_CHECKING:
     from facecore.morphable import MorphableModel
@@ -23,6 +23,7 @@ Example: facecore train --system joint-recognition --preset small --model.morpha
 Writes to --run.out what 'facecore train' writes."""
 
 SMALLEST_CROP = 56  # pixels, half of what the network sees
+_POINTS = (JointModelConfig.surface_points, JointModelConfig.point_features)
 _FITTED = "labels are fitted to landmarks"
 
 
@@ -36,6 +37,8 @@ class JointRecognitionCommand(TrainingCommand):
         "stages.joint_iterations": 0,
         "stages.final_iterations": 0,
         "stages.head_renders": 0,
+        "model.surface_points": 68,
+        "model.point_features": 1,
         "weights.reconstruction": 0,
         "weights.final_reconstruction": 0,
         "weights.recognition": 0,
@@ -43,7 +46,10 @@ class JointRecognitionCommand(TrainingCommand):
         "world.persons": 2,
         "model.image_size": SMALLEST_CROP,
     }
-    positive = ("model.width", "stages.encoder_learning_rate", "stages.learning_rate", "stages.clip_norm")
+    positive = (
+        "model.width",
+        *("stages.encoder_learning_rate", "stages.learning_rate", "stages.head_rate", "stages.clip_norm"),
+    )
     unused: ClassVar = {
         "data.labelled": _FITTED,
         "data.assume_cropped": _FITTED,
@@ -56,6 +62,11 @@ class JointRecognitionCommand(TrainingCommand):
             raise UsageError("--stages: iterations must not all be 0")
         if stages.head_renders and not stages.encoder_iterations:
             raise UsageError("--stages.head-renders are for the end of phase I, which has 0 iterations")
+        model = config.model
+        if model.encoder == "point-recognition" and model.width != 1:
+            raise UsageError("--model.width scales sphereface alone; leave it out")
+        if model.encoder == "sphereface" and (model.surface_points, model.point_features) != _POINTS:
+            raise UsageError("--model.surface-points and --model.point-features are for point-recognition alone")
 
     def trainer(self, config: JointRecognitionConfig, morphable: MorphableModel) -> JointRecognitionTrainer:
         from facecore.data import Augmentation

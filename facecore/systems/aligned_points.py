@@ -6,7 +6,7 @@ import torch
 
 from facecore.data import LabelledBatch
 from facecore.morphable import MorphableModel
-from facecore.nn import spread_points, surface_point_loss
+from facecore.nn import PointMaps, spread_points, surface_point_loss
 from facecore.ops import vertex_normals
 from facecore.perception.alignment import ALIGNED_SIZE, align_points
 from facecore.perception.point_recognition import PointRecognition, Sight
@@ -38,6 +38,9 @@ class AlignedPoints:
         return pixel_to_ndc(align_points(pixels), ALIGNED_SIZE, ALIGNED_SIZE)
 
     def terms(self, sight: Sight, batch: LabelledBatch) -> Terms:
-        """surface_points: see surface_point_loss; turn: squared error of pitch and yaw, radians."""
-        turn = (sight.turn - batch.pose[:, :2]).square().sum(1).mean()
-        return {"surface_points": surface_point_loss(sight.points, self.positions(batch)), "turn": turn}
+        """Of the faces of renders, which come first among those seen. surface_points: see surface_point_loss; turn:
+        squared error of pitch and yaw, radians."""
+        n = len(batch)
+        points = PointMaps(*(part[:n] for part in sight.points)) if n < len(sight.turn) else sight.points
+        turn = (sight.turn[:n] - batch.pose[:, :2]).square().sum(1).mean()
+        return {"surface_points": surface_point_loss(points, self.positions(batch)), "turn": turn}

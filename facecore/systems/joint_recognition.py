@@ -9,12 +9,13 @@ import torch
 from torch import nn
 
 from facecore.morphable import MorphableModel
-from facecore.nn import SphereFace
-from facecore.nn.sphereface import EMBED
+from facecore.nn import Readings, SphereFace
 from facecore.perception import align_faces, alignment
+from facecore.perception.point_recognition import PointRecognition
 from facecore.systems.aligned_system import AlignedFaceSystem
 from facecore.systems.facing import facing_reconstruction
 from facecore.systems.joint_recognition_config import JointModelConfig
+from facecore.systems.point_encoder import fixed_linear
 from facecore.systems.reconstruction import Reconstruction
 
 CODE_RANGE = 3.0  # standard deviations that a code of 1 stands for (METHODS 3)
@@ -72,7 +73,7 @@ class JointCodes(NamedTuple):
 
 
 class JointRecognition(AlignedFaceSystem):
-    """SphereFace-20, two parallel layers to the codes, two linear decoders.
+    """A recognition network (SphereFace-20), two parallel layers to the codes, two linear decoders.
 
     Pictures are [N, 3, S, S] in [0, 1]; see AlignedFaceSystem. s = s_mean + W_Id c_Id + W_Res c_Res + b; column k of a
     weight matrix is a learned basis vector. Albedo is not estimated: reconstructions have the model's mean albedo.
@@ -89,9 +90,17 @@ class JointRecognition(AlignedFaceSystem):
         for name in _TENSORS:
             self.register_buffer(name, getattr(assets, name).clone(), persistent=False)
         self.identity_size, self.expression_size = assets.num_identity, assets.num_expression
-        self.encoder = SphereFace(config.width)
-        self.identity_head = nn.Linear(EMBED, self.identity_size)
-        self.expression_head = nn.Linear(EMBED, self.expression_size)
+        self.encoder: SphereFace | PointRecognition = (
+            PointRecognition(config.surface_points, config.point_features)
+            if config.encoder == "point-recognition"
+            else SphereFace(config.width)
+        )
+        features, more = self.encoder.num_readings
+        self.identity_head = nn.Linear(features, self.identity_size)
+        self.expression_head = nn.Linear(features, self.expression_size)
+        if more:
+            self.identity_correction = fixed_linear(more, self.identity_size)
+            self.expression_correction = fixed_linear(more, self.expression_size)
         self.set_usual_points(self.template[self.landmarks68], config.image_size)
         size = self.template.numel()
         self.identity_decoder = nn.Linear(self.identity_size, size)
@@ -136,7 +145,7 @@ class JointRecognition(AlignedFaceSystem):
         return self.identity_head, self.expression_head
 
     def corrections(self) -> tuple[nn.Linear, ...]:
-        return ()
+        return (self.identity_correction, self.expression_correction) if self.encoder.num_readings[1] else ()
 
     def activations_of(self, codes: JointCodes) -> torch.Tensor:
         """What the heads should say for codes, before the hyperbolic tangent, [N, Ki + Ke]."""
@@ -147,15 +156,23 @@ class JointRecognition(AlignedFaceSystem):
 
         Differentiable in the pictures. Raises ValueError for other shapes.
         """
-        features = self.head_features(images, landmarks)
-        return JointCodes(self.identity_head(features).tanh(), self.expression_head(features).tanh())
+        return self.codes(self.encoder.read(self.align(images, landmarks)))
+
+    def codes(self, readings: Readings) -> JointCodes:
+        """Of what the recognition network read."""
+        said = [head(readings.features) for head in self.code_heads()]
+        if corrections := self.corrections():
+            said = [own + more(readings.corrections) for own, more in zip(said, corrections)]
+        return JointCodes(said[0].tanh(), said[1].tanh())
 
     def head_features(self, images: torch.Tensor, landmarks: torch.Tensor | None = None) -> torch.Tensor:
-        """The recognition network's embedding of crops, [N, 512]; see `encode`."""
+        """What the recognition network reads of crops for heads and corrections side by side; see `encode`."""
+        return torch.cat(self.encoder.read(self.align(images, landmarks)), 1)
+
+    def align(self, images: torch.Tensor, landmarks: torch.Tensor | None = None) -> torch.Tensor:
+        """Crops as the recognition network takes them; see `encode`."""
         align = alignment(self.points_of(images, landmarks, self.config.image_size))
-        faces = align_faces(images, align, *SphereFace.input_size)
-        embed: torch.Tensor = self.encoder(faces).embed
-        return embed
+        return align_faces(images, align, *self.encoder.input_size)
 
     def decode_shape(self, identity: torch.Tensor, expression: torch.Tensor | None = None) -> torch.Tensor:
         """Vertices [N, V, 3] in mm; without an expression the identity's own shape."""

@@ -14,8 +14,15 @@ class JointModelConfig(MorphableConfig):
 
     image_size: int = 112
     """Height and width of the crops from which faces are aligned, pixels; the network sees 112 x 96."""
+    encoder: Literal["sphereface", "point-recognition"] = "sphereface"
+    """SphereFace-20, as the paper; or, beyond it, a network that finds points of the face first, which small machines
+    train sooner."""
     width: float = 1.0
     """Factor of SphereFace's numbers of channels."""
+    surface_points: int = 132
+    """Points that point-recognition finds; the 68 landmarks are the first of them."""
+    point_features: int = 16
+    """Numbers that it reads of each point."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +51,9 @@ class JointStageConfig:
     """Adam in phase I."""
     learning_rate: float = 1e-4
     """Adam in phase III."""
+    head_rate: float = 1.0
+    """Factor of the learning rate of the layers to the codes in phase III: a small one where they were solved, and read
+    many numbers."""
     code_error: Literal["codes", "shape"] = "codes"
     """What phase I minimises: the squared distance of codes, as the paper; or, beyond it, that of the shapes they make,
     over the prior's variance."""
@@ -72,18 +82,23 @@ class JointRecognitionConfig:
     run: RunConfig = dataclasses.field(default_factory=lambda: RunConfig(validate_every=1000, checkpoint_every=500))
 
 
-def _preset(width: float, encoder: int, joint: int, final: int, persons: int) -> JointRecognitionConfig:
+def _preset(encoder: int, heads: int, joint: int, final: int, persons: int) -> JointRecognitionConfig:
+    """For renders and small machines, beyond the paper: points of the face first, shapes instead of codes, and heads
+    that are solved."""
     plain = JointRecognitionConfig()
     return dataclasses.replace(
         plain,
-        model=dataclasses.replace(plain.model, width=width),
+        model=dataclasses.replace(plain.model, encoder="point-recognition"),
         stages=dataclasses.replace(
             plain.stages,
             encoder_iterations=encoder,
             joint_iterations=joint,
             final_iterations=final,
             encoder_learning_rate=1e-3,
-            learning_rate=3e-4,
+            learning_rate=1e-4,
+            head_rate=0.05,
+            code_error="shape",
+            head_renders=heads,
             schedule="cosine",
         ),
         data=dataclasses.replace(plain.data, labelled_batch=32, photo_batch=32),
@@ -93,7 +108,7 @@ def _preset(width: float, encoder: int, joint: int, final: int, persons: int) ->
 
 PRESETS: dict[str, JointRecognitionConfig] = {
     "paper": JointRecognitionConfig(),
-    "small": _preset(0.5, 1500, 300, 300, 1000),
-    "ablation": _preset(0.25, 1500, 300, 300, 500),
-    "quick": _preset(0.25, 100, 20, 20, 100),
+    "small": _preset(1600, 12_000, 150, 150, 1000),
+    "ablation": _preset(1600, 12_000, 150, 150, 500),
+    "quick": _preset(60, 600, 10, 10, 100),
 }

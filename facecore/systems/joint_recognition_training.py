@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
 
 from facecore.data import LabelledBatch, PhotoSource, five_points, sample_generator
 from facecore.data.identities import IdentitySampler
 from facecore.data.rendered_photos import PersonRenders
 from facecore.evaluation.verification import verify_persons
-from facecore.losses import identification_loss
 from facecore.morphable import MorphableModel
 from facecore.render import Renderer
 from facecore.systems import seeds
-from facecore.systems.coefficient_metric import CoefficientMetric
 from facecore.systems.face_trainer import FaceTrainer
 from facecore.systems.fitted_photos import fit_photographs
-from facecore.systems.joint_recognition import CODE_RANGE, JointAssets, JointRecognition
+from facecore.systems.joint_recognition import JointAssets, JointRecognition
 from facecore.systems.joint_recognition_config import JointRecognitionConfig
+from facecore.systems.joint_recognition_losses import JointBatch, JointObjective
 from facecore.systems.solved_heads import solve_on_renders
 from facecore.training import distributed
 from facecore.training.adam import Adam
@@ -31,47 +29,6 @@ STAGES = ("encoder", "joint", "final")  # JointStageConfig.<stage>_iterations ea
 VERIFIED_PICTURES = 4  # of each held-out person
 VERIFIED_PERSONS = 50
 BATCH = 25
-
-
-class JointObjective(nn.Module):
-    """Pictures with their coefficients and persons to the loss of a phase."""
-
-    def __init__(
-        self, config: JointRecognitionConfig, system: JointRecognition, morphable: MorphableModel, num_persons: int
-    ) -> None:
-        super().__init__()
-        self.weights, self.system = config.weights, system
-        self.metric = CoefficientMetric(morphable) if config.stages.code_error == "shape" else None
-        self.classifier = nn.Linear(system.identity_size, num_persons)
-
-    def forward(
-        self,
-        stage: str,
-        images: torch.Tensor,
-        points: torch.Tensor,
-        identity: torch.Tensor,
-        expression: torch.Tensor,
-        person: torch.Tensor,
-        morphable: MorphableModel,
-    ) -> dict[str, torch.Tensor]:
-        """Terms by name, and their weighted sum `total`. points: five, [N, 5, 2]; person: int64 [N], -1 = unknown."""
-        codes = self.system.encode(images, points)
-        if stage == "encoder":
-            target = self.system.codes_of(morphable, identity, expression)
-            error = self.code_error(torch.cat(codes, 1) - torch.cat(target, 1)).mean()
-            return {"code": error, "total": error}
-        truth = morphable.shape(identity, expression)
-        distance = (self.system.decode_shape(*codes) - truth).square().sum(2).mean()
-        recognition = identification_loss(self.classifier(codes.identity), person)
-        weight = self.weights.reconstruction if stage == "joint" else self.weights.final_reconstruction
-        total = weight * distance + self.weights.recognition * recognition
-        return {"reconstruction": distance, "recognition": recognition, "total": total}
-
-    def code_error(self, difference: torch.Tensor) -> torch.Tensor:
-        """What phase I minimises of differences of codes [N, Ki + Ke], [N]."""
-        if self.metric is None:
-            return difference.square().sum(1)
-        return self.metric.shape_error(CODE_RANGE * difference)
 
 
 class JointRecognitionTrainer(FaceTrainer):
@@ -92,8 +49,11 @@ class JointRecognitionTrainer(FaceTrainer):
         self.system.config_hash = config_hash(config)
         num_persons = counts.persons + (0 if photos is None else photos.num_identities)
         self.objective = JointObjective(config, self.system, self.morphable, num_persons).to(self.device)
-        self.parameters = list(self.objective.parameters())
-        self.optimizer = Adam(self.parameters)
+        heads = {id(parameter) for head in self.system.code_heads() for parameter in head.parameters()}
+        every = list(self.objective.parameters())
+        groups = [[p for p in every if (id(p) in heads) == own] for own in (False, True)]
+        self.parameters = [parameter for group in groups for parameter in group]
+        self.optimizer = Adam([{"params": group} for group in groups])
         self._averaged = distributed.averaged(self.objective)
         self._share = distributed.own_share()
         self._share.rows(config.data.labelled_batch)  # raises where the processes cannot share the batch
@@ -128,12 +88,13 @@ class JointRecognitionTrainer(FaceTrainer):
 
     def step(self, iteration: int) -> dict[str, torch.Tensor]:
         self.objective.train()
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(iteration)
+        head_rate = 1.0 if self.stage(iteration) == "encoder" else self.config.stages.head_rate
+        for group, factor in zip(self.optimizer.param_groups, (1.0, head_rate)):
+            group["lr"] = self.learning_rate(iteration) * factor
         self.optimizer.zero_grad(set_to_none=True)
         batch = self.batch(iteration)
-        share = distributed.share_of(len(batch[0]), self.device)  # photographs without labels leave unequal parts
-        terms = self._averaged(self.stage(iteration), *batch, self.morphable)
+        share = distributed.share_of(len(batch.image), self.device)  # photographs without labels leave unequal parts
+        terms = self._averaged(self.stage(iteration), batch)
         terms = {name: share * value for name, value in terms.items()}
         terms["total"].backward()
         result = distributed.mean_losses([{name: value.detach() for name, value in terms.items()}])
@@ -155,9 +116,8 @@ class JointRecognitionTrainer(FaceTrainer):
         numbers = range(seen, seen + self.config.stages.head_renders)
         solve_on_renders(self.system, wanted, objective.code_error, self.persons, numbers, batch, self.optimizer)
 
-    def batch(self, iteration: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Pictures, five points of each, identity and expression coefficients and persons of this process's share;
-        renders come first."""
+    def batch(self, iteration: int) -> JointBatch:
+        """This process's share of an iteration's renders and photographs."""
         data, pictures = self.config.data, self.persons.pictures
         generator = sample_generator(self.config.run.seed, "rendered persons", iteration)
         count = -(-data.labelled_batch // data.photos_per_identity)
@@ -173,7 +133,7 @@ class JointRecognitionTrainer(FaceTrainer):
             person = photos.identity + self.config.world.persons
             parts = (photos.image, photos.aligning_points(self.system.usual_points), identity, expression, person)
             whole = [torch.cat([own, part[known]]) for own, part in zip(whole, parts)]
-        return whole[0], whole[1], whole[2], whole[3], whole[4]
+        return JointBatch(whole[0], whole[1], whole[2], whole[3], whole[4], renders)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
