@@ -65,6 +65,10 @@ def test_commands(tmp_path, capsys, manifest, photos):
     faces = ["reconstruct", str(photos / "ann" / "1.png"), "--checkpoint", str(checkpoint), "--detector", "none"]
     assert main.main([*faces, "--out", str(tmp_path / "f")]) == 0
     assert "renders alone" in capsys.readouterr().out and (tmp_path / "f" / "1.glb").is_file()
+    pictures = [str(photos / "ann" / f"{k}.png") for k in (1, 2)]
+    joined = ["reconstruct", *pictures, "--average", "--checkpoint", str(checkpoint), "--detector", "none"]
+    assert main.main([*joined, "--out", str(tmp_path / "j")]) == 0
+    assert "from the average" in capsys.readouterr().out and (tmp_path / "j" / "average.glb").is_file()
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from facecore.losses import batch_distribution_loss
 from facecore.losses.batch_distribution import expected_batch_distribution_loss
 from facecore.morphable import load as load_model
 from facecore.perception import load_identity_network
+from facecore.systems.aggregation import average_faces, average_features
 from facecore.systems.decoding import decode_albedo, decode_shape
 from facecore.systems.inference import find_faces, observe, reconstruct_faces
 from facecore.systems.unsupervised_regression import RegressionCodes, UnsupervisedRegression
@@ -67,6 +68,26 @@ def test_codes_decode_to_the_morphable_model(trainer, morphable):
     assert float(face.pose[:, :3].abs().max()) == 0 and float(face.codes["expression"].abs().max()) == 0
     torch.testing.assert_close(decode_shape(system, face.codes), face.vertices)
     torch.testing.assert_close(decode_albedo(system, face.codes).clamp(0, 1), face.albedo)
+
+
+def test_several_photographs_average_their_features(trainer):
+    """The joined face is the decoded mean of the features, which the mean of the codes is not: layers lie between."""
+    system, batch = trainer.system, trainer.held_out.batch(torch.arange(3))
+    points = five_points(batch.landmarks)
+    single = system.reconstruct(batch.image, points)
+    joined = average_features(system, single, batch.image, points)
+    with torch.no_grad():
+        mean = system.regress(system.features(batch.image, points).pooled.mean(0, keepdim=True))
+    expected = system.coefficients(mean)
+    torch.testing.assert_close(joined.reconstruction.codes["identity"], expected["identity"])
+    torch.testing.assert_close(joined.reconstruction.vertices, trainer.morphable.shape(expected["identity"]))
+    assert joined.distance_mm.shape == (3,) and float(joined.distance_mm.min()) > 0
+    of_codes = average_faces(system, single).reconstruction.codes["identity"]
+    assert float((of_codes - expected["identity"]).abs().max()) > 1e-5
+    one = average_features(system, single[:1], batch.image[:1], points[:1])
+    torch.testing.assert_close(one.reconstruction.vertices, single.vertices[:1])
+    with pytest.raises(ValueError, match="at least one face"):
+        average_features(system, single[:0], batch.image[:0], points[:0])
 
 
 def test_faces_are_aligned_by_landmarks(trainer):

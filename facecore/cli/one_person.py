@@ -72,16 +72,21 @@ def reconstruct_person(command: Reconstruct, source: FaceSource, faces: list[Fou
 def join_faces(
     command: Reconstruct, source: FaceSource, faces: Reconstruction, pictures: list[FaceInput]
 ) -> Aggregated:
-    """The average, or what C-Net makes of the faces."""
+    """The average, of a system over recognition features that of these, or what C-Net makes of the faces."""
     import torch
 
-    from facecore.systems.aggregation import aggregate_faces, average_faces
+    from facecore.systems.aggregation import aggregate_faces, average_faces, average_features
+    from facecore.systems.inference import aligning_points, observe
+    from facecore.systems.unsupervised_regression import UnsupervisedRegression
     from facecore.systems.weakly_supervised import WeaklySupervised
 
-    if not command.aggregate:
+    if not command.aggregate and not isinstance(source, UnsupervisedRegression):
         return average_faces(source, faces)
-    assert isinstance(source, WeaklySupervised)  # check_aggregates
-    crops = torch.stack([picture.cropped(source.config.image_size) for picture in pictures])
+    assert isinstance(source, WeaklySupervised | UnsupervisedRegression)  # check_aggregates
+    size = source.config.image_size
+    crops = torch.stack([picture.cropped(size) for picture in pictures])
+    if isinstance(source, UnsupervisedRegression):
+        return average_features(source, faces, crops, aligning_points(observe(pictures, size), source, size))
     return aggregate_faces(source, faces, crops)
 
 

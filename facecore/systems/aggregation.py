@@ -1,4 +1,5 @@
-"""Several photographs of one person to one face: the average of METHODS 2.3, the trusted mean of METHODS 4."""
+"""Several photographs of one person to one face: the average of METHODS 2.3, the trusted mean of METHODS 4, the mean of
+recognition features of METHODS 8.1."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from facecore.render import Renderer
 from facecore.structures import Texture
 from facecore.systems.decoding import FaceSource, decode_albedo, decode_shape
 from facecore.systems.reconstruction import Reconstruction
+from facecore.systems.unsupervised_regression import UnsupervisedRegression
 from facecore.systems.weakly_supervised import WeaklySupervised
 
 HIDDEN_WEIGHT = 1e-3  # of a texel that a picture does not show: decides only where no picture shows it
@@ -141,6 +143,35 @@ def aggregate_faces(system: WeaklySupervised, faces: Reconstruction, images: tor
         vertex_rms(faces.vertices, in_place),
         vertex_rms(faces.neutral_vertices, neutral),
         confidence.mean(1),
+    )
+
+
+@torch.no_grad()
+def average_features(
+    system: UnsupervisedRegression, faces: Reconstruction, images: torch.Tensor, points: torch.Tensor
+) -> Aggregated:
+    """One face from M photographs of a person: that of the mean of their recognition features (METHODS 8.1).
+
+    faces: the system's own of the crops `images` [M, 3, S, S] with five points [M, 5, 2]. Expression, pose and light
+    are those of the reference photograph. Deterministic on a CPU. Raises ValueError for no face.
+    """
+    if len(faces) == 0:
+        raise ValueError("faces must hold at least one face to average")
+    pooled = system.features(images, points).pooled.mean(0, keepdim=True)
+    reference = frontal(faces)
+    own = faces[reference : reference + 1]
+    codes = system.coefficients(system.regress(pooled)) | {"expression": own.codes["expression"]}
+    joined = dataclasses.replace(
+        own,
+        vertices=decode_shape(system, codes),
+        neutral_vertices=system.morphable.shape(codes["identity"]),
+        albedo=decode_albedo(system, codes).clamp(0, 1),
+        codes=codes,
+    )
+    in_place = system.morphable.shape(codes["identity"].expand(len(faces), -1), faces.codes["expression"])
+    neutral = joined.neutral_vertices.expand_as(faces.vertices)
+    return Aggregated(
+        joined, reference, vertex_rms(faces.vertices, in_place), vertex_rms(faces.neutral_vertices, neutral)
     )
 
 

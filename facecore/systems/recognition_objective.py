@@ -36,17 +36,15 @@ class RecognitionObjective(nn.Module):
         nn.init.normal_(self.persons.weight)
         self.points = AlignedPoints(network, model) if isinstance(network, PointRecognition) else None
 
-    def forward(
-        self, faces: torch.Tensor | None, person: torch.Tensor, batch: LabelledBatch | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, seen: torch.Tensor | LabelledBatch, person: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss, and the share of known faces that are nearest to their own person.
 
-        faces: aligned, whose persons are told apart; or batch: renders, whose coefficients are learned and nobody is
-        told apart.
+        seen: aligned faces, which are told apart by person int64 [N], -1 = unknown; or renders, whose coefficients are
+        learned: nobody is told apart.
         """
-        if batch is not None:
-            return self.labelled(batch), person.new_zeros((), dtype=torch.float32)
-        embed = functional.normalize(self.network(faces).embed, dim=1)
+        if isinstance(seen, LabelledBatch):
+            return self.labelled(seen), person.new_zeros((), dtype=torch.float32)
+        embed = functional.normalize(self.network(seen).embed, dim=1)
         cosines = embed @ functional.normalize(self.persons.weight, dim=1).T
         right = (cosines.detach().argmax(1) == person).sum() / (person >= 0).sum().clamp_min(1)
         return identification_loss(cosines, person, margin=self.margin, scale=self.scale), right

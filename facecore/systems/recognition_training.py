@@ -104,12 +104,9 @@ class RecognitionTrainer(SystemTrainer):
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.stages.learning_rate * risen_cosine(done, count)
         self.optimizer.zero_grad(set_to_none=True)
-        faces: torch.Tensor | None = None
-        batch, person = self._labelled(iteration) if early else (None, None)
-        if person is None:
-            faces, person = self._faces(iteration)
+        seen, person = self._labelled(iteration) if early else self._faces(iteration)
         share = distributed.share_of((person >= 0).sum(), self.device)
-        loss, right = (share * value for value in self._averaged(faces, person, batch))
+        loss, right = (share * value for value in self._averaged(seen, person))
         loss.backward()
         terms = distributed.mean_losses([{"total": loss.detach(), "right": right}])
         self.descend(self.parameters, terms, iteration)
