@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 
@@ -15,7 +16,14 @@ from facecore import systems
 from facecore.cli import main
 from facecore.data import Augmentation, PhotoFolder
 from facecore.morphable import load as load_model
-from facecore.systems.conditional_estimation import ConditionalEstimation
+from facecore.nn.surface_points import cell_centers
+from facecore.render import pixel_to_ndc
+from facecore.systems.conditional_estimation import (
+    ConditionalEstimation,
+    canonical_crop,
+    canonical_positions,
+    pose_of,
+)
 from facecore.systems.conditional_estimation_config import PRESETS, ConditionalEstimationConfig
 from facecore.systems.conditional_estimation_training import ConditionalEstimationTrainer
 from facecore.systems.decoding import decode_albedo, decode_shape
@@ -56,6 +64,64 @@ def test_the_warm_up_trains_viewpoint_and_shape_alone(morphable):
     trainer.step(0)
     changed = {n.split(".")[0] for n, v in trainer.system.state_dict().items() if not torch.equal(v, before[n])}
     assert changed == {"viewpoint_network", "shape_network"}
+
+
+def test_a_shape_network_that_finds_points(morphable):
+    """It learns them where its canonical crops show them, is solved at the end of the warm-up, and hardly moves on
+    clips; the viewpoint network moves as slowly."""
+    model = {"shape_network": "point-reader", "surface_points": 70, "point_features": 2}
+    stages = {"head_renders": 32, "taught_rate": 0.01, "head_rate": 0.01}
+    trainer = ConditionalEstimationTrainer(config(model=model, stages=stages), morphable, None)
+    system, objective = trainer.system, trainer.objective
+    batch = trainer.renders.batch(torch.arange(4, 36))  # those on which the layer is solved
+
+    def error() -> float:
+        with torch.no_grad():
+            whitened = system.eval().estimate_shape(batch.image, system.estimate_viewpoint(batch.image))
+            return float(objective.metric.shape_error(whitened - objective.truth(batch)).mean())
+
+    terms = trainer.step(0)
+    weights = trainer.config.weights
+    expected = terms["labelled_shape"] + terms["labelled_pose"] + terms["surface_points"] + weights.turn * terms["turn"]
+    torch.testing.assert_close(terms["total"], expected)
+    assert error() < 0.9 * float(terms["labelled_shape"]) and bool(system.shape_network.correction.weight.any())
+    before = {name: value.detach().clone() for name, value in system.named_parameters()}
+    trainer.step(1)
+    moved = {name: float((value.detach() - before[name]).abs().max()) for name, value in system.named_parameters()}
+    rate, most = trainer.learning_rate(1), 4.0  # Adam's first steps move a weight by some times its rate at most
+    for name, distance in moved.items():
+        factor = 1e-4 if "shape_network.head" in name else 1e-2 if name.startswith(("viewpoint", "shape")) else 1.0
+        assert distance <= most * factor * rate, name
+    for name in ("shape_network.head.weight", "shape_network.encoder.conv1.weight"):
+        assert moved[name] > 0, name
+    assert moved["shape_network.correction.weight"] == 0
+
+
+def test_points_are_where_canonical_crops_show_them(morphable):
+    """A crop of a render by its own pose shows the mean face's points where the network expects them."""
+    model = {"shape_network": "point-reader", "surface_points": 70, "point_features": 2}
+    trainer = ConditionalEstimationTrainer(config(model=model), morphable, None)
+    system, batch = trainer.system, trainer.renders.batch(torch.arange(3))
+    prior = morphable.prior
+    mean = dataclasses.replace(
+        batch, identity=prior.identity_mean.expand(3, -1), expression=prior.expression_mean.expand(3, -1)
+    )
+    nothing = batch.pose.new_zeros(3, 1)
+    viewpoint = torch.cat([batch.pose[:, :3], batch.pose[:, 4:6], nothing, batch.pose[:, 3:4]], 1)
+    assert torch.equal(pose_of(viewpoint), batch.pose)
+    found = trainer.objective.positions(mean, viewpoint)
+    torch.testing.assert_close(found, system.shape_network.expected(batch.pose[:, :2]), rtol=0, atol=1e-4)
+    # and the crop itself moves a bright dot there
+    size = system.config.image_size
+    row, column = 11, 20
+    image = torch.zeros(3, 3, size, size)
+    image[:, :, row - 1 : row + 2, column - 1 : column + 2] = 1.0
+    dot = pixel_to_ndc(torch.tensor([[column + 0.5, row + 0.5]]).expand(3, 1, 2), size, size)
+    crop = canonical_crop(image, batch.pose)[:, 0]
+    expected = canonical_positions(dot, batch.pose)[:, 0]
+    centers = cell_centers(size, size, like=crop)
+    seen = (crop.flatten(1)[..., None] * centers).sum(1) / crop.flatten(1).sum(1, keepdim=True)
+    torch.testing.assert_close(seen, expected, rtol=0, atol=1 / size)  # half a pixel: the dot is resampled
 
 
 def test_a_step_lowers_the_loss_of_its_batch(morphable):

@@ -141,7 +141,7 @@ def test_points_are_where_the_aligned_faces_have_them(morphable):
     points, batch = trainer.objective.points, trainer.renders.renders.batch(torch.arange(3))
     align = alignment(five_points(batch.landmarks))
     pixels = batch.landmarks @ align[:, :, :2].mT + align[:, None, :, 2]
-    found = (points.positions(batch)[:, :68] * torch.tensor([1.0, -1.0]) + 1) * 56
+    found = (points.aligned(batch)[:, :68] * torch.tensor([1.0, -1.0]) + 1) * 56
     torch.testing.assert_close(found, pixels, rtol=0, atol=1e-2)  # pixels: float32 through three maps
     mean = dataclasses.replace(
         batch,
@@ -149,7 +149,7 @@ def test_points_are_where_the_aligned_faces_have_them(morphable):
         expression=morphable.prior.expression_mean.expand(3, -1),
     )
     # roll, size and place are undone by the alignment: pitch and yaw alone say where the mean face has its points
-    torch.testing.assert_close(trainer.network.expected(batch.pose[:, :2]), points.positions(mean), rtol=0, atol=1e-4)
+    torch.testing.assert_close(trainer.network.expected(batch.pose[:, :2]), points.aligned(mean), rtol=0, atol=1e-4)
 
 
 def test_a_network_of_points_is_exported_and_loaded(tmp_path, capsys):

@@ -31,8 +31,19 @@ class ConditionalEstimationCommand(TrainingCommand):
     description = DESCRIPTION
     system = NAME
     kind, presets = ConditionalEstimationConfig, PRESETS
-    least: ClassVar = {"stages.warmup_iterations": 0, "stages.iterations": 0, "data.photo_batch": 1}
-    positive = ("model.width", "stages.warmup_learning_rate", "stages.learning_rate", "stages.clip_norm")
+    least: ClassVar = {
+        "stages.warmup_iterations": 0,
+        "stages.iterations": 0,
+        "stages.head_renders": 0,
+        "model.surface_points": 68,
+        "model.point_features": 1,
+        "data.photo_batch": 1,
+    }
+    positive = (
+        "model.width",
+        *("stages.warmup_learning_rate", "stages.learning_rate", "stages.taught_rate", "stages.head_rate"),
+        "stages.clip_norm",
+    )
     unused: ClassVar = {
         "data.labelled": "clips have no labels but landmarks",
         "data.unlabelled": "everything but the warm-up is learned from clips; --stages.iterations 0 leaves these out",
@@ -114,8 +125,19 @@ def _check_effects(config: ConditionalEstimationConfig) -> None:
         (not stages.iterations, ["data.photos"], "--stages.iterations is 0"),
         (
             not stages.warmup_iterations,
-            ["weights.labelled_shape", "weights.labelled_pose", "stages.warmup_learning_rate"],
+            [
+                *(f"weights.{name}" for name in ("labelled_shape", "labelled_pose", "surface_points", "turn")),
+                *(f"stages.{name}" for name in ("warmup_learning_rate", "head_renders", "head_rate", "taught_rate")),
+            ],
             "--stages.warmup-iterations is 0",
+        ),
+        (
+            config.model.shape_network == "strided",
+            [
+                *("model.surface_points", "model.point_features", "weights.surface_points", "weights.turn"),
+                *("stages.head_renders", "stages.head_rate"),
+            ],
+            "--model.shape-network is strided",
         ),
     ):
         if idle:

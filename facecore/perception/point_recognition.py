@@ -1,120 +1,21 @@
-"""A recognition network that finds points of the face first, so that linear heads read shape of it, too."""
+"""A recognition network of aligned faces that finds points of the face first."""
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
-
 import torch
-from torch import nn
 
-from facecore.nn.recognition import EmbeddingNetwork, Readings, RecognitionFeatures
-from facecore.nn.resnet import ResNetEncoder
-from facecore.nn.surface_points import PointFeatures, PointMaps, SurfacePoints, beyond_turn, point_readings
+from facecore.nn.point_reader import PointReader
 from facecore.perception.alignment import ALIGNED_SIZE, align_points
-from facecore.render.rotation import euler_to_matrix
-
-NUM_LANDMARKS = 68  # the first of the points
 
 
-class Sight(NamedTuple):
-    """points: of N aligned faces, NDC of the aligned picture; turn: pitch and yaw in radians, [N, 2]; readings: see
-    EmbeddingNetwork."""
-
-    points: PointMaps
-    turn: torch.Tensor
-    readings: Readings
-
-
-class PointRecognition(EmbeddingNetwork):
-    """Aligned faces of 112 x 112 pixels to embeddings, by a ResNet-18 and maps of surface points.
-
-    Beyond METHODS 7: pooled features tell shape only after long training, positions of points almost at once. Heads
-    read pooled features, positions and what the finest map shows there; and, once solved by least squares, what pitch
-    and yaw leave of the positions. One linear layer gives `embed`, which is `pooled`, too. Random weights: train it
-    before anything is concluded from it.
-
-    Args:
-        points: number of surface points, the 68 landmarks first. `set_mean_points` says where the mean face has them.
-        features: numbers read of each.
-        embed: length of the embedding.
-
-    Raises ValueError for fewer than 68 points, features or embed below 1.
-    """
-
-    input_size = (ALIGNED_SIZE, ALIGNED_SIZE)
-    mean_points: torch.Tensor
-    mean_positions: torch.Tensor
+class PointRecognition(PointReader):
+    """Aligned faces of 112 x 112 pixels to embeddings; see PointReader."""
 
     def __init__(self, points: int = 132, features: int = 16, embed: int = 128) -> None:
-        super().__init__()
-        if points < NUM_LANDMARKS or features < 1 or embed < 1:
-            raise ValueError(f"points must be at least 68, features and embed 1, got {points}, {features}, {embed}")
-        self.encoder = ResNetEncoder(18)
-        self.point_maps = SurfacePoints(points, self.encoder.widths)
-        self.point_features = PointFeatures(self.encoder.widths[0], features)
-        # Channels-last is what CPUs and tensor cores convolve fastest.
-        self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.point_maps.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        count = self.encoder.num_features + (2 + features) * points
-        self.num_corrections = 6 * points
-        self.head = nn.Linear(count, embed)
-        self.correction = nn.Linear(self.num_corrections, embed, bias=False).requires_grad_(False)
-        self.turn_head = nn.Linear(count, 2)
-        for layer in (self.correction, self.turn_head):
-            nn.init.zeros_(layer.weight)
-        nn.init.zeros_(self.turn_head.bias)
-        self.register_buffer("mean_points", torch.zeros(points, 3))
-        self.register_buffer("mean_positions", torch.zeros(1, points, 2))
-        self.set_mean_points(_any_points(points))
+        super().__init__(ALIGNED_SIZE, points, features, embed)
 
-    @torch.no_grad()
-    def set_mean_points(self, points: torch.Tensor) -> None:
-        """Where the mean face has the surface points, [P, 3] in any unit: x to the right, y up, z to the camera."""
-        self.mean_points.copy_(points)
-        self.mean_positions.copy_(self.expected(self.mean_points.new_zeros(1, 2)))
-
-    @property
-    def num_readings(self) -> tuple[int, int]:
-        return self.head.in_features, self.num_corrections
-
-    def expected(self, turn: torch.Tensor) -> torch.Tensor:
-        """Where the mean face has the points in aligned pictures when it is turned by pitch and yaw [N, 2]:
-        orthographic, then aligned by its own five points; NDC, [N, P, 2]."""
-        rotation = euler_to_matrix(torch.cat([turn, torch.zeros_like(turn[:, :1])], 1))
-        seen = (self.mean_points @ rotation.transpose(1, 2))[..., :2]
+    def place(self, seen: torch.Tensor) -> torch.Tensor:
+        """Aligned by their own five points."""
         pixels = align_points(seen * seen.new_tensor([1.0, -1.0]))
         ndc = pixels * (2 / ALIGNED_SIZE) - 1
         return ndc * ndc.new_tensor([1.0, -1.0])
-
-    def see(self, images: torch.Tensor) -> Sight:
-        """Aligned faces [N, 3, 112, 112], RGB in [0, 1]. Differentiable once. Raises ValueError for other shapes."""
-        if images.ndim != 4 or images.shape[1:] != (3, *self.input_size):
-            raise ValueError(f"images must have shape [N, 3, 112, 112], got {list(images.shape)}; align them first")
-        maps = self.encoder.features(images.contiguous(memory_format=torch.channels_last))
-        points = self.point_maps(maps)
-        features = point_readings(maps, points, self.point_features, self.mean_positions)
-        turn = self.turn_head(features)
-        known = turn.detach()
-        corrections = beyond_turn(points.positions - self.expected(known), known)
-        return Sight(points, turn, Readings(features, corrections))
-
-    def read(self, images: torch.Tensor) -> Readings:
-        return self.see(images).readings
-
-    def embed(self, readings: Readings) -> torch.Tensor:
-        embed: torch.Tensor = self.head(readings.features) + self.correction(readings.corrections)
-        return embed
-
-    def forward(self, images: torch.Tensor) -> RecognitionFeatures:
-        """See `see`. In training mode the images of a batch influence each other."""
-        embed = self.embed(self.read(images))
-        return RecognitionFeatures(embed, embed)
-
-
-def _any_points(count: int) -> torch.Tensor:
-    """Points of no face, before there is one: a Fibonacci lattice on half a sphere, [P, 3]."""
-    index = torch.arange(count) + 0.5
-    z, angle = index / count, index * (math.pi * (1 + 5**0.5))
-    radius = (1 - z * z).sqrt()
-    return torch.stack([radius * angle.cos(), radius * angle.sin(), z], 1)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 
 import torch
+from torch import nn
 from torch.nn import functional
 
 from facecore.mesh import Mesh, build_uv_map, cylindrical_uv
 from facecore.morphable import MorphableModel
 from facecore.nn import BranchedRegressor, StridedRegressor, TextureUNet
+from facecore.nn.point_reader import PointReader
 from facecore.ops import rasterize, uv_sample, uv_unwrap
 from facecore.render import Renderer, Rendering, WeakPerspectiveCamera, sh_from_prediction
+from facecore.render.cameras import MEAN_SCALE, MM_PER_UNIT
 from facecore.structures import Texture, UVMap
 from facecore.systems.conditional_estimation_config import ConditionalModelConfig
 from facecore.systems.face_system import FaceSystem
@@ -51,6 +54,13 @@ class ConditionalEstimate:
         return sh_from_prediction(self.light)
 
 
+class CanonicalReader(PointReader):
+    """A PointReader of canonical crops: faces of the mean size in the middle."""
+
+    def place(self, seen: torch.Tensor) -> torch.Tensor:
+        return seen * (MEAN_SCALE / MM_PER_UNIT)
+
+
 class ConditionalEstimation(FaceSystem):
     """f_v, f_s, f_r, f_l, and the morphable model whose coefficients f_s gives.
 
@@ -77,7 +87,13 @@ class ConditionalEstimation(FaceSystem):
         size, texture, width = config.image_size, config.texture_size, config.width
         coefficients = self.identity_size + self.expression_size
         self.viewpoint_network = StridedRegressor(3, size, VIEWPOINT_SIZE, width)
-        self.shape_network = StridedRegressor(3, size, coefficients, width)
+        self.shape_network: StridedRegressor | CanonicalReader
+        if config.shape_network == "point-reader":
+            self.shape_network = CanonicalReader(size, config.surface_points, config.point_features, coefficients)
+            nn.init.zeros_(self.shape_network.head.weight)
+            nn.init.zeros_(self.shape_network.head.bias)
+        else:
+            self.shape_network = StridedRegressor(3, size, coefficients, width)
         self.reflectance_network = TextureUNet(
             4 if config.coupled else 3, texture, width, bottleneck=not config.coupled
         )
@@ -111,10 +127,16 @@ class ConditionalEstimation(FaceSystem):
 
     def estimate_shape(self, images: torch.Tensor, viewpoint: torch.Tensor) -> torch.Tensor:
         """alpha [N, Ki + Ke], of the canonical crops where the estimate is coupled."""
+        seen = self.shape_input(images, viewpoint)
+        if isinstance(self.shape_network, CanonicalReader):
+            return self.shape_network(seen).embed
+        return self.shape_network(seen)
+
+    def shape_input(self, images: torch.Tensor, viewpoint: torch.Tensor) -> torch.Tensor:
+        """What f_s sees: the canonical crops, or the pictures where the estimate is not coupled."""
         if not self.config.coupled:
-            return self.shape_network(images)
-        pose = pose_of(viewpoint.detach() if self.config.detach_crop else viewpoint)
-        return self.shape_network(canonical_crop(images, pose))
+            return images
+        return canonical_crop(images, pose_of(viewpoint.detach() if self.config.detach_crop else viewpoint))
 
     def coefficients(self, whitened: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Identity [N, Ki] and expression [N, Ke], as the morphable model takes them."""
@@ -181,6 +203,13 @@ class ConditionalEstimation(FaceSystem):
 def pose_of(viewpoint: torch.Tensor) -> torch.Tensor:
     """Pose codes [N, 6] (pitch, yaw, roll, c_f, t_x, t_y) of v [N, 7]."""
     return viewpoint[:, POSE_OF_VIEWPOINT]
+
+
+def canonical_positions(points: torch.Tensor, pose: torch.Tensor) -> torch.Tensor:
+    """Where `canonical_crop` shows points [N, P, 2] of the pictures, both in NDC. Differentiable in both."""
+    cosine, sine = pose[:, 2].cos(), pose[:, 2].sin()
+    back = torch.stack([torch.stack([cosine, sine], 1), torch.stack([-sine, cosine], 1)], 1)
+    return (points - pose[:, None, 4:]) @ back.transpose(1, 2) / pose[:, 3].exp()[:, None, None]
 
 
 def canonical_crop(images: torch.Tensor, pose: torch.Tensor) -> torch.Tensor:

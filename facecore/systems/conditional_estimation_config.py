@@ -24,6 +24,13 @@ class ConditionalModelConfig(MorphableConfig):
     """False: IEST, which estimates viewpoint, shape, reflectance and light from the picture alone, each for itself."""
     detach_crop: bool = False
     """No gradient from the shape through the canonical crop to the viewpoint."""
+    shape_network: Literal["strided", "point-reader"] = "strided"
+    """f_s: strided convolutions, as the paper; or, beyond it, a network that finds points of the face first, which
+    small machines train sooner."""
+    surface_points: int = 132
+    """Points that point-reader finds; the 68 landmarks are the first of them."""
+    point_features: int = 16
+    """Numbers that it reads of each point."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +56,10 @@ class ConditionalWeights:
     """Of the warm-up: squared error of the shape that the coefficients make, over the prior's variance."""
     labelled_pose: float = 1.0
     """Of the warm-up: squared error of the pose code."""
+    surface_points: float = 1.0
+    """Of the warm-up: where a point-reader sees points of the face."""
+    turn: float = 0.5
+    """Of the warm-up: squared error of the pitch and yaw that a point-reader sees."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +70,12 @@ class ConditionalStageConfig:
     """Viewpoint and shape alone, on renders with known pose and coefficients; the paper has none."""
     iterations: int = 50_000
     """On clips, without any label but landmarks."""
+    head_renders: int = 0
+    """Of a point-reader: renders on which the warm-up ends with its last layer solved by least squares."""
+    taught_rate: float = 1.0
+    """Factor of the learning rate on clips of what the warm-up taught: viewpoint and shape."""
+    head_rate: float = 1.0
+    """A further factor of the shape network's last layer: a small one where it was solved, and reads many numbers."""
     warmup_learning_rate: float = 1e-3
     """Adam in the warm-up."""
     learning_rate: float = 1e-3
@@ -89,13 +106,24 @@ class ConditionalEstimationConfig:
 
 
 def _preset(
-    size: int, width: float, warmup: int, iterations: int, batch: int, persons: int
+    size: int, width: float, warmup: int, heads: int, iterations: int, batch: int, persons: int
 ) -> ConditionalEstimationConfig:
+    """For renders and small machines, beyond the paper: points of the face first, and a warm-up on labelled renders."""
     plain = ConditionalEstimationConfig()
     return dataclasses.replace(
         plain,
-        model=dataclasses.replace(plain.model, image_size=size, texture_size=size, width=width),
-        stages=dataclasses.replace(plain.stages, warmup_iterations=warmup, iterations=iterations, schedule="cosine"),
+        model=dataclasses.replace(
+            plain.model, image_size=size, texture_size=size, width=width, shape_network="point-reader"
+        ),
+        stages=dataclasses.replace(
+            plain.stages,
+            warmup_iterations=warmup,
+            head_renders=heads,
+            iterations=iterations,
+            schedule="cosine",
+            taught_rate=0.05,
+            head_rate=0.05,
+        ),
         data=dataclasses.replace(plain.data, labelled_batch=32, photo_batch=batch),
         world=dataclasses.replace(plain.world, persons=persons),
     )
@@ -103,7 +131,7 @@ def _preset(
 
 PRESETS: dict[str, ConditionalEstimationConfig] = {
     "paper": ConditionalEstimationConfig(),
-    "small": _preset(96, 0.5, 4000, 3000, 32, 1000),
-    "ablation": _preset(64, 0.25, 2000, 1500, 32, 500),
-    "quick": _preset(64, 0.25, 200, 100, 16, 100),
+    "small": _preset(96, 0.5, 1600, 12_000, 500, 32, 1000),
+    "ablation": _preset(64, 0.25, 1600, 12_000, 800, 32, 500),
+    "quick": _preset(64, 0.25, 100, 600, 50, 16, 100),
 }

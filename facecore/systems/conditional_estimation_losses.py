@@ -13,8 +13,15 @@ from facecore.mesh import mirror_texture
 from facecore.render import pixel_to_ndc
 from facecore.structures import Texture
 from facecore.systems.coefficient_metric import CoefficientMetric
-from facecore.systems.conditional_estimation import ConditionalEstimate, ConditionalEstimation, pose_of
+from facecore.systems.conditional_estimation import (
+    CanonicalReader,
+    ConditionalEstimate,
+    ConditionalEstimation,
+    canonical_positions,
+    pose_of,
+)
 from facecore.systems.conditional_estimation_config import ConditionalWeights, Constraint
+from facecore.systems.reader_points import ReaderPoints
 from facecore.systems.shared_terms import Terms, weighted_total
 
 CHANNELS = 3  # E is a mean over pixels and channels, photometric_loss one over pixels
@@ -134,6 +141,9 @@ class ConditionalObjective(nn.Module):
         super().__init__()
         self.weights, self.system = weights, system
         self.metric = CoefficientMetric(system.morphable)
+        self.points: ReaderPoints | None = None
+        if isinstance(system.shape_network, CanonicalReader):
+            self.points = ReaderPoints(system.shape_network, system.morphable)
 
     def forward(self, batch: LabelledBatch | PhotoBatch, exchange: Exchange | None) -> Terms:
         """Terms by name, and their weighted sum `total`: of labelled renders the warm-up's, of frames those of
@@ -143,15 +153,30 @@ class ConditionalObjective(nn.Module):
 
     def labelled_terms(self, batch: LabelledBatch) -> Terms:
         """Viewpoint and shape against what is known; nothing is rendered."""
-        system = self.system
+        system, network = self.system, self.system.shape_network
         viewpoint = system.estimate_viewpoint(batch.image)
-        whitened = system.estimate_shape(batch.image, viewpoint)
-        prior = system.morphable.prior
-        truth = torch.cat([prior.whiten("identity", batch.identity), prior.whiten("expression", batch.expression)], 1)
-        return {
-            "labelled_shape": self.metric.shape_error(whitened - truth).mean(),
+        terms: Terms = {}
+        if isinstance(network, CanonicalReader) and self.points is not None:
+            sight = network.see(system.shape_input(batch.image, viewpoint))
+            whitened = network.embed(sight.readings)
+            terms = self.points.terms(sight, batch, self.positions(batch, viewpoint))
+        else:
+            whitened = system.estimate_shape(batch.image, viewpoint)
+        return terms | {
+            "labelled_shape": self.metric.shape_error(whitened - self.truth(batch)).mean(),
             "labelled_pose": (pose_of(viewpoint) - batch.pose).square().sum(1).mean(),
         }
+
+    def truth(self, batch: LabelledBatch) -> torch.Tensor:
+        """Whitened identity and expression of renders, [N, Ki + Ke]."""
+        prior = self.system.morphable.prior
+        return torch.cat([prior.whiten("identity", batch.identity), prior.whiten("expression", batch.expression)], 1)
+
+    def positions(self, batch: LabelledBatch, viewpoint: torch.Tensor) -> torch.Tensor:
+        """Where what f_s sees has the surface points, NDC, [N, P, 2]; no gradient to the viewpoint."""
+        assert self.points is not None
+        points = pixel_to_ndc(self.points.pixels(batch), *batch.image.shape[-2:])
+        return canonical_positions(points, pose_of(viewpoint.detach())) if self.system.config.coupled else points
 
     def clip_terms(self, batch: PhotoBatch, exchange: Exchange | None) -> Terms:
         """L_ph, L_kp and L_rg; nothing is drawn where L_ph has no weight. Raises ValueError without an exchange."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from facecore.data import LabelledBatch, PhotoBatch, PhotoSource
 from facecore.morphable import MorphableModel
-from facecore.systems.conditional_estimation import ConditionalEstimation
+from facecore.systems.conditional_estimation import CanonicalReader, ConditionalEstimation
 from facecore.systems.conditional_estimation_config import ConditionalEstimationConfig
 from facecore.systems.conditional_estimation_losses import (
     ConditionalObjective,
@@ -17,6 +18,8 @@ from facecore.systems.conditional_estimation_losses import (
 )
 from facecore.systems.face_trainer import FaceTrainer
 from facecore.systems.morphable_assets import assets_of
+from facecore.systems.reader_points import ReaderHeads
+from facecore.systems.solved_heads import solve_on_renders
 from facecore.training import distributed
 from facecore.training.adam import Adam
 from facecore.training.config import config_hash
@@ -41,14 +44,26 @@ class ConditionalEstimationTrainer(FaceTrainer):
         self.model = self.system = distributed.synchronised(system, self.device)
         self.system.config_hash = config_hash(config)
         self.objective = ConditionalObjective(config.weights, self.system)
-        self.parameters = list(self.system.parameters())
-        self.optimizer = Adam(self.parameters)
+        groups = self._groups()
+        self.parameters = [parameter for group in groups for parameter in group]
+        self.optimizer = Adam([{"params": group} for group in groups])
         self._averaged = distributed.averaged(self.objective)
         self._share = distributed.own_share()
         check_shares(config, self._share.count)
         self.total_iterations = stages.warmup_iterations + stages.iterations
         self._stream = self.stream_of_photographs(config.data.photos_per_identity) if stages.iterations else None
         self.begin()
+
+    def _groups(self) -> list[list[nn.Parameter]]:
+        """What the warm-up does not teach; what it does; of that the last layer of a point-reader."""
+        system, head = self.system, []
+        if isinstance(system.shape_network, CanonicalReader):
+            head = list(system.shape_network.head.parameters())
+        heads = {id(parameter) for parameter in head}
+        taught = [*system.viewpoint_network.parameters(), *system.shape_network.parameters()]
+        known = {id(parameter) for parameter in taught}
+        rest = [p for p in system.parameters() if id(p) not in known]
+        return [rest, [p for p in taught if id(p) not in heads], head]
 
     def warming_up(self, iteration: int) -> bool:
         """Whether an iteration is on labelled renders. Raises ValueError after the last one."""
@@ -69,14 +84,36 @@ class ConditionalEstimationTrainer(FaceTrainer):
 
     def step(self, iteration: int) -> dict[str, torch.Tensor]:
         self.objective.train()
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(iteration)
+        stages, early = self.config.stages, self.warming_up(iteration)
+        taught = 1.0 if early else stages.taught_rate
+        head = taught if early else taught * stages.head_rate
+        for group, factor in zip(self.optimizer.param_groups, (1.0, taught, head)):
+            group["lr"] = self.learning_rate(iteration) * factor
         self.optimizer.zero_grad(set_to_none=True)
         terms = self._averaged(*self.batch(iteration))
         terms["total"].backward()
         result = distributed.mean_losses([{name: value.detach() for name, value in terms.items()}])
         self.descend(self.parameters, result, iteration)
+        if iteration + 1 == stages.warmup_iterations:
+            self._solve_head()
         return result
+
+    def _solve_head(self) -> None:
+        """Ends the warm-up of a point-reader, on renders that no iteration sees."""
+        system, network, objective = self.system, self.system.shape_network, self.objective
+        if not isinstance(network, CanonicalReader):
+            return
+
+        def prepare(images: torch.Tensor) -> torch.Tensor:
+            return system.shape_input(images, system.estimate_viewpoint(images))
+
+        size, stages = self.config.data.labelled_batch, self.config.stages
+        first = stages.warmup_iterations * size
+        numbers = range(first, first + stages.head_renders)
+        system.eval()
+        distributed.take_first_buffers(system)
+        heads, metric = ReaderHeads(network, prepare, aligned=False), objective.metric
+        solve_on_renders(heads, objective.truth, metric.shape_error, self.renders, numbers, size, self.optimizer)
 
     def batch(self, iteration: int) -> tuple[LabelledBatch | PhotoBatch, Exchange | None]:
         """This process's share of an iteration's renders; or of its frames, with whose reflectance each is drawn."""

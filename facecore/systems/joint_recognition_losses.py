@@ -11,10 +11,10 @@ from facecore.data import LabelledBatch
 from facecore.losses import identification_loss
 from facecore.morphable import MorphableModel
 from facecore.perception.point_recognition import PointRecognition
-from facecore.systems.aligned_points import AlignedPoints
 from facecore.systems.coefficient_metric import CoefficientMetric
 from facecore.systems.joint_recognition import CODE_RANGE, JointRecognition
 from facecore.systems.joint_recognition_config import JointRecognitionConfig
+from facecore.systems.reader_points import ReaderPoints
 from facecore.systems.recognition_objective import TURN_WEIGHT
 from facecore.systems.shared_terms import Terms
 
@@ -43,9 +43,9 @@ class JointObjective(nn.Module):
         super().__init__()
         self.weights, self.system, self.morphable = config.weights, system, morphable
         self.metric = CoefficientMetric(morphable) if config.stages.code_error == "shape" else None
-        self.points: AlignedPoints | None = None
+        self.points: ReaderPoints | None = None
         if isinstance(system.encoder, PointRecognition):
-            self.points = AlignedPoints(system.encoder, morphable)
+            self.points = ReaderPoints(system.encoder, morphable)
         self.classifier = nn.Linear(system.identity_size, num_persons)
 
     def forward(self, stage: str, batch: JointBatch) -> Terms:
@@ -58,7 +58,10 @@ class JointObjective(nn.Module):
         terms: Terms = {}
         if isinstance(encoder, PointRecognition) and self.points is not None:
             sight = encoder.see(faces)
-            codes, terms = self.system.codes(sight.readings), self.points.terms(sight, batch.renders)
+            codes, terms = (
+                self.system.codes(sight.readings),
+                self.points.terms(sight, batch.renders, self.points.aligned(batch.renders)),
+            )
         else:
             codes = self.system.codes(encoder.read(faces))
         target = self.system.codes_of(self.morphable, batch.identity, batch.expression)

@@ -13,8 +13,8 @@ from facecore.nn import EmbeddingNetwork
 from facecore.perception import align_faces, alignment
 from facecore.perception.alignment import five_points
 from facecore.perception.point_recognition import PointRecognition
-from facecore.systems.aligned_points import AlignedPoints
 from facecore.systems.coefficient_metric import CoefficientMetric
+from facecore.systems.reader_points import ReaderPoints
 from facecore.systems.shared_terms import Terms
 
 TURN_WEIGHT = 0.5  # of pitch and yaw of a PointRecognition, beside the coefficients and the points
@@ -34,7 +34,7 @@ class RecognitionObjective(nn.Module):
         self.coefficients = nn.Linear(embed, model.num_identity + model.num_albedo)
         self.persons = nn.Linear(embed, num_persons, bias=False)
         nn.init.normal_(self.persons.weight)
-        self.points = AlignedPoints(network, model) if isinstance(network, PointRecognition) else None
+        self.points = ReaderPoints(network, model) if isinstance(network, PointRecognition) else None
 
     def forward(self, seen: torch.Tensor | LabelledBatch, person: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss, and the share of known faces that are nearest to their own person.
@@ -56,7 +56,10 @@ class RecognitionObjective(nn.Module):
         terms: Terms = {}
         if isinstance(self.network, PointRecognition) and self.points is not None:
             sight = self.network.see(faces)
-            embed, terms = self.network.embed(sight.readings), self.points.terms(sight, batch)
+            embed, terms = (
+                self.network.embed(sight.readings),
+                self.points.terms(sight, batch, self.points.aligned(batch)),
+            )
         else:
             embed = self.network(faces).embed
         difference = self.coefficients(embed) - self.truth(batch)
@@ -79,30 +82,3 @@ class RecognitionObjective(nn.Module):
         identity, albedo = difference.split([self.model.num_identity, self.model.num_albedo], 1)
         shape = functional.pad(identity, (0, self.model.num_expression))
         return self.metric.shape_error(shape) + self.metric.albedo_error(albedo)
-
-
-class EmbeddingHeads:
-    """A PointRecognition as solved_heads.solve_on_renders takes a system: its embedding is the codes."""
-
-    aligned = True
-
-    def __init__(self, network: PointRecognition) -> None:
-        self.network, self.encoder, self.template = network, network.encoder, network.mean_points
-
-    @property
-    def training(self) -> bool:
-        return self.network.training
-
-    def eval(self) -> None:
-        self.network.eval()
-
-    def code_heads(self) -> tuple[nn.Linear, ...]:
-        return (self.network.head,)
-
-    def corrections(self) -> tuple[nn.Linear, ...]:
-        return (self.network.correction,)
-
-    def head_features(self, images: torch.Tensor, landmarks: torch.Tensor) -> torch.Tensor:
-        """Of renders and their 68 points."""
-        faces = align_faces(images, alignment(five_points(landmarks)), *self.network.input_size)
-        return torch.cat(self.network.read(faces), 1)

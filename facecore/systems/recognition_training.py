@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from facecore.data import LabelledBatch, PhotoBatch, PhotoSource, PhotoStream, RenderedPhotos
+from facecore.data import LabelledBatch, PhotoBatch, PhotoSource, PhotoStream, RenderedPhotos, five_points
 from facecore.evaluation.verification import verify_persons
 from facecore.morphable import MorphableModel
 from facecore.nn import EmbeddingNetwork
@@ -17,8 +17,9 @@ from facecore.perception import align_faces, alignment
 from facecore.perception.networks import build_architecture
 from facecore.perception.point_recognition import PointRecognition
 from facecore.systems import seeds
+from facecore.systems.reader_points import ReaderHeads
 from facecore.systems.recognition_config import RecognitionConfig, options_of
-from facecore.systems.recognition_objective import EmbeddingHeads, RecognitionObjective
+from facecore.systems.recognition_objective import RecognitionObjective
 from facecore.systems.solved_heads import solve_on_renders
 from facecore.systems.streams import open_stream
 from facecore.systems.world import faces_of_world
@@ -130,7 +131,11 @@ class RecognitionTrainer(SystemTrainer):
         seen = len(self.renders)
         numbers = range(seen, seen + self.config.stages.head_renders)
         renders = self.renders.renders
-        heads = EmbeddingHeads(network)
+
+        def prepare(images: torch.Tensor, landmarks: torch.Tensor) -> torch.Tensor:
+            return align_faces(images, alignment(five_points(landmarks)), *network.input_size)
+
+        heads = ReaderHeads(network, prepare, aligned=True)
         solve_on_renders(heads, objective.truth, objective.code_error, renders, numbers, size, self.optimizer)
         nn.init.eye_(objective.coefficients.weight)
         nn.init.zeros_(objective.coefficients.bias)
