@@ -24,6 +24,10 @@ class PersonRenders(LabelledRenders):
             raise ValueError(f"pictures must be at least 1, got {pictures}")
         self.pictures = pictures
 
+    def one_of_each(self, first: int, count: int) -> range:
+        """Sample numbers of one picture of each of `count` persons, of whom `first` is the number of the first."""
+        return range(first * self.pictures, (first + count) * self.pictures, self.pictures)
+
     def coefficients(self, index: torch.Tensor) -> Coefficients:
         """Identity and albedo by person, expression by picture; see LabelledRenders."""
         own = super().coefficients(index)

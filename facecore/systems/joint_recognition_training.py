@@ -104,27 +104,24 @@ class JointRecognitionTrainer(FaceTrainer):
         return result
 
     def _solve_heads(self) -> None:
-        """Ends phase I, on persons that no iteration sees."""
+        """Ends phase I, on persons that no iteration sees, a picture of each."""
         batch, objective = self.config.data.labelled_batch, self.objective
-        seen = self.config.world.persons * self.persons.pictures
 
         def wanted(renders: LabelledBatch) -> torch.Tensor:
             return self.system.activations_of(
                 self.system.codes_of(self.morphable, renders.identity, renders.expression)
             )
 
-        numbers = range(seen, seen + self.config.stages.head_renders)
+        numbers = self.persons.one_of_each(self.config.world.persons, self.config.stages.head_renders)
         solve_on_renders(self.system, wanted, objective.code_error, self.persons, numbers, batch, self.optimizer)
 
     def batch(self, iteration: int) -> JointBatch:
         """This process's share of an iteration's renders and photographs."""
-        data, pictures = self.config.data, self.persons.pictures
-        generator = sample_generator(self.config.run.seed, "rendered persons", iteration)
-        count = -(-data.labelled_batch // data.photos_per_identity)
-        index = self._sampler.sample(generator, count, data.photos_per_identity)[: data.labelled_batch]
-        index = index[self._share.rows(data.labelled_batch)]
+        data = self.config.data
+        index = self._numbers(iteration)[self._share.rows(data.labelled_batch)]
         renders = self.persons.batch(index)
-        persons = (index // pictures).to(self.device)
+        persons = (index // self.persons.pictures).to(self.device)
+        persons = torch.where(persons < self.config.world.persons, persons, -1)
         whole = [renders.image, five_points(renders.landmarks), renders.identity, renders.expression, persons]
         if self._stream is not None and self.labels is not None:
             photos = self._stream.at(iteration).to(self.device)
@@ -134,6 +131,16 @@ class JointRecognitionTrainer(FaceTrainer):
             parts = (photos.image, photos.aligning_points(self.system.usual_points), identity, expression, person)
             whole = [torch.cat([own, part[known]]) for own, part in zip(whole, parts)]
         return JointBatch(whole[0], whole[1], whole[2], whole[3], whole[4], renders)
+
+    def _numbers(self, iteration: int) -> torch.Tensor:
+        """Renders of an iteration: in phase I of ever new persons, then some of each of those to be told apart."""
+        data, stages = self.config.data, self.config.stages
+        if self.stage(iteration) == "encoder":
+            first = self.config.world.persons + stages.head_renders + iteration * data.labelled_batch
+            return torch.tensor(self.persons.one_of_each(first, data.labelled_batch))
+        generator = sample_generator(self.config.run.seed, "rendered persons", iteration)
+        count = -(-data.labelled_batch // data.photos_per_identity)
+        return self._sampler.sample(generator, count, data.photos_per_identity)[: data.labelled_batch]
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

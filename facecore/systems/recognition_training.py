@@ -116,21 +116,22 @@ class RecognitionTrainer(SystemTrainer):
         return terms
 
     def _labelled(self, iteration: int) -> tuple[LabelledBatch, torch.Tensor]:
-        """This process's share of the renders, with their coefficients, and whom they show."""
-        batches, renders = self._streams[0].batches, self.renders.renders
-        index = batches.index(iteration)[distributed.own_share().rows(self.config.data.labelled_batch)]
+        """This process's share of renders with their coefficients, all of persons that no other iteration sees; and
+        the numbers of these."""
+        count, stages, renders = self.config.data.labelled_batch, self.config.stages, self.renders.renders
+        first = self.config.world.persons + stages.head_renders + iteration * count
+        index = torch.tensor(renders.one_of_each(first, count))[distributed.own_share().rows(count)]
         return renders.batch(index), (index // renders.pictures).to(self.device)
 
     @torch.no_grad()
     def _solve_head(self) -> None:
         """Ends the first stage of a PointRecognition: its embedding becomes the coefficients themselves, solved on
-        persons that no iteration sees."""
+        persons that no iteration sees, a picture of each: they must not be learned by heart."""
         network, objective, size = self.network, self.objective, self.config.data.labelled_batch
         if not (self.config.stages.head_renders and isinstance(network, PointRecognition)):
             return
-        seen = len(self.renders)
-        numbers = range(seen, seen + self.config.stages.head_renders)
         renders = self.renders.renders
+        numbers = renders.one_of_each(self.config.world.persons, self.config.stages.head_renders)
 
         def prepare(images: torch.Tensor, landmarks: torch.Tensor) -> torch.Tensor:
             return align_faces(images, alignment(five_points(landmarks)), *network.input_size)
