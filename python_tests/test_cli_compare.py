@@ -28,7 +28,8 @@ TRAININGS = {
         *("--stages.hybrid-iterations", "0"),
     ],
     "joint": [
-        *("--system", "joint-recognition", "--model.width", "0.0625", "--stages.encoder-iterations", "1"),
+        *("--system", "joint-recognition", "--model.encoder", "sphereface", "--model.width", "0.0625"),
+        *("--stages.head-renders", "0", "--stages.encoder-iterations", "1"),
         *("--stages.joint-iterations", "0", "--stages.final-iterations", "0", "--world.persons", "5"),
         *("--world.pictures", "3"),
     ],

@@ -80,6 +80,10 @@ def test_a_shape_network_that_finds_points(morphable):
             whitened = system.eval().estimate_shape(batch.image, system.estimate_viewpoint(batch.image))
             return float(objective.metric.shape_error(whitened - objective.truth(batch)).mean())
 
+    found = objective.labelled_terms(batch)["surface_points"]
+    viewpoint = list(system.viewpoint_network.parameters())
+    # the crop is where the viewpoint puts it: it must not move so that wrong points come to lie right
+    assert torch.autograd.grad(found, viewpoint, allow_unused=True, retain_graph=True) == (None,) * len(viewpoint)
     terms = trainer.step(0)
     weights = trainer.config.weights
     expected = terms["labelled_shape"] + terms["labelled_pose"] + terms["surface_points"] + weights.turn * terms["turn"]
@@ -143,18 +147,26 @@ def open_folder(root: pathlib.Path) -> PhotoFolder:
     return PhotoFolder(root, height=32, width=32, seed=0, augmentation=Augmentation(mirror=0.0))
 
 
-def test_folders_are_clips_and_training_resumes_to_the_same_weights(tmp_path, morphable):
+POINTS = {
+    "model": {"shape_network": "point-reader", "surface_points": 70, "point_features": 2},
+    "stages": {"head_renders": 8, "taught_rate": 0.1},
+}
+
+
+@pytest.mark.parametrize(("changes", "stop"), [({}, 2), (POINTS, 1)])
+def test_folders_are_clips_and_training_resumes_to_the_same_weights(tmp_path, morphable, changes, stop):
+    """With points: stopped right after the last layer was solved."""
     root = write_clips(tmp_path, morphable)
 
     def make() -> ConditionalEstimationTrainer:
-        return ConditionalEstimationTrainer(config(), morphable, open_folder(root))
+        return ConditionalEstimationTrainer(config(**changes), morphable, open_folder(root))
 
     batch, exchange = make().batch(1)
     assert len(batch) == 8 and len(exchange.frame) == 16
     clip = batch.identity
     straight = exchange.source[:8]
     assert torch.equal(clip[straight], clip) and bool(((straight != torch.arange(8)) | (clip < 0)).all())
-    assert_resumes(make, 2, lambda trainer: trainer.system)
+    assert_resumes(make, stop, lambda trainer: trainer.system)
 
 
 @pytest.mark.parametrize("coupled", [True, False])
@@ -215,6 +227,7 @@ OPTIONS = [
     *("train", "--system", "conditional-estimation", "--model.width", "0.0625", "--model.num-vertices", "2500"),
     *("--model.image-size", "32", "--model.texture-size", "32", "--stages.warmup-iterations", "1"),
     *("--stages.iterations", "1", "--data.photo-batch", "8", "--data.labelled-batch", "4"),
+    *("--stages.head-renders", "8", "--model.surface-points", "68", "--model.point-features", "1"),
     *("--run.validation-size", "2"),
 ]
 
@@ -266,7 +279,13 @@ def test_frames_that_are_alone_are_said(tmp_path, capsys, morphable):
         (["--weights.photometric", "0", "--weights.constraint", "none"], "--weights.photometric is 0"),
         (["--weights.regularisation", "0", "--weights.reg-reduction", "sum"], "--weights.regularisation is 0"),
         (["--model.no-coupled", "--model.detach-crop"], "--model.detach-crop has no effect here"),
-        (["--stages.warmup-iterations", "0", "--weights.labelled-pose", "2"], "--stages.warmup-iterations is 0"),
+        (
+            ["--stages.warmup-iterations", "0", "--stages.head-renders", "0", "--weights.labelled-pose", "2"],
+            "--stages.warmup-iterations is 0",
+        ),
+        (["--stages.warmup-iterations", "0"], "--stages.head-renders are for the end of the warm-up"),
+        (["--model.shape-network", "strided"], "give --stages.head-renders 0 and --stages.head-rate 1"),
+        (["--model.surface-points", "60"], "--model.surface-points must be at least 68"),
         (["--data.no-unlabelled"], "--data.unlabelled has no effect here"),
         (["--world.labelled-modes", "1000"], "--world.labelled-modes must be at most"),
     ],

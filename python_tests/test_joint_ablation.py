@@ -15,8 +15,8 @@ from facecore.training.ablation_run import ROWS
 from facecore.training.config import overlay, write_yaml
 
 TINY = {
-    "model": {"encoder": "sphereface", "width": 0.0625, "num_vertices": 2500},
-    "stages": {"head_renders": 0, "encoder_iterations": 1, "joint_iterations": 1, "final_iterations": 1},
+    "model": {"surface_points": 68, "point_features": 1, "num_vertices": 2500},
+    "stages": {"head_renders": 8, "encoder_iterations": 1, "joint_iterations": 1, "final_iterations": 1},
     "data": {"labelled_batch": 4},
     "world": {"persons": 5, "pictures": 3},
     "run": {"validation_size": 4},

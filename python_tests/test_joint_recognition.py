@@ -189,7 +189,7 @@ def test_phase_one_can_count_shapes(morphable):
 def test_heads_are_solved_after_phase_one(morphable):
     """On the features as they are then, linear heads leave less than those that the optimiser left; decoders stay."""
     trainer = JointRecognitionTrainer(config(stages={"head_renders": 64}), morphable, None)
-    batch = trainer.persons.batch(torch.arange(15, 79))  # those that solve them: after five persons' three pictures
+    batch = trainer.persons.batch(torch.tensor(trainer.persons.one_of_each(5, 64)))  # those that solve them
 
     def error() -> float:
         codes = trainer.system.eval().encode(batch.image, batch.landmarks)
@@ -206,6 +206,17 @@ def test_heads_are_solved_after_phase_one(morphable):
     torch.testing.assert_close(
         trainer.system.activations_of(codes).tanh(), torch.cat(codes, 1).clamp(-SOLVED_RANGE, SOLVED_RANGE)
     )
+
+
+def test_phase_one_never_sees_a_person_twice(morphable):
+    """Heads could learn a few persons by heart: each render of phase I, and of the solving after it, shows another; in
+    phase III the persons to be told apart come, with their numbers."""
+    trainer = JointRecognitionTrainer(config(stages={"head_renders": 6}), morphable, None)
+    numbers = torch.cat([trainer._numbers(0), trainer._numbers(1), torch.tensor(trainer.persons.one_of_each(5, 6))])
+    persons = numbers // trainer.persons.pictures
+    assert len(persons.unique()) == len(persons) and int(persons.min()) == 5
+    assert trainer.batch(0).person.tolist() == [-1] * 4
+    assert int(trainer.batch(2).person.min()) >= 0 and int(trainer.batch(2).person.max()) < 5
 
 
 def test_an_encoder_that_finds_points(morphable, photos):
@@ -256,9 +267,18 @@ def test_photographs_are_fitted_person_by_person(morphable, photos):
     assert torch.equal(persons[4:], person[rows][known] + 5)
 
 
-def test_resumes_to_the_same_weights(morphable, photos):
+POINTS = {
+    "model": {"encoder": "point-recognition", "width": 1.0, "surface_points": 70, "point_features": 2},
+    "stages": {"code_error": "shape", "head_renders": 8, "head_rate": 0.1},
+}
+
+
+@pytest.mark.parametrize(("changes", "stop"), [({}, 3), (POINTS, 1), (POINTS, 2)])
+def test_resumes_to_the_same_weights(morphable, photos, changes, stop):
+    """With points: stopped before and right after their heads are solved, with batch statistics."""
+    settings = config(**changes)
     assert_resumes(
-        lambda: JointRecognitionTrainer(config(), morphable, open_folder(photos)), 3, lambda trainer: trainer.objective
+        lambda: JointRecognitionTrainer(settings, morphable, open_folder(photos)), stop, lambda t: t.objective
     )
 
 
@@ -323,6 +343,11 @@ def test_presets_state_the_papers_sizes():
         (["--model.width", "0"], "--model.width must be positive"),
         (["--model.image-size", "20"], "--model.image-size must be at least 56"),
         (["--data.assume-cropped"], "labels are fitted to landmarks"),
+        (["--stages.head-renders", "8", "--stages.encoder-iterations", "0"], "are for the end of phase I"),
+        (["--stages.encoder-iterations", "0", "--stages.code-error", "shape"], "--stages.code-error is phase I's"),
+        (["--model.encoder", "point-recognition"], "--model.width scales sphereface alone"),
+        (["--model.surface-points", "80"], "are for point-recognition alone"),
+        (["--model.surface-points", "60"], "--model.surface-points must be at least 68"),
         (["--data.masks", "."], "--data.masks has no effect here"),
         (["--world.labelled-modes", "1000"], "--world.labelled-modes must be at most"),
         (["--system", "nobody"], "invalid choice"),

@@ -82,7 +82,10 @@ def test_photographs_are_persons_of_their_own(morphable, photos):
 @pytest.mark.parametrize("architecture", ["sphereface", "small-recognition", "point-recognition"])
 def test_resumes_to_the_same_weights(morphable, photos, architecture):
     """small-recognition has batch statistics, which are part of its state; stopped at the end of the first stage."""
-    settings = config(model={"architecture": architecture}, stages={"coefficient_iterations": 2, "iterations": 2})
+    solved = {"head_renders": 8} if architecture == "point-recognition" else {}
+    settings = config(
+        model={"architecture": architecture}, stages={"coefficient_iterations": 2, "iterations": 2} | solved
+    )
     make = partial(RecognitionTrainer, settings, morphable, open_folder(photos))
     assert_resumes(make, 2, lambda trainer: trainer.objective)
 
@@ -93,6 +96,7 @@ def test_coefficients_come_first(morphable, photos):
     trainer = RecognitionTrainer(settings, morphable, open_folder(photos))
     assert (trainer.total_iterations, trainer.images_in(0), trainer.images_in(3)) == (4, 8, 12)
     batch, person = trainer._labelled(0)
+    assert int(person.min()) >= 6  # nobody of those that are told apart later
     truth = trainer.renders.renders.coefficients(4 * person)  # the first picture's, whose identity and albedo are all's
     whitened = torch.cat([morphable.prior.whiten(part, getattr(truth, part)) for part in ("identity", "albedo")], 1)
     torch.testing.assert_close(trainer.objective.truth(batch), whitened)
@@ -117,10 +121,10 @@ POINTS = {"architecture": "point-recognition", "surface_points": 70, "point_feat
 def test_points_come_first(morphable):
     """A PointRecognition learns where points are; solved, its embedding is nearer to the coefficients than before."""
     stages = {"coefficient_iterations": 2, "iterations": 0, "head_renders": 64}
-    trainer = RecognitionTrainer(config(model=POINTS, stages=stages, world={"pictures": 1}), morphable, None)
+    trainer = RecognitionTrainer(config(model=POINTS, stages=stages), morphable, None)
     objective, network = trainer.objective, trainer.network
     assert network.head.out_features == morphable.num_identity + morphable.num_albedo
-    batch = trainer.renders.renders.batch(torch.arange(6, 70))  # those that solve the embedding
+    batch = trainer.renders.renders.batch(torch.tensor(trainer.renders.renders.one_of_each(6, 64)))  # that solve it
 
     def error() -> float:
         network.eval()
@@ -274,6 +278,8 @@ def test_settings_of_a_file(tmp_path):
         (["--model.width", "nan"], "--model.width must be positive"),
         (["--model.architecture", "small-recognition"], "--model.width scales sphereface alone"),
         (["--stages.head-renders", "8"], "are for point-recognition alone"),
+        (["--stages.iterations", "0", "--stages.margin", "0.1"], "--stages.margin has no effect here"),
+        (["--stages.iterations", "0", "--data.photos", "."], "--data.photos has no effect here"),
         (["--stages.iterations", "0", "--stages.coefficient-iterations", "0"], "must not both be 0"),
         (["--world.labelled-modes", "5"], "--world.labelled-modes has no effect here"),
         (["--data.masks", "."], "--data.masks has no effect here"),

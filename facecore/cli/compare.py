@@ -229,7 +229,7 @@ class Compare(Output):
 def given_to(system: System) -> list[str]:
     """Errors that say nothing of a system, as what they measure was fitted to the truth."""
     hidden = [] if system.estimates_view else ["landmark_percent", "photometric", "shading"]
-    return hidden + (["shape_mm"] if system.aligned else [])
+    return hidden + ([] if system.estimates_expression else ["shape_mm"])
 
 
 def table_row(result: Compared) -> Row:

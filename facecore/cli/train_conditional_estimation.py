@@ -57,6 +57,13 @@ class ConditionalEstimationCommand(TrainingCommand):
             size = getattr(config.model, name)
             if size < SIZE_STEP or size % SIZE_STEP:
                 raise UsageError(f"--model.{name.replace('_', '-')} must be a multiple of {SIZE_STEP}, got {size}")
+        if stages.head_renders and not stages.warmup_iterations:
+            raise UsageError("--stages.head-renders are for the end of the warm-up, which has 0 iterations: give 0")
+        if config.model.shape_network == "strided" and (stages.head_renders or stages.head_rate != 1):
+            raise UsageError(
+                "--model.shape-network strided has no layer that is solved: give --stages.head-renders 0 and "
+                "--stages.head-rate 1"
+            )
         check_weights(config)
         _check_terms(config)
         _check_effects(config)
@@ -127,16 +134,13 @@ def _check_effects(config: ConditionalEstimationConfig) -> None:
             not stages.warmup_iterations,
             [
                 *(f"weights.{name}" for name in ("labelled_shape", "labelled_pose", "surface_points", "turn")),
-                *(f"stages.{name}" for name in ("warmup_learning_rate", "head_renders", "head_rate", "taught_rate")),
+                "stages.warmup_learning_rate",
             ],
             "--stages.warmup-iterations is 0",
         ),
         (
             config.model.shape_network == "strided",
-            [
-                *("model.surface_points", "model.point_features", "weights.surface_points", "weights.turn"),
-                *("stages.head_renders", "stages.head_rate"),
-            ],
+            ["model.surface_points", "model.point_features", "weights.surface_points", "weights.turn"],
             "--model.shape-network is strided",
         ),
     ):

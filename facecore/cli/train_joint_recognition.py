@@ -62,6 +62,8 @@ class JointRecognitionCommand(TrainingCommand):
             raise UsageError("--stages: iterations must not all be 0")
         if stages.head_renders and not stages.encoder_iterations:
             raise UsageError("--stages.head-renders are for the end of phase I, which has 0 iterations")
+        if not stages.encoder_iterations and stages.code_error != "codes":
+            raise UsageError("--stages.code-error is phase I's, which has 0 iterations: give codes")
         model = config.model
         if model.encoder == "point-recognition" and model.width != 1:
             raise UsageError("--model.width scales sphereface alone; leave it out")

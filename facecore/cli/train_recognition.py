@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from facecore.cli.errors import UsageError
 from facecore.cli.train_data import load_photos
 from facecore.cli.training import TrainingCommand
+from facecore.cli.training_settings import refuse_unused
 from facecore.systems.recognition_config import PRESETS, RecognitionConfig, RecognitionModelConfig, options_of
 
 if TYPE_CHECKING:
@@ -60,6 +61,9 @@ class RecognitionCommand(TrainingCommand):
         stages, model = config.stages, config.model
         if not stages.coefficient_iterations + stages.iterations:
             raise UsageError("--stages.coefficient-iterations and --stages.iterations must not both be 0")
+        if not stages.iterations:
+            reason = "--stages.iterations is 0: nobody is told apart"
+            refuse_unused(config, dict.fromkeys(("data.photos", "stages.margin", "stages.scale"), reason))
         if model.architecture == "point-recognition":
             if stages.head_renders and not stages.coefficient_iterations:
                 raise UsageError("--stages.head-renders are for the end of the first stage, which has 0 iterations")

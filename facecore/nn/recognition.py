@@ -14,7 +14,7 @@ EMBED = 128
 
 
 class RecognitionFeatures(NamedTuple):
-    """embed: [N, 128], compared by its direction; pooled: [N, 256], the layer before it."""
+    """embed: [N, d], compared by its direction; pooled: [N, d_f], the layer before it, or the same."""
 
     embed: torch.Tensor
     pooled: torch.Tensor

@@ -55,7 +55,8 @@ class ConditionalEstimate:
 
 
 class CanonicalReader(PointReader):
-    """A PointReader of canonical crops: faces of the mean size in the middle."""
+    """A PointReader of canonical crops: faces of the mean size in the middle. Of pictures that are not cropped,
+    where the estimate is not coupled, its corrections also hold offset, roll and size."""
 
     def place(self, seen: torch.Tensor) -> torch.Tensor:
         return seen * (MEAN_SCALE / MM_PER_UNIT)

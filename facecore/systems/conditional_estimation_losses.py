@@ -157,7 +157,8 @@ class ConditionalObjective(nn.Module):
         viewpoint = system.estimate_viewpoint(batch.image)
         terms: Terms = {}
         if isinstance(network, CanonicalReader) and self.points is not None:
-            sight = network.see(system.shape_input(batch.image, viewpoint))
+            # no gradient through the crop: the points that are to be found would have to move with it
+            sight = network.see(system.shape_input(batch.image, viewpoint.detach()))
             whitened = network.embed(sight.readings)
             terms = self.points.terms(sight, batch, self.positions(batch, viewpoint))
         else:

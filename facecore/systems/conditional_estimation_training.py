@@ -53,6 +53,9 @@ class ConditionalEstimationTrainer(FaceTrainer):
         self.total_iterations = stages.warmup_iterations + stages.iterations
         self._stream = self.stream_of_photographs(config.data.photos_per_identity) if stages.iterations else None
         self.begin()
+        if stages.warmup_iterations and isinstance(self.system.shape_network, CanonicalReader):
+            # what an earlier warm-up solved was for its inputs; it is solved again, and not trained until then
+            nn.init.zeros_(self.system.shape_network.correction.weight)
 
     def _groups(self) -> list[list[nn.Parameter]]:
         """What the warm-up does not teach; what it does; of that the last layer of a point-reader."""

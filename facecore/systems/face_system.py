@@ -14,6 +14,7 @@ class FaceSystem(nn.Module):
     config_hash: str = ""
     aligned: bool = False  # `reconstruct` takes landmarks beside the pictures
     estimates_view: bool = True  # pose and light
+    estimates_expression: bool = True
 
     @property
     def textured(self) -> bool:

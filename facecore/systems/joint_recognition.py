@@ -22,6 +22,7 @@ CODE_RANGE = 3.0  # standard deviations that a code of 1 stands for (METHODS 3)
 SOLVED_RANGE = 0.95  # of the codes that heads are solved for: where the tangent ends
 _TENSORS = ("template", "albedo_mean", "triangles", "landmarks68")
 _PLAIN = ("num_identity", "num_expression", "morphable_name", "morphable_hash")
+_ALIGNMENT = {"alignment": "five points"}  # checkpoints without it learned from the middle of crops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,11 +57,14 @@ class JointAssets:
 
     def to_tensors(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Tensors and plain values, from which from_tensors makes the same assets."""
-        return {name: getattr(self, name) for name in _TENSORS}, {name: getattr(self, name) for name in _PLAIN}
+        plain = {name: getattr(self, name) for name in _PLAIN}
+        return {name: getattr(self, name) for name in _TENSORS}, plain | _ALIGNMENT
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, torch.Tensor], plain: dict[str, Any]) -> JointAssets:
-        """The assets that to_tensors took apart. Raises KeyError for what is missing."""
+        """The assets that to_tensors took apart. Raises KeyError for what is missing, the kind of alignment too."""
+        for name in _ALIGNMENT:
+            plain[name]
         values: dict[str, Any] = {name: tensors[name] for name in _TENSORS} | {name: plain[name] for name in _PLAIN}
         return cls(**values)
 
@@ -73,7 +77,7 @@ class JointCodes(NamedTuple):
 
 
 class JointRecognition(AlignedFaceSystem):
-    """A recognition network (SphereFace-20), two parallel layers to the codes, two linear decoders.
+    """A recognition network, two parallel layers to the codes, two linear decoders.
 
     Pictures are [N, 3, S, S] in [0, 1]; see AlignedFaceSystem. s = s_mean + W_Id c_Id + W_Res c_Res + b; column k of a
     weight matrix is a learned basis vector. Albedo is not estimated: reconstructions have the model's mean albedo.
@@ -91,7 +95,9 @@ class JointRecognition(AlignedFaceSystem):
             self.register_buffer(name, getattr(assets, name).clone(), persistent=False)
         self.identity_size, self.expression_size = assets.num_identity, assets.num_expression
         self.encoder: SphereFace | PointRecognition = (
-            PointRecognition(config.surface_points, config.point_features)
+            PointRecognition(
+                config.surface_points, config.point_features, embed=1
+            )  # the codes have layers of their own
             if config.encoder == "point-recognition"
             else SphereFace(config.width)
         )

@@ -13,7 +13,8 @@ class JointModelConfig(MorphableConfig):
     """Morphable model and network; the defaults are the paper's sizes."""
 
     image_size: int = 112
-    """Height and width of the crops from which faces are aligned, pixels; the network sees 112 x 96."""
+    """Height and width of the crops from which faces are aligned, pixels; SphereFace sees 112 x 96 of
+    them, point-recognition 112 x 112."""
     encoder: Literal["sphereface", "point-recognition"] = "sphereface"
     """SphereFace-20, as the paper; or, beyond it, a network that finds points of the face first, which small machines
     train sooner."""

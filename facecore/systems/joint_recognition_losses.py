@@ -14,8 +14,7 @@ from facecore.perception.point_recognition import PointRecognition
 from facecore.systems.coefficient_metric import CoefficientMetric
 from facecore.systems.joint_recognition import CODE_RANGE, JointRecognition
 from facecore.systems.joint_recognition_config import JointRecognitionConfig
-from facecore.systems.reader_points import ReaderPoints
-from facecore.systems.recognition_objective import TURN_WEIGHT
+from facecore.systems.reader_points import ReaderPoints, weighted_points
 from facecore.systems.shared_terms import Terms
 
 
@@ -48,26 +47,26 @@ class JointObjective(nn.Module):
             self.points = ReaderPoints(system.encoder, morphable)
         self.classifier = nn.Linear(system.identity_size, num_persons)
 
-    def forward(self, stage: str, batch: JointBatch) -> Terms:
-        """Terms by name, and their weighted sum `total`."""
-        return self.phase_one(batch) if stage == "encoder" else self.phase_three(stage, batch)
+    def forward(self, stage: str, batch: JointBatch, share: torch.Tensor | float = 1.0) -> Terms:
+        """Terms by name, and their weighted sum `total`. share: factor of the means over pictures, of which processes
+        may have different numbers; renders are equally many in all."""
+        if stage == "encoder":
+            return self.phase_one(batch, share)
+        return {name: share * value for name, value in self.phase_three(stage, batch).items()}
 
-    def phase_one(self, batch: JointBatch) -> Terms:
+    def phase_one(self, batch: JointBatch, share: torch.Tensor | float = 1.0) -> Terms:
         """Codes; of a network that finds points, these and the turn of the renders, too."""
         encoder, faces = self.system.encoder, self.system.align(batch.image, batch.points)
         terms: Terms = {}
         if isinstance(encoder, PointRecognition) and self.points is not None:
             sight = encoder.see(faces)
-            codes, terms = (
-                self.system.codes(sight.readings),
-                self.points.terms(sight, batch.renders, self.points.aligned(batch.renders)),
-            )
+            codes = self.system.codes(sight.readings)
+            terms = self.points.terms(sight, batch.renders, self.points.aligned(batch.renders))
         else:
             codes = self.system.codes(encoder.read(faces))
         target = self.system.codes_of(self.morphable, batch.identity, batch.expression)
-        error = self.code_error(torch.cat(codes, 1) - torch.cat(target, 1)).mean()
-        total = error if not terms else error + terms["surface_points"] + TURN_WEIGHT * terms["turn"]
-        return terms | {"code": error, "total": total}
+        error = share * self.code_error(torch.cat(codes, 1) - torch.cat(target, 1)).mean()
+        return terms | {"code": error, "total": error + weighted_points(terms)}
 
     def phase_three(self, stage: str, batch: JointBatch) -> Terms:
         """Shapes and persons."""

@@ -46,6 +46,7 @@ class JointRecognitionTrainer(FaceTrainer):
         system = JointRecognition(config.model, JointAssets.from_morphable(labelled))
         system.solve_decoders(labelled)
         self.model = self.system = system.to(self.device)
+        self.system.encoder = distributed.synchronised(system.encoder, self.device)
         self.system.config_hash = config_hash(config)
         num_persons = counts.persons + (0 if photos is None else photos.num_identities)
         self.objective = JointObjective(config, self.system, self.morphable, num_persons).to(self.device)
@@ -94,8 +95,7 @@ class JointRecognitionTrainer(FaceTrainer):
         self.optimizer.zero_grad(set_to_none=True)
         batch = self.batch(iteration)
         share = distributed.share_of(len(batch.image), self.device)  # photographs without labels leave unequal parts
-        terms = self._averaged(self.stage(iteration), batch)
-        terms = {name: share * value for name, value in terms.items()}
+        terms = self._averaged(self.stage(iteration), batch, share)
         terms["total"].backward()
         result = distributed.mean_losses([{name: value.detach() for name, value in terms.items()}])
         self.descend(self.parameters, result, iteration)

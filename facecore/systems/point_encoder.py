@@ -87,8 +87,7 @@ class PointEncoder(FaceSystem, abc.ABC):
         if not count:
             return self.encoder.num_features
         mean = self.camera(torch.zeros(1, POSE_SIZE)).ndc(self.template[None])
-        facing = vertex_normals(self.template[None], self.triangles)[0, :, 2] > 0
-        seen = facing & (mean[0].abs().amax(1) < IN_PICTURE)
+        seen = seen_on_mean_face(self.template, self.triangles, mean[0])
         points = spread_points(self.template, self.landmarks68, count, seen)
         self.register_buffer("point_vertices", points)
         self.register_buffer("mean_positions", mean[:, points], persistent=False)
@@ -121,6 +120,13 @@ class PointEncoder(FaceSystem, abc.ABC):
         face's size, [N, 6 P]."""
         expected = self.camera(pose).ndc(self.template[self.point_vertices].expand(len(pose), -1, -1))
         return beyond_turn((positions - expected) / self.size_in_picture(pose)[:, None, None], pose[:, :2])
+
+
+def seen_on_mean_face(vertices: torch.Tensor, triangles: torch.Tensor, ndc: torch.Tensor) -> torch.Tensor:
+    """Which vertices [V, 3] of the mean face look forward and lie in its picture, where it has them at ndc [V, 2];
+    bool [V]."""
+    facing = vertex_normals(vertices[None], triangles)[0, :, 2] > 0
+    return facing & (ndc.abs().amax(1) < IN_PICTURE)
 
 
 def fixed_linear(num_inputs: int, num_outputs: int) -> nn.Linear:

@@ -11,12 +11,12 @@ from facecore.data import LabelledBatch
 from facecore.morphable import MorphableModel
 from facecore.nn import PointMaps, spread_points, surface_point_loss
 from facecore.nn.point_reader import NUM_LANDMARKS, PointReader, Sight
-from facecore.ops import vertex_normals
 from facecore.perception.alignment import ALIGNED_SIZE, align_points
 from facecore.render import WeakPerspectiveCamera, pixel_to_ndc
+from facecore.systems.point_encoder import seen_on_mean_face
 from facecore.systems.shared_terms import PointShapes, Terms
 
-IN_PICTURE = 0.9  # points of the mean face that lie farther from the middle (NDC) are often outside
+TURN_WEIGHT = 0.5  # of pitch and yaw, beside the points
 
 
 class ReaderPoints:
@@ -25,11 +25,9 @@ class ReaderPoints:
 
     def __init__(self, network: PointReader, model: MorphableModel) -> None:
         mean = model.mean_shape()
-        facing = vertex_normals(mean[None], model.triangles)[0, :, 2] > 0
         placed = network.place(torch.cat([mean[model.landmarks68], mean])[None, :, :2])[0, NUM_LANDMARKS:]
-        vertices = spread_points(
-            mean, model.landmarks68, len(network.mean_points), facing & (placed.abs().amax(1) < IN_PICTURE)
-        )
+        usable = seen_on_mean_face(mean, model.triangles, placed)
+        vertices = spread_points(mean, model.landmarks68, len(network.mean_points), usable)
         network.set_mean_points(mean[vertices])
         self._shapes = PointShapes(model, vertices)
 
@@ -49,6 +47,11 @@ class ReaderPoints:
         points = PointMaps(*(part[:n] for part in sight.points)) if n < len(sight.turn) else sight.points
         turn = (sight.turn[:n] - batch.pose[:, :2]).square().sum(1).mean()
         return {"surface_points": surface_point_loss(points, positions), "turn": turn}
+
+
+def weighted_points(terms: Terms) -> torch.Tensor | float:
+    """What ReaderPoints.terms add to an objective; 0 where there are none."""
+    return terms["surface_points"] + TURN_WEIGHT * terms["turn"] if terms else 0.0
 
 
 class ReaderHeads:

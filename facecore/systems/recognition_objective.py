@@ -14,10 +14,8 @@ from facecore.perception import align_faces, alignment
 from facecore.perception.alignment import five_points
 from facecore.perception.point_recognition import PointRecognition
 from facecore.systems.coefficient_metric import CoefficientMetric
-from facecore.systems.reader_points import ReaderPoints
+from facecore.systems.reader_points import ReaderPoints, weighted_points
 from facecore.systems.shared_terms import Terms
-
-TURN_WEIGHT = 0.5  # of pitch and yaw of a PointRecognition, beside the coefficients and the points
 
 
 class RecognitionObjective(nn.Module):
@@ -63,10 +61,7 @@ class RecognitionObjective(nn.Module):
         else:
             embed = self.network(faces).embed
         difference = self.coefficients(embed) - self.truth(batch)
-        loss = self.code_error(difference).mean()
-        if terms:
-            loss = loss + terms["surface_points"] + TURN_WEIGHT * terms["turn"]
-        return loss
+        return self.code_error(difference).mean() + weighted_points(terms)
 
     def aligned(self, batch: LabelledBatch) -> torch.Tensor:
         """Renders as the network takes them."""

@@ -71,7 +71,7 @@ class RecognitionTrainer(SystemTrainer):
 
     @property
     def sees_photographs(self) -> bool:
-        return len(self._streams) > 1
+        return len(self._streams) > 1 and self.config.stages.iterations > 0
 
     def _open_streams(self) -> Iterator[PhotoStream[PhotoBatch]]:
         data, share = self.config.data, distributed.own_share()

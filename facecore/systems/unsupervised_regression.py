@@ -35,6 +35,8 @@ class UnsupervisedRegression(AlignedFaceSystem):
     `caution` says where that one has seen renders alone.
     """
 
+    estimates_expression = False
+
     def __init__(self, config: RegressionModelConfig, morphable: MorphableModel, recognition: IdentityNetwork) -> None:
         super().__init__()
         self.config = config
