@@ -1,7 +1,9 @@
-"""One training step of the semi-supervised system, preset `small` on the procedural model: images per second.
+"""Training steps on the procedural model: images per second.
 
-A step makes its labelled renders, encodes, decodes, renders, takes every loss of its stage, and updates the weights.
-No suite: there is nothing else that does the same. Losses and gradients are checked to be finite in every step.
+The semi-supervised system, preset `small`: a step makes its labelled renders, encodes, decodes, renders, takes every
+loss of its stage, and updates the weights. Conditional estimation beside the weakly supervised system, networks as wide
+as the papers' and pictures of one size: clips against photographs, the latter with L_per by a SphereFace-20. No suite:
+there is nothing else that does the same. Losses and gradients are checked to be finite in every step.
 """
 
 from __future__ import annotations
@@ -16,10 +18,17 @@ import torch
 from harness import peak_mebibytes, timing
 
 from facecore.morphable import load
+from facecore.perception import IdentityNetwork
+from facecore.systems import conditional_estimation_config, weakly_supervised_config
+from facecore.systems.conditional_estimation_training import ConditionalEstimationTrainer
 from facecore.systems.semi_supervised_config import PRESETS, SemiSupervisedConfig
 from facecore.systems.semi_supervised_training import STAGES, SemiSupervisedTrainer
+from facecore.systems.weakly_supervised_training import WeaklySupervisedTrainer
+from facecore.training.trainer import SystemTrainer
 
 ROUNDS = 5
+SIDE, FRAMES, CLIP = 224, 8, 4  # pixels, pictures of a step, frames of a clip
+SPHEREFACE_SIZE = [112, 96]
 
 
 def configuration(stage: str, device: torch.device) -> SemiSupervisedConfig:
@@ -45,6 +54,58 @@ def bench_training_step(
     config = configuration(stage, device)
     model = load("procedural", num_vertices=config.model.num_vertices)
     trainer = SemiSupervisedTrainer(config, model, None)
+    images = config.data.labelled_batch if stage == "decoder" else trainer.images_in(0)
+    sizes = {"images": images, "vertices": model.num_vertices, "side": config.model.image_size}
+    record_row(timed(benchmark, trainer, device, images) | {"case": f"small_{stage}", "sizes": sizes})
+
+
+@pytest.mark.benchmark(group="training_step", disable_gc=True)
+@pytest.mark.full
+@pytest.mark.parametrize("system", ["weakly-supervised", "conditional-estimation"])
+def bench_picture_step(
+    benchmark: Any, record_row: Callable[[dict[str, Any]], None], device: torch.device, system: str
+) -> None:
+    trainer = {"weakly-supervised": weakly_supervised, "conditional-estimation": conditional_estimation}[system](device)
+    sizes = {"images": FRAMES, "vertices": trainer.morphable.num_vertices, "side": SIDE}
+    record_row(timed(benchmark, trainer, device, FRAMES) | {"case": system, "sizes": sizes})
+
+
+def weakly_supervised(device: torch.device) -> WeaklySupervisedTrainer:
+    """R-Net's stage at the paper's size."""
+    plain = weakly_supervised_config.PRESETS["paper"]
+    config = dataclasses.replace(
+        plain,
+        model=dataclasses.replace(plain.model, morphable="procedural", image_size=SIDE),
+        stages=dataclasses.replace(plain.stages, confidence_iterations=0),
+        data=dataclasses.replace(plain.data, photo_batch=FRAMES, photos_per_identity=CLIP),
+        world=dataclasses.replace(plain.world, persons=10, pictures=CLIP),
+        run=dataclasses.replace(plain.run, device=device.type),
+    )
+    return WeaklySupervisedTrainer(config, load("procedural"), None, sphereface())
+
+
+def conditional_estimation(device: torch.device) -> ConditionalEstimationTrainer:
+    """Networks as wide as the paper's."""
+    plain = conditional_estimation_config.PRESETS["paper"]
+    config = dataclasses.replace(
+        plain,
+        model=dataclasses.replace(plain.model, morphable="procedural", image_size=SIDE, texture_size=SIDE),
+        data=dataclasses.replace(plain.data, photo_batch=FRAMES, photos_per_identity=CLIP),
+        world=dataclasses.replace(plain.world, persons=10, pictures=CLIP),
+        run=dataclasses.replace(plain.run, device=device.type),
+    )
+    return ConditionalEstimationTrainer(config, load("procedural"), None)
+
+
+def sphereface() -> IdentityNetwork:
+    """For L_per; its weights are random, which changes nothing of its time."""
+    facts = {"role": "recognition", "format": "state-dict", "file": "none", "sha256": "0" * 64}
+    facts |= {"input_size": SPHEREFACE_SIZE, "outputs": {"embed": "embed"}, "architecture": "sphereface"}
+    return IdentityNetwork.from_facts(facts)
+
+
+def timed(benchmark: Any, trainer: SystemTrainer, device: torch.device, images: int) -> dict[str, Any]:
+    """A row of steps, without case and sizes."""
     numbers = itertools.count()
 
     def step() -> float:
@@ -53,10 +114,8 @@ def bench_training_step(
     step()
     peak = peak_mebibytes(step, device)
     benchmark.pedantic(step, rounds=ROUNDS)
-    images = config.data.labelled_batch if stage == "decoder" else trainer.images_in(0)
-    sizes = {"images": images, "vertices": model.num_vertices, "side": config.model.image_size}
-    row = {"op": "training_step", "provider": "facecore", "mode": "step", "case": f"small_{stage}"}
-    row |= {"device": device.type, "sizes": sizes, "peak_mib": peak} | timing(benchmark)
+    row = {"op": "training_step", "provider": "facecore", "mode": "step"}
+    row |= {"device": device.type, "peak_mib": peak} | timing(benchmark)
     if row["median_ms"] is not None:
         row["images_per_second"] = 1e3 * images / row["median_ms"]
-    record_row(row)
+    return row

@@ -10,14 +10,14 @@ from facecore.nn import TextureUNet
 
 
 def test_the_papers_size_has_the_papers_layers():
-    """METHODS 5: 64, 128, 256, 512, 512, stride 2, 256 -> 8; mirrored, with skips; 3x3 to 3."""
+    """METHODS 5: 64, 128, 256, 512, 512, stride 2, 256 -> 8; mirrored, with skips, 16 at the full size; 3x3 to 3."""
     with torch.device("meta"):
         network = TextureUNet(4, 256)
     down = [(c.in_channels, c.out_channels) for c in network.down.modules() if isinstance(c, nn.Conv2d)]
     up = [(c.in_channels, c.out_channels) for c in network.up.modules() if isinstance(c, nn.ConvTranspose2d)]
     assert down == [(4, 64), (64, 128), (128, 256), (256, 512), (512, 512)]
-    assert up == [(512, 512), (1024, 256), (512, 128), (256, 64), (128, 64)]
-    assert (network.last.in_channels, network.last.out_channels, network.last.kernel_size) == (64, 3, (3, 3))
+    assert up == [(512, 512), (1024, 256), (512, 128), (256, 64), (128, 16)]
+    assert (network.last.in_channels, network.last.out_channels, network.last.kernel_size) == (16, 3, (3, 3))
 
 
 @pytest.mark.parametrize("bottleneck", [False, True])

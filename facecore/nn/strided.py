@@ -101,7 +101,7 @@ def strided_block(channels: int, width: int, *, transposed: bool = False) -> nn.
     """4x4 convolution of stride 2, batch norm, ReLU: half the size, or transposed: twice."""
     layer = nn.ConvTranspose2d if transposed else nn.Conv2d
     convolution = layer(channels, width, 4, stride=2, padding=1, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(width), nn.ReLU())
+    return nn.Sequential(convolution, nn.BatchNorm2d(width), nn.ReLU(inplace=True))
 
 
 def _num_levels(size: int) -> int:

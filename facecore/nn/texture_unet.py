@@ -8,13 +8,15 @@ from torch import nn
 from facecore.nn.strided import HIDDEN, scaled, strided_block
 
 WIDTHS = (64, 128, 256, 512, 512)  # at 1/2 to 1/32 of the texture's size
+FINEST = 16  # at its full size, where each channel costs four times as much as at 1/2
 
 
 class TextureUNet(nn.Module):
     """[N, in_channels, size, size] to a reflectance [N, 3, size, size] in (0, 1).
 
-    Five 4x4 convolutions of stride 2 to 64, 128, 256, 512, 512 channels, as many transposed ones back, each but the
-    first beside the map of its size from the way down; batch norm and ReLU after each; a 3x3 convolution and a sigmoid.
+    Five 4x4 convolutions of stride 2 to 64, 128, 256, 512, 512 channels, as many transposed ones back to 512, 256, 128,
+    64, 16, each but the first beside the map of its size from the way down; batch norm and ReLU after each; a 3x3
+    convolution and a sigmoid.
 
     Args:
         in_channels: 4 for a texture and where it is visible, 3 for a picture.
@@ -46,8 +48,8 @@ class TextureUNet(nn.Module):
                 nn.ReLU(),
                 nn.Unflatten(1, (widths[-1], coarsest, coarsest)),
             )
-        # from the coarsest map up; each gives what the map of its size beside it has, the last as much as the first
-        beside = [*widths[-2::-1], widths[0]]
+        # from the coarsest map up; each gives what the map of its size beside it has
+        beside = [*widths[-2::-1], scaled(FINEST, width)]
         inputs = [widths[-1], *(2 * channels for channels in widths[-2::-1])]
         self.up = nn.ModuleList(strided_block(i, o, transposed=True) for i, o in zip(inputs, beside))
         self.last = nn.Conv2d(beside[-1], 3, 3, padding=1)
