@@ -87,21 +87,20 @@ class ConditionalEstimationCommand(TrainingCommand):
         photos = load_photos(config, augmentation=Augmentation(mirror=0.0))
         return ConditionalEstimationTrainer(config, morphable, photos)
 
-    def introduce(
+    def learns_from(
         self, config: ConditionalEstimationConfig, trainer: ConditionalEstimationTrainer, facts: dict[str, Any]
-    ) -> None:
-        from facecore.systems.conditional_estimation_losses import clips_of_one_frame
-
-        weights = sum(parameter.numel() for parameter in trainer.system.parameters())
+    ) -> str:
         photos = trainer.photos
         clips = f"{len(photos)} frames, {photos.num_identities} clips" if photos else "no clips"
-        print(
-            f"configuration {facts['config_hash']}, seed {config.run.seed}: {weights:,} weights, {facts['morphable']}, "
-            f"{clips}, {trainer.device}"
-        )
-        exchanged = config.weights.constraint in ("both", "consistency")
+        return f"{facts['morphable']}, {clips}"
+
+    def remarks(self, config: ConditionalEstimationConfig, trainer: ConditionalEstimationTrainer) -> list[str]:
+        from facecore.systems.conditional_estimation_losses import clips_of_one_frame
+
+        photos, exchanged = trainer.photos, config.weights.constraint in ("both", "consistency")
         if photos and exchanged and clips_of_one_frame(photos.identity, config.data.photos_per_identity):
-            print("every clip has one frame in a batch: each frame exchanges its reflectance with itself")
+            return ["every clip has one frame in a batch: each frame exchanges its reflectance with itself"]
+        return []
 
 
 def _check_terms(config: ConditionalEstimationConfig) -> None:

@@ -79,16 +79,12 @@ class JointRecognitionCommand(TrainingCommand):
         photos = load_photos(config, augmentation=Augmentation(mirror=0.0))
         return JointRecognitionTrainer(config, morphable, photos)
 
-    def introduce(
+    def learns_from(
         self, config: JointRecognitionConfig, trainer: JointRecognitionTrainer, facts: dict[str, Any]
-    ) -> None:
-        weights = sum(parameter.numel() for parameter in trainer.system.parameters())
+    ) -> str:
         labels = trainer.labels
         fitted = f"{int(labels.known.sum())} photographs with fitted labels" if labels else "no photographs"
-        print(
-            f"configuration {facts['config_hash']}, seed {config.run.seed}: {weights:,} weights, {config.world.persons}"
-            f" rendered persons of {facts['morphable']}, {fitted}, {trainer.device}"
-        )
+        return f"{config.world.persons} rendered persons of {facts['morphable']}, {fitted}"
 
 
 COMMAND = JointRecognitionCommand()

@@ -83,14 +83,10 @@ class RecognitionCommand(TrainingCommand):
             )
         return RecognitionTrainer(config, morphable, photos)
 
-    def introduce(self, config: RecognitionConfig, trainer: RecognitionTrainer, facts: dict[str, Any]) -> None:
-        weights = sum(parameter.numel() for parameter in trainer.network.parameters())
+    def learns_from(self, config: RecognitionConfig, trainer: RecognitionTrainer, facts: dict[str, Any]) -> str:
         photos = trainer.photos
         known = f"{photos.num_identities} persons on {len(photos)} photographs" if photos else "no photographs"
-        print(
-            f"configuration {facts['config_hash']}, seed {config.run.seed}: {config.model.architecture} of {weights:,} "
-            f"weights, {config.world.persons} rendered persons of {facts['morphable']}, {known}, {trainer.device}"
-        )
+        return f"{config.model.architecture}, {config.world.persons} rendered persons of {facts['morphable']}, {known}"
 
     def finish(self, config: RecognitionConfig, trainer: RecognitionTrainer, validation: dict[str, float]) -> None:
         print(export(trainer, config))

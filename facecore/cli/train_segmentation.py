@@ -54,13 +54,9 @@ class SegmentationCommand(TrainingCommand):
             )
         return SegmentationTrainer(config, morphable, photos)
 
-    def introduce(self, config: SegmentationConfig, trainer: SegmentationTrainer, facts: dict[str, Any]) -> None:
-        weights = sum(parameter.numel() for parameter in trainer.network.parameters())
+    def learns_from(self, config: SegmentationConfig, trainer: SegmentationTrainer, facts: dict[str, Any]) -> str:
         photos = f"{len(trainer.photos)} photographs with masks" if trainer.photos else "no photographs"
-        print(
-            f"configuration {facts['config_hash']}, seed {config.run.seed}: {weights:,} weights, renders of "
-            f"{facts['morphable']}, {photos}, {trainer.device}"
-        )
+        return f"renders of {facts['morphable']}, {photos}"
 
     def finish(self, config: SegmentationConfig, trainer: SegmentationTrainer, validation: dict[str, float]) -> None:
         print(export(trainer, config))

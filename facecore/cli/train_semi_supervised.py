@@ -87,24 +87,26 @@ class SemiSupervisedCommand(TrainingCommand):
         precision = str(trainer.system.encoder_precision).removeprefix("torch.")
         return super().facts(config, morphable, trainer) | {"encoder_precision": precision}
 
-    def introduce(self, config: SemiSupervisedConfig, trainer: SemiSupervisedTrainer, facts: dict[str, Any]) -> None:
-        from facecore.training import distributed
-
-        device = str(trainer.device) + (f" x {facts['processes']} processes" if facts["processes"] > 1 else "")
+    def learns_from(self, config: SemiSupervisedConfig, trainer: SemiSupervisedTrainer, facts: dict[str, Any]) -> str:
         photos, morphable = trainer.photos, trainer.morphable
-        print(
-            f"configuration {facts['config_hash']}, seed {config.run.seed}, {morphable.name} "
-            f"({morphable.num_vertices} vertices), {len(photos) if photos else 0} photographs, {device}, "
+        return (
+            f"{morphable.name} ({morphable.num_vertices} vertices), {len(photos) if photos else 0} photographs, "
             f"encoder in {facts['encoder_precision']}"
         )
+
+    def remarks(self, config: SemiSupervisedConfig, trainer: SemiSupervisedTrainer) -> list[str]:
+        from facecore.training import distributed
+
+        lines = []
         if distributed.normalises_apart(trainer.system):
-            print("--model.encoder-norm group does not depend on the batch:")
+            lines.append("--model.encoder-norm group does not depend on the batch:")
         if trainer.labelled is not None:
-            print(
+            lines.append(
                 f"the labelled half of stages A to C: {len(trainer.labelled)} photographs, versions of "
                 f"{trainer.labelled.num_identities}; their albedo and light are unknown, so labelled_albedo and "
                 "labelled_light do not count there"
             )
+        return lines
 
 
 def check_ranges(config: SemiSupervisedConfig) -> None:

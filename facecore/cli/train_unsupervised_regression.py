@@ -82,20 +82,18 @@ class UnsupervisedRegressionCommand(TrainingCommand):
         own = {"recognition": recognition.identity, "recognition_trained_on": recognition.trained_on}
         return super().facts(config, morphable, trainer) | own
 
-    def introduce(
+    def learns_from(
         self, config: RegressionConfig, trainer: UnsupervisedRegressionTrainer, facts: dict[str, Any]
-    ) -> None:
-        weights = sum(parameter.numel() for parameter in trainer.parameters)
+    ) -> str:
         photos = trainer.photos
         seen = "no photographs" if photos is None else f"{len(photos)} photographs"
         if config.data.photos is None and photos is not None:
             seen = f"renders of {config.world.persons} persons for photographs"
-        print(
-            f"configuration {facts['config_hash']}, seed {config.run.seed}: {weights:,} weights behind "
-            f"{facts['recognition']}, faces of {facts['morphable']}, {seen}, {trainer.device}"
-        )
-        if trainer.system.caution:
-            print(f"{config.model.recognition}: {trainer.system.caution}")
+        return f"features of {facts['recognition']}, faces of {facts['morphable']}, {seen}"
+
+    def remarks(self, config: RegressionConfig, trainer: UnsupervisedRegressionTrainer) -> list[str]:
+        caution = trainer.system.caution
+        return [f"{config.model.recognition}: {caution}"] if caution else []
 
 
 COMMAND = UnsupervisedRegressionCommand()

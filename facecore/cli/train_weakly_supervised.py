@@ -100,17 +100,13 @@ class WeaklySupervisedCommand(TrainingCommand):
         say_if_rendered(config.model.recognition, "see whether its persons are yours")
         return load_identity_network(config.model.recognition)
 
-    def introduce(
+    def learns_from(
         self, config: WeaklySupervisedConfig, trainer: WeaklySupervisedTrainer, facts: dict[str, Any]
-    ) -> None:
-        weights = sum(parameter.numel() for parameter in trainer.system.parameters())
+    ) -> str:
         photos = trainer.photos
         known = f"{len(photos)} photographs of {photos.num_identities} known persons" if photos else "no photographs"
         rendered = " (rendered)" if photos and config.data.photos is None else ""
-        print(
-            f"configuration {facts['config_hash']}, seed {config.run.seed}: {weights:,} weights, {facts['morphable']}, "
-            f"{known}{rendered}, {trainer.device}"
-        )
+        return f"{facts['morphable']}, {known}{rendered}"
 
 
 def _check_terms(config: WeaklySupervisedConfig) -> None:

@@ -90,8 +90,23 @@ class TrainingCommand(abc.ABC):
         }
 
     @abc.abstractmethod
+    def learns_from(self, config: Any, trainer: Any, facts: dict[str, Any]) -> str:
+        """The morphable model, photographs and renders of a training, in a few words."""
+
+    def remarks(self, config: Any, trainer: Any) -> list[str]:
+        """What else is to be known before it begins, a line each."""
+        return []
+
     def introduce(self, config: Any, trainer: Any, facts: dict[str, Any]) -> None:
         """Says what is about to be trained, from what, and on what."""
+        weights = sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)
+        device = str(trainer.device) + (f" x {facts['processes']} processes" if facts["processes"] > 1 else "")
+        print(
+            f"configuration {facts['config_hash']}, seed {config.run.seed}: {weights:,} weights, "
+            f"{self.learns_from(config, trainer, facts)}, {device}"
+        )
+        for remark in self.remarks(config, trainer):
+            print(remark)
 
     def finish(self, config: Any, trainer: Any, validation: dict[str, float]) -> None:  # noqa: B027  # a system may have nothing to do
         """In the first process, when the training is done."""
