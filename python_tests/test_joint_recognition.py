@@ -349,6 +349,7 @@ def test_presets_state_the_papers_sizes():
         (["--model.surface-points", "80"], "are for point-recognition alone"),
         (["--model.surface-points", "60"], "--model.surface-points must be at least 68"),
         (["--data.masks", "."], "--data.masks has no effect here"),
+        (["--world.steady-light"], "--world.steady-light has no effect here"),
         (["--world.labelled-modes", "1000"], "--world.labelled-modes must be at most"),
         (["--system", "nobody"], "invalid choice"),
     ],

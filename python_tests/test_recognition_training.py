@@ -283,6 +283,7 @@ def test_settings_of_a_file(tmp_path):
         (["--stages.iterations", "0", "--stages.coefficient-iterations", "0"], "must not both be 0"),
         (["--world.labelled-modes", "5"], "--world.labelled-modes has no effect here"),
         (["--data.masks", "."], "--data.masks has no effect here"),
+        (["--world.steady-light"], "--world.steady-light has no effect here"),
         (["--world.bumps", "5", "--world.bump-mm", "inf"], "--world.bump-mm must be positive"),
         (["--world.persons", "1"], "--world.persons must be at least 2"),
         (["--run.validation-size", "3"], "--run.validation-size must be at least 4"),

@@ -28,6 +28,18 @@ def test_pictures_of_a_person_share_identity_and_albedo_alone(photos):
     assert again.identity.equal(parts.identity[[9, 2]]) and again.expression.equal(parts.expression[[9, 2]])
 
 
+def test_frames_of_a_clip_share_their_light(photos):
+    """The light stays while the face turns; nothing else changes, and without it every picture has its own."""
+    index, model = torch.arange(12), photos.renders.model
+    clips = RenderedPhotos(model, 32, 32, 7, persons=3, pictures=4, steady_light=True)
+    lights = clips.renders.batch(index).sh_coefficients.view(3, 4, -1)
+    assert bool((lights == lights[:, :1]).all()) and not torch.equal(lights[0], lights[1])
+    one, other = clips.renders.batch(index), photos.renders.batch(index)
+    assert torch.equal(one.pose, other.pose) and torch.equal(one.landmarks, other.landmarks)
+    own = other.sh_coefficients.view(3, 4, -1)
+    assert torch.equal(own[:, 0], lights[:, 0]) and not bool((own[:, 1:] == own[:, :1]).all(2).any())
+
+
 def test_batches_are_those_of_photographs(photos):
     batch = photos.batch(torch.tensor([0, 5, 11]), key=3)
     assert isinstance(batch, PhotoBatch) and batch.identity.tolist() == [0, 1, 2]
@@ -52,8 +64,9 @@ def test_digest_tells_sets_apart(photos):
         RenderedPhotos(model, 32, 32, 8, persons=3, pictures=4),
         RenderedPhotos(model, 32, 32, 7, persons=2, pictures=4),
         RenderedPhotos(model, 32, 32, 7, persons=3, pictures=3),
+        RenderedPhotos(model, 32, 32, 7, persons=3, pictures=4, steady_light=True),
     ]
-    assert again.digest == photos.digest and len({photos.digest, *(other.digest for other in others)}) == 4
+    assert again.digest == photos.digest and len({photos.digest, *(other.digest for other in others)}) == 5
 
 
 def test_bad_numbers_are_refused(photos):

@@ -54,6 +54,7 @@ class JointRecognitionCommand(TrainingCommand):
         "data.labelled": _FITTED,
         "data.assume_cropped": _FITTED,
         "data.masks": "no loss looks at pixels",
+        "world.steady_light": "every render has a light of its own",
     }
 
     def check_own(self, config: JointRecognitionConfig) -> None:

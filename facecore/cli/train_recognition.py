@@ -51,6 +51,7 @@ class RecognitionCommand(TrainingCommand):
         "data.assume_cropped": _ALIGNED,
         "data.masks": "persons are told apart by whole faces",
         "world.labelled_modes": "there is no labelled half",
+        "world.steady_light": "every render has a light of its own",
     }
 
     def check_own(self, config: RecognitionConfig) -> None:

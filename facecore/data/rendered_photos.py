@@ -14,15 +14,24 @@ from facecore.morphable import Coefficients, MorphableModel
 
 
 class PersonRenders(LabelledRenders):
-    """Labelled renders of which `pictures` in a row show one person: the same identity and albedo, all else differs."""
+    """Labelled renders of which `pictures` in a row show one person: the same identity and albedo, all else differs, but
+    with `steady_light` the light, which then stays where it is while the face turns: frames of a clip."""
 
     def __init__(
-        self, model: MorphableModel, height: int, width: int, seed: int = 0, *, pictures: int, yaw: float = YAW
+        self,
+        model: MorphableModel,
+        height: int,
+        width: int,
+        seed: int = 0,
+        *,
+        pictures: int,
+        yaw: float = YAW,
+        steady_light: bool = False,
     ) -> None:
         super().__init__(model, height, width, seed, yaw=yaw)
         if pictures < 1:
             raise ValueError(f"pictures must be at least 1, got {pictures}")
-        self.pictures = pictures
+        self.pictures, self.steady_light = pictures, steady_light
 
     def one_of_each(self, first: int, count: int) -> range:
         """Sample numbers of one picture of each of `count` persons, of whom `first` is the number of the first."""
@@ -34,12 +43,16 @@ class PersonRenders(LabelledRenders):
         of_person = super().coefficients(index - index % self.pictures)
         return Coefficients(of_person.identity, own.expression, of_person.albedo)
 
+    def lights(self, index: torch.Tensor) -> torch.Tensor:
+        """By picture, or by person; see LabelledRenders."""
+        return super().lights(index - index % self.pictures if self.steady_light else index)
+
 
 class RenderedPhotos:
     """`persons` x `pictures` rendered photographs (a PhotoSource); picture k of person p is p * pictures + k.
 
     Batches carry pictures, masks, landmarks and the person's number, and nothing of the 3-D truth. Deterministic given
-    the seed. yaw: largest turn to either side, in degrees. Raises ValueError for numbers below 1.
+    the seed. yaw: largest turn to either side, in degrees; steady_light: see PersonRenders. Raises ValueError for numbers below 1.
     """
 
     def __init__(
@@ -52,10 +65,11 @@ class RenderedPhotos:
         persons: int,
         pictures: int,
         yaw: float = YAW,
+        steady_light: bool = False,
     ) -> None:
         if persons < 1:
             raise ValueError(f"persons must be at least 1, got {persons}")
-        self.renders = PersonRenders(model, height, width, seed, pictures=pictures, yaw=yaw)
+        self.renders = PersonRenders(model, height, width, seed, pictures=pictures, yaw=yaw, steady_light=steady_light)
         self.identity = torch.arange(persons).repeat_interleave(pictures)
         self.num_identities = persons
         self._sampler = IdentitySampler(self.identity)
@@ -68,7 +82,8 @@ class RenderedPhotos:
         """What tells these pictures from others; see PhotoFolder.digest."""
         renders = self.renders
         shape = f"{self.num_identities}x{renders.pictures}x{renders.height}x{renders.width}"
-        return f"{shape} renders of {renders.model.content_hash()[:12]}, seed {renders.seed}"
+        light = ", each person in one light" if renders.steady_light else ""
+        return f"{shape} renders of {renders.model.content_hash()[:12]}, seed {renders.seed}{light}"
 
     def sample(self, generator: torch.Generator, count: int, per_identity: int = 2) -> torch.Tensor:
         """`count` samples with `per_identity` of a person (`IdentitySampler`), int64 [count]."""

@@ -125,7 +125,7 @@ def _preset(
             head_rate=0.05,
         ),
         data=dataclasses.replace(plain.data, labelled_batch=32, photo_batch=batch),
-        world=dataclasses.replace(plain.world, persons=persons),
+        world=dataclasses.replace(plain.world, persons=persons, steady_light=True),
     )
 
 

@@ -21,6 +21,8 @@ T = TypeVar("T")
 # `1e-3` is a string to YAML 1.1, which PyYAML reads: its numbers have a point and a signed exponent.
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
+LATER = {"hash": "unless default"}  # metadata of a setting that came later: as it is by default, old runs go on
+
 
 @dataclasses.dataclass(frozen=True)
 class MorphableConfig:
@@ -86,6 +88,8 @@ class WorldConfig:
     """Persons on rendered photographs, which then are the unlabelled half if no folder is given; 0 = none."""
     pictures: int = 8
     """Rendered photographs of each person."""
+    steady_light: bool = dataclasses.field(default=False, metadata=LATER)
+    """One light for all photographs of a person, as frames of a clip have."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,9 +121,6 @@ UNHASHED = frozenset(
     {"run", "data.labelled", "data.photos", "data.landmarks", "data.identities", "data.masks", "data.workers"}
     | {"data.max_skipped", "model.morphable", "model.recognition"}
 )
-
-
-LATER = {"hash": "unless default"}  # metadata of a setting that came later: as it is by default, old runs go on
 
 
 def to_plain(config: Any) -> Any:
