@@ -14,8 +14,10 @@ from facecore.morphable import Coefficients, MorphableModel
 
 
 class PersonRenders(LabelledRenders):
-    """Labelled renders of which `pictures` in a row show one person: the same identity and albedo, all else differs, but
-    with `steady_light` the light, which then stays where it is while the face turns: frames of a clip."""
+    """Labelled renders of which `pictures` in a row show one person: the same identity and albedo, all else differs.
+
+    With steady_light they share the light, too, which stays where it is while the face turns: frames of a clip.
+    """
 
     def __init__(
         self,
@@ -52,7 +54,8 @@ class RenderedPhotos:
     """`persons` x `pictures` rendered photographs (a PhotoSource); picture k of person p is p * pictures + k.
 
     Batches carry pictures, masks, landmarks and the person's number, and nothing of the 3-D truth. Deterministic given
-    the seed. yaw: largest turn to either side, in degrees; steady_light: see PersonRenders. Raises ValueError for numbers below 1.
+    the seed. yaw: largest turn to either side, in degrees; steady_light: see PersonRenders. Raises ValueError for
+    numbers below 1.
     """
 
     def __init__(
