@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 from typing import Literal
 
 from facecore.systems.encoder_config import EncoderConfig
@@ -19,7 +20,7 @@ class WeakModelConfig(EncoderConfig):
     """Focal length in pixels of a picture of 224; in proportion for others."""
     distance_mm: float = 1000.0
     """Distance of the eye from an unmoved face. Renders have parallel rays: 10000 with a focal of 10150 is near it."""
-    recognition: str | None = None
+    recognition: pathlib.Path | None = None
     """Manifest of a recognition network, for L_per (weights.perception)."""
     confidence: Literal["elementwise", "scalar"] = "elementwise"
     """C-Net gives a confidence for each identity coefficient, or one for all (an ablation)."""
