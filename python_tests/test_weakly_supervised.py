@@ -339,11 +339,12 @@ def test_ablation_measures_what_its_claims_compare(morphable, monkeypatch, recog
     monkeypatch.setattr(weakly_supervised_ablation, "NUM_PERSONS", 2)
     trainer = WeaklySupervisedTrainer(config(), morphable, None)
     measures = weakly_supervised_ablation.measure(trainer, count=4)
-    assert {comparison.measure for comparison in experiment.comparisons} <= set(measures)
+    assert {name for c in experiment.comparisons for name in (c.measure, c.worse_measure)} <= set(measures)
     trainer.step(0)  # codes that differ from picture to picture
-    trusted = weakly_supervised_ablation.aggregated_error(trainer, 2)
+    trusted = weakly_supervised_ablation.aggregated_error(trainer, 2, confident=True)
+    assert weakly_supervised_ablation.aggregated_error(trainer, 2, confident=False) == pytest.approx(trusted, rel=1e-5)
     trainer.system.confidence_net = None
-    assert weakly_supervised_ablation.aggregated_error(trainer, 2) == pytest.approx(trusted, rel=1e-5)
+    assert "aggregated_mm" not in weakly_supervised_ablation.measure(trainer, count=4)
 
 
 def test_ablate_command_needs_a_recognition_network(tmp_path, capsys):

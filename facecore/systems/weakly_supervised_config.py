@@ -149,6 +149,6 @@ def _with_perception(config: WeaklySupervisedConfig) -> WeaklySupervisedConfig:
 PRESETS: dict[str, WeaklySupervisedConfig] = {
     "paper": WeaklySupervisedConfig(),
     "small": _on_renders(96, 168, 2800, 20_000, 150, 150),
-    "ablation": _with_perception(_on_renders(96, 168, 2000, 0, 600, 300)),
+    "ablation": _with_perception(_on_renders(64, 132, 1600, 0, 500, 250)),
     "quick": _on_renders(64, 100, 150, 1000, 10, 10),
 }
