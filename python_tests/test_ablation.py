@@ -54,6 +54,24 @@ def test_what_does_not_hold(better, worse, why):
     assert not judge(COMPARISON, rows_of(better, worse)).holds, why
 
 
+@pytest.mark.parametrize(
+    ("better", "holds"),
+    [
+        ({0: 10, 1: 10, 2: 10}, True),
+        ({0: 10.2, 1: 10.2, 2: 10.2}, True),  # 2 % worse
+        ({0: 10.4, 1: 10.4, 2: 10.4}, False),  # 4 % worse
+        ({0: 9, 1: 10, 2: 11.3}, False),  # 1 % worse, but it may be more: two standard errors are 13 %
+        ({0: 5, 1: 5}, False),  # two seeds
+    ],
+)
+def test_no_worse_by_hand(better, holds):
+    comparison = dataclasses.replace(COMPARISON, no_worse=True)
+    rows = rows_of(better, {0: 10, 1: 10, 2: 10})
+    assert judge(comparison, rows).holds == holds
+    page = make_page(Ablation("s", {}, {"with": {}, "without": {}}, [comparison]), rows, pathlib.Path("nowhere")).html()
+    assert "error, not above" in page
+
+
 def test_only_seeds_of_both_count():
     verdict = judge(COMPARISON, rows_of({0: 1, 1: 2, 5: 9}, {1: 3, 0: 4, 2: 7}))
     assert verdict.seeds == (0, 1) and verdict.better == (1, 2) and verdict.worse == (4, 3)

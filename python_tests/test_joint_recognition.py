@@ -208,6 +208,31 @@ def test_heads_are_solved_after_phase_one(morphable):
     )
 
 
+def test_the_softmax_over_persons_can_begin_solved(morphable):
+    """Where the codes are right, it tells from the start who they are of; a random one does not. Photographs' persons
+    come after the rendered ones, and of whom nobody has labels stands for the mean face."""
+    settings = {"stages": {"classifier": "solved", "encoder_iterations": 0, "code_error": "codes"}}
+    trainer = JointRecognitionTrainer(config(**settings), morphable, None)
+    truth = trainer._codes_of_persons()
+    assert truth.shape == (5, trainer.system.identity_size) and float(truth.abs().max()) > 0.1
+    random = trainer.objective.classifier(truth).softmax(1).diagonal().detach()
+    trainer.system.encode = lambda images, landmarks: trainer.system.codes_of(
+        morphable, *(getattr(renders[len(images)], name) for name in ("identity", "expression"))
+    )
+    renders = {}
+
+    def batch(index):
+        renders[len(index)] = type(trainer.persons).batch(trainer.persons, index)
+        return renders[len(index)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("facecore.systems.joint_recognition_training.CLASSIFIER_RENDERS", 400)
+        patch.setattr(trainer.persons, "batch", batch)
+        trainer._solve_classifier()
+    solved = trainer.objective.classifier(truth).softmax(1).diagonal().detach()
+    assert float(random.max()) < 0.5 < float(solved.min())
+
+
 def test_phase_one_never_sees_a_person_twice(morphable):
     """Heads could learn a few persons by heart: each render of phase I, and of the solving after it, shows another; in
     phase III the persons to be told apart come, with their numbers."""

@@ -157,7 +157,8 @@ class Ablate:
         print("variants:", *(f"  {name}" for name in experiment.variants), "claims:", sep="\n")
         for c in experiment.comparisons:
             other = "that" if c.than is None else c.than
-            print(f"  {c.claim:>2}  {c.sentence}: {c.measure} of '{c.better}' below {other} of '{c.worse}'")
+            relation = "not above" if c.no_worse else "below"
+            print(f"  {c.claim:>2}  {c.sentence}: {c.measure} of '{c.better}' {relation} {other} of '{c.worse}'")
 
 
 def recognition_of(config: Any) -> dict[str, str]:

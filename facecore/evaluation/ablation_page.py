@@ -8,13 +8,14 @@ from collections.abc import Sequence
 
 from facecore.data import read_image
 from facecore.evaluation.report import Report, Value, picture, table
-from facecore.training.ablation import MIN_ERRORS, MIN_RELATIVE, MIN_SEEDS, Ablation, Row, Verdict, judge
+from facecore.training.ablation import MIN_ERRORS, MIN_RELATIVE, MIN_SEEDS, Ablation, Comparison, Row, Verdict, judge
 from facecore.training.ablation_run import PICTURES, slug
 
 RULE = (
     f"A claim holds when the paired difference over at least {MIN_SEEDS} seeds is larger than {MIN_ERRORS:.0f} "
-    f"standard errors and than {100 * MIN_RELATIVE:.0f} % of the worse variant's error. Every measure is an error or a "
-    "spread on held-out renders: lower is better."
+    f"standard errors and than {100 * MIN_RELATIVE:.0f} % of the worse variant's error; one of being no worse, "
+    f"when the difference is above -{100 * MIN_RELATIVE:.0f} % by {MIN_ERRORS:.0f} standard errors. Every measure is "
+    "an error or a spread on held-out renders: lower is better."
 )
 
 
@@ -51,13 +52,20 @@ def _claim(verdict: Verdict) -> list[Value]:
     return [
         comparison.claim,
         comparison.sentence,
-        comparison.measure if comparison.than is None else f"{comparison.measure} below {comparison.than}",
+        _compared(comparison),
         f"{comparison.better}: {_mean(verdict.better)}",
         f"{comparison.worse}: {_mean(verdict.worse)}",
         f"{100 * verdict.relative:+.1f} %",
         f"{error:.1f} %",
         word,
     ]
+
+
+def _compared(comparison: Comparison) -> str:
+    relation = "not above" if comparison.no_worse else "below"
+    if comparison.than is None:
+        return f"{comparison.measure}, not above" if comparison.no_worse else comparison.measure
+    return f"{comparison.measure} {relation} {comparison.than}"
 
 
 def _mean(values: Sequence[float]) -> str:

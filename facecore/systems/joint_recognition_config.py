@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from facecore.training.config import DataConfig, MorphableConfig, RunConfig, WorldConfig
+from facecore.training.config import LATER, DataConfig, MorphableConfig, RunConfig, WorldConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +60,9 @@ class JointStageConfig:
     over the prior's variance."""
     head_renders: int = 0
     """Beyond the paper: phase I ends with linear heads solved by least squares on so many renders."""
+    classifier: Literal["random", "solved"] = dataclasses.field(default="random", metadata=LATER)
+    """How the softmax over the persons begins: anyhow; or, beyond the paper, solved for their true codes and for what
+    the encoder says of 1,000 renders: from random weights it learns nothing in the first hundreds of iterations."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Over phase I, and over phase III; cosine ends at 1 %."""
     clip_norm: float = 10.0

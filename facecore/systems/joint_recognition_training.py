@@ -16,6 +16,7 @@ from facecore.systems.fitted_photos import fit_photographs
 from facecore.systems.joint_recognition import JointAssets, JointRecognition
 from facecore.systems.joint_recognition_config import JointRecognitionConfig
 from facecore.systems.joint_recognition_losses import JointBatch, JointObjective
+from facecore.systems.person_classifier import PersonStatistics
 from facecore.systems.solved_heads import solve_on_renders
 from facecore.training import distributed
 from facecore.training.adam import Adam
@@ -28,6 +29,7 @@ NAME = "joint-recognition"
 STAGES = ("encoder", "joint", "final")  # JointStageConfig.<stage>_iterations each
 VERIFIED_PICTURES = 4  # of each held-out person
 VERIFIED_PERSONS = 50
+CLASSIFIER_RENDERS = 1000
 BATCH = 25
 
 
@@ -88,10 +90,12 @@ class JointRecognitionTrainer(FaceTrainer):
         return self.config.data.labelled_batch + (self.config.data.photo_batch if self._stream else 0)
 
     def step(self, iteration: int) -> dict[str, torch.Tensor]:
-        self.objective.train()
         head_rate = 1.0 if self.stage(iteration) == "encoder" else self.config.stages.head_rate
         for group, factor in zip(self.optimizer.param_groups, (1.0, head_rate)):
             group["lr"] = self.learning_rate(iteration) * factor
+        if iteration == self._counts[0] and self.config.stages.classifier == "solved":
+            self._solve_classifier()
+        self.objective.train()
         self.optimizer.zero_grad(set_to_none=True)
         batch = self.batch(iteration)
         share = distributed.share_of(len(batch.image), self.device)  # photographs without labels leave unequal parts
@@ -114,6 +118,38 @@ class JointRecognitionTrainer(FaceTrainer):
 
         numbers = self.persons.one_of_each(self.config.world.persons, self.config.stages.head_renders)
         solve_on_renders(self.system, wanted, objective.code_error, self.persons, numbers, batch, self.optimizer)
+
+    @torch.no_grad()
+    def _solve_classifier(self) -> None:
+        """Begins phase III, on a picture of each of so many persons; of several processes each looks at its own."""
+        system, persons, size = self.system, self.persons, self.config.data.labelled_batch
+        system.eval()
+        distributed.take_first_buffers(system.encoder)
+        statistics = PersonStatistics(system.identity_size, self.device)
+        numbers = torch.tensor(persons.one_of_each(0, CLASSIFIER_RENDERS))
+        for index in numbers.split(size)[self._share.index :: self._share.count]:
+            batch = persons.batch(index)
+            true = system.codes_of(self.morphable, batch.identity, batch.expression).identity
+            statistics.add(true, system.encode(batch.image, batch.landmarks).identity)
+        classifier = self.objective.classifier
+        solved = statistics.sum_over_processes().discriminants(self._codes_of_persons())
+        for parameter, value in zip((classifier.weight, classifier.bias), solved):
+            parameter.copy_(value)
+
+    def _codes_of_persons(self) -> torch.Tensor:
+        """True codes of all that are told apart: the rendered ones, then those of photographs, of whom nobody has
+        labels as the mean face."""
+        count, model = self.config.world.persons, self.morphable
+        rendered = self.persons.coefficients(torch.tensor(self.persons.one_of_each(0, count))).identity
+        whole = rendered.new_zeros(self.objective.classifier.out_features, model.num_identity)
+        whole = model.prior.unwhiten("identity", whole)
+        whole[:count] = rendered
+        if self.labels is not None and self.photos is not None:
+            known = self.labels.known
+            person = count + self.photos.identity[known.to(self.photos.identity.device)]
+            whole[person.to(whole.device)] = self.labels.identity[known].to(whole)
+        expression = whole.new_zeros(len(whole), model.num_expression)
+        return self.system.codes_of(model, whole, expression).identity
 
     def batch(self, iteration: int) -> JointBatch:
         """This process's share of an iteration's renders and photographs."""

@@ -22,6 +22,7 @@ class Comparison:
     """`measure` is lower for the variant `better` than for the variant `worse`: one sentence of a claim.
 
     than: the measure of `worse`, where it is another one: both variants may then be the same.
+    no_worse: it need not be lower, but may not be higher by what would count as a difference ("without losing ...").
     """
 
     claim: str
@@ -30,6 +31,7 @@ class Comparison:
     better: str
     worse: str
     than: str | None = None
+    no_worse: bool = False
 
     @property
     def worse_measure(self) -> str:
@@ -93,8 +95,14 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        """Larger than two standard errors and than 3 %, over at least three seeds."""
-        return self.enough and self.difference > MIN_ERRORS * self.standard_error and self.relative > MIN_RELATIVE
+        """Larger than two standard errors and than 3 %, over at least three seeds; or where it is only to be no worse,
+        above -3 % by two standard errors."""
+        if not self.enough:
+            return False
+        error = MIN_ERRORS * self.standard_error
+        if self.comparison.no_worse:
+            return self.difference - error > -MIN_RELATIVE * sum(self.worse) / len(self.worse)
+        return self.difference > error and self.relative > MIN_RELATIVE
 
 
 def judge(comparison: Comparison, rows: Iterable[Row]) -> Verdict:
