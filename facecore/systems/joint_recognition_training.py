@@ -132,7 +132,7 @@ class JointRecognitionTrainer(FaceTrainer):
             true = system.codes_of(self.morphable, batch.identity, batch.expression).identity
             statistics.add(true, system.encode(batch.image, batch.landmarks).identity)
         classifier = self.objective.classifier
-        solved = statistics.sum_over_processes().discriminants(self._codes_of_persons())
+        solved = statistics.sum_over_processes().classifier(self._codes_of_persons())
         for parameter, value in zip((classifier.weight, classifier.bias), solved):
             parameter.copy_(value)
 

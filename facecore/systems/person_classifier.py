@@ -1,4 +1,4 @@
-"""A softmax over persons to begin with: linear discriminant analysis of what an encoder says of them."""
+"""A softmax over persons to begin with: how far what an encoder says is from what is expected of each."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import torch
 
 from facecore.training import distributed
 
-RIDGE = 1e-3  # of the mean variance: directions that hardly vary tell nobody apart
+RIDGE = 1e-3  # of the mean variance: directions in which nobody differs say nothing of what is expected
 
 
 class PersonStatistics:
     """Sums over pictures, from which follow what an encoder is expected to say of a person and how far it is off.
 
-    true, seen: codes of the same d numbers; seen = A true + constant + noise, A and the noise's covariance by least
-    squares: an encoder that is unsure says less than the truth. Float64.
+    true, seen: codes of the same d numbers; seen = true A + constant + noise, A by least squares: an encoder that is
+    unsure says less than the truth. Float64.
     """
 
     def __init__(self, size: int, device: torch.device) -> None:
@@ -29,20 +29,21 @@ class PersonStatistics:
         distributed.summed(self.sums)
         return self
 
-    def discriminants(self, persons: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weight [K, d] and bias [K] of the logits of persons with true codes [K, d], all as likely: the logarithm of
-        the density of what is seen, but for what all have in common."""
+    def classifier(self, persons: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight [K, d] and bias [K] of the logits of persons with true codes [K, d], all as likely: the logarithm of a
+        Gaussian density around what is expected of each, but for what all have in common.
+
+        The noise counts as equal in all codes: verification compares codes by their cosine, and what helps a softmax of
+        unequal noise need not help that.
+        """
         d = self.size
         mean = self.sums[-1, :-1] / self.sums[-1, -1].clamp_min(1)
         covariance = self.sums[:-1, :-1] / self.sums[-1, -1].clamp_min(1) - mean[:, None] * mean
         true, cross, seen = covariance[:d, :d], covariance[:d, d:], covariance[d:, d:]
-        slope = torch.linalg.solve(true + _ridge(true), cross)  # [d, d], from the right
-        noise = seen - slope.T @ cross
-        centre = (persons.double() - mean[:d]) @ slope  # of what is seen less its mean
-        weight = torch.linalg.solve(noise + _ridge(seen), centre.T).T
-        return weight, -weight @ mean[d:] - 0.5 * (weight * centre).sum(1)
-
-
-def _ridge(covariance: torch.Tensor) -> torch.Tensor:
-    mean = covariance.diagonal().mean().clamp_min(torch.finfo(covariance.dtype).tiny)
-    return RIDGE * mean * torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
+        tiny = torch.finfo(true.dtype).tiny
+        ridge = RIDGE * true.diagonal().mean().clamp_min(tiny)
+        slope = torch.linalg.solve(true + ridge * torch.eye(d).to(true), cross)  # A
+        noise = (seen - slope.T @ cross).diagonal().mean().clamp_min(RIDGE * seen.diagonal().mean()).clamp_min(tiny)
+        expected = (persons.double() - mean[:d]) @ slope  # less the mean of what is seen
+        weight = expected / noise
+        return weight, -weight @ mean[d:] - 0.5 * (weight * expected).sum(1)
