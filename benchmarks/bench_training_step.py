@@ -2,8 +2,9 @@
 
 The semi-supervised system, preset `small`: a step makes its labelled renders, encodes, decodes, renders, takes every
 loss of its stage, and updates the weights. Conditional estimation beside the weakly supervised system, networks as wide
-as the papers' and pictures of one size: clips against photographs, the latter with L_per by a SphereFace-20. No suite:
-there is nothing else that does the same. Losses and gradients are checked to be finite in every step.
+as the papers' and pictures of one size: clips against photographs, the latter with L_per by a SphereFace-20; both are
+rendered within the step. No suite: there is nothing else that does the same. Losses and gradients are checked to be
+finite in every step.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 
+import test_joint_recognition
 import test_recognition_training
 import test_weakly_supervised
 import torch
@@ -12,6 +13,7 @@ from test_semi_supervised import overlay_values
 
 from facecore.morphable import load as load_model
 from facecore.systems import solved_heads
+from facecore.systems.joint_recognition_training import JointRecognitionTrainer
 from facecore.systems.recognition_training import RecognitionTrainer
 from facecore.systems.semi_supervised_config import PRESETS, SemiSupervisedConfig
 from facecore.systems.semi_supervised_training import STAGES, SemiSupervisedTrainer
@@ -116,13 +118,26 @@ def sets_by_yaw() -> dict[str, torch.Tensor]:
     return result | {"found": distributed.gathered(sets)}
 
 
+def softmax_over_persons() -> dict[str, torch.Tensor]:
+    """The one that each process of a training of system 1 begins phase III with; statistics before and after that."""
+    stages = {"classifier": "solved", "encoder_iterations": 2}
+    config = test_joint_recognition.config(model=test_joint_recognition.POINTS["model"], stages=stages)
+    trainer = JointRecognitionTrainer(config, load_model("procedural", num_vertices=2500), None)
+    for iteration in range(2):
+        trainer.step(iteration)
+    before = statistics(trainer.system.encoder)
+    trainer._solve_classifier()
+    result = {"before": before, "after": statistics(trainer.system.encoder)}
+    return result | {"found": distributed.gathered(trainer.objective.classifier.weight)}
+
+
 def main(path: str) -> None:
     distributed.start(torch.device("cpu"))
     trainer = make(settings())
     own = {"gradients": gradients(trainer), "losses": losses(trainer)}
     own["state"] = trainer.objective.state_dict()
     own["features"] = features_of_heads()
-    own["persons"], own["sets"] = places_of_persons(), sets_by_yaw()
+    own["persons"], own["sets"], own["softmax"] = places_of_persons(), sets_by_yaw(), softmax_over_persons()
     if distributed.is_first():
         torch.save(own, path)
     distributed.finish()

@@ -100,7 +100,7 @@ def test_heads_are_solved_on_the_statistics_that_are_saved(two):
     assert at_solving[0].equal(at_solving[1]) and at_solving[0].equal(after)
 
 
-@pytest.mark.parametrize("what", ["persons", "sets"])
+@pytest.mark.parametrize("what", ["persons", "sets", "softmax"])
 def test_what_is_looked_at_between_stages_is_the_same_for_all(two, what):
     """Persons are placed, and sets drawn, by one network: the first process's statistics, which differed before."""
     result = two[what]

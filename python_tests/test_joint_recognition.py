@@ -208,29 +208,43 @@ def test_heads_are_solved_after_phase_one(morphable):
     )
 
 
-def test_the_softmax_over_persons_can_begin_solved(morphable):
-    """Where the codes are right, it tells from the start who they are of; a random one does not. Photographs' persons
-    come after the rendered ones, and of whom nobody has labels stands for the mean face."""
-    settings = {"stages": {"classifier": "solved", "encoder_iterations": 0, "code_error": "codes"}}
-    trainer = JointRecognitionTrainer(config(**settings), morphable, None)
-    truth = trainer._codes_of_persons()
-    assert truth.shape == (5, trainer.system.identity_size) and float(truth.abs().max()) > 0.1
-    random = trainer.objective.classifier(truth).softmax(1).diagonal().detach()
-    trainer.system.encode = lambda images, landmarks: trainer.system.codes_of(
-        morphable, *(getattr(renders[len(images)], name) for name in ("identity", "expression"))
-    )
-    renders = {}
+SOLVED = {"stages": {"classifier": "solved", "encoder_iterations": 1}}
 
-    def batch(index):
-        renders[len(index)] = type(trainer.persons).batch(trainer.persons, index)
-        return renders[len(index)]
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("facecore.systems.joint_recognition_training.CLASSIFIER_RENDERS", 400)
-        patch.setattr(trainer.persons, "batch", batch)
+def test_the_softmax_over_persons_can_begin_solved(morphable, photos, monkeypatch):
+    """Once, as phase III begins; where codes are right it tells from the start who they are of, a random one does not.
+    The photographs' persons come after the rendered ones, and one without labels stands for the mean face."""
+    trainer = JointRecognitionTrainer(config(**SOLVED), morphable, open_folder(photos))
+    truth, classifier = trainer._codes_of_persons(), trainer.objective.classifier
+    fits, person = trainer.labels.identity, trainer.photos.identity
+    for number in (0, 1):
+        own = fits[person == number][:1]
+        expected = trainer.system.codes_of(morphable, own, own.new_zeros(1, morphable.num_expression)).identity
+        torch.testing.assert_close(truth[5 + number], expected[0])
+    random = classifier(truth).softmax(1).diagonal().detach()
+    monkeypatch.setattr(trainer.system, "encode", lambda images, landmarks: right[id(images)])
+    batch, right = trainer.persons.batch, {}
+
+    def remembered(index):
+        renders = batch(index)
+        right[id(renders.image)] = trainer.system.codes_of(morphable, renders.identity, renders.expression)
+        return renders
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.persons, "batch", remembered)
         trainer._solve_classifier()
-    solved = trainer.objective.classifier(truth).softmax(1).diagonal().detach()
+    solved = classifier(truth).softmax(1).diagonal().detach()[:5]  # the photographs' two persons look alike
     assert float(random.max()) < 0.5 < float(solved.min())
+    trainer.labels.known[person == 1] = False
+    assert float(trainer._codes_of_persons()[6].abs().max()) < 1e-6
+
+
+def test_it_is_solved_as_phase_three_begins(morphable, monkeypatch):
+    trainer, solved = JointRecognitionTrainer(config(**SOLVED), morphable, None), []
+    monkeypatch.setattr(trainer, "_solve_classifier", lambda: solved.append(trainer.system.training))
+    for iteration, count in ((0, 0), (1, 1), (2, 1)):
+        trainer.step(iteration)
+        assert len(solved) == count
 
 
 def test_phase_one_never_sees_a_person_twice(morphable):
@@ -298,9 +312,10 @@ POINTS = {
 }
 
 
-@pytest.mark.parametrize(("changes", "stop"), [({}, 3), (POINTS, 1), (POINTS, 2)])
+@pytest.mark.parametrize(("changes", "stop"), [({}, 3), (POINTS, 1), (POINTS, 2), (SOLVED, 1), (SOLVED, 2)])
 def test_resumes_to_the_same_weights(morphable, photos, changes, stop):
-    """With points: stopped before and right after their heads are solved, with batch statistics."""
+    """With points: stopped before and right after their heads are solved, with batch statistics; with a softmax that is
+    solved: before and after that."""
     settings = config(**changes)
     assert_resumes(
         lambda: JointRecognitionTrainer(settings, morphable, open_folder(photos)), stop, lambda t: t.objective
@@ -375,6 +390,7 @@ def test_presets_state_the_papers_sizes():
         (["--model.surface-points", "60"], "--model.surface-points must be at least 68"),
         (["--data.masks", "."], "--data.masks has no effect here"),
         (["--world.steady-light"], "--world.steady-light has no effect here"),
+        (["--stages.classifier", "solved", "--weights.recognition", "0"], "--stages.classifier is phase III's"),
         (["--world.labelled-modes", "1000"], "--world.labelled-modes must be at most"),
         (["--system", "nobody"], "invalid choice"),
     ],

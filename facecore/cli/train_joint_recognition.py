@@ -65,6 +65,9 @@ class JointRecognitionCommand(TrainingCommand):
             raise UsageError("--stages.head-renders are for the end of phase I, which has 0 iterations")
         if not stages.encoder_iterations and stages.code_error != "codes":
             raise UsageError("--stages.code-error is phase I's, which has 0 iterations: give codes")
+        joint = stages.joint_iterations + stages.final_iterations
+        if stages.classifier == "solved" and not (joint and config.weights.recognition):
+            raise UsageError("--stages.classifier is phase III's, with --weights.recognition: give random")
         model = config.model
         if model.encoder == "point-recognition" and model.width != 1:
             raise UsageError("--model.width scales sphereface alone; leave it out")

@@ -98,14 +98,14 @@ class SemiSupervisedCommand(TrainingCommand):
         from facecore.training import distributed
 
         lines = []
-        if distributed.normalises_apart(trainer.system):
-            lines.append("--model.encoder-norm group does not depend on the batch:")
         if trainer.labelled is not None:
             lines.append(
                 f"the labelled half of stages A to C: {len(trainer.labelled)} photographs, versions of "
                 f"{trainer.labelled.num_identities}; their albedo and light are unknown, so labelled_albedo and "
                 "labelled_light do not count there"
             )
+        if distributed.normalises_apart(trainer.system):  # of which the next line, of every system, speaks
+            lines.append("--model.encoder-norm group does not depend on the batch:")
         return lines
 
 

@@ -14,6 +14,7 @@ from facecore.cli.training_settings import (
     check_bumps,
     check_folder,
     check_numbers,
+    check_persons,
     check_photographs,
     refuse_unused,
     resolve,
@@ -60,6 +61,7 @@ class TrainingCommand(abc.ABC):
         refuse_unused(config, self.unused)
         if has_world:
             check_bumps(config.world)
+            check_persons(config.world)
         check_photographs(config)
         self.check_own(config)
 

@@ -116,6 +116,14 @@ def check_bumps(world: WorldConfig) -> None:
             raise UsageError(f"--world.{name.replace('_', '-')} must be positive and finite, got {value}")
 
 
+def check_persons(world: WorldConfig) -> None:
+    """Refuses what rendered persons should have in common where there are none."""
+    if world.steady_light and not world.persons:
+        raise UsageError(
+            "--world.steady-light is of rendered persons: give --world.persons, or --world.no-steady-light"
+        )
+
+
 def check_batches(config: Any, processes: int) -> None:
     """Refuses batches of renders, and of photographs where there are any, that the processes cannot share equally."""
     pictured = config.data.photos is not None and config.data.unlabelled

@@ -16,7 +16,8 @@ from facecore.morphable import Coefficients, MorphableModel
 class PersonRenders(LabelledRenders):
     """Labelled renders of which `pictures` in a row show one person: the same identity and albedo, all else differs.
 
-    With steady_light they share the light, too, which stays where it is while the face turns: frames of a clip.
+    With steady_light they share the light, too, which stays where it is while the face turns: frames of a clip, whose
+    brightness is set for each frame, as a camera's exposure is.
     """
 
     def __init__(
@@ -45,9 +46,9 @@ class PersonRenders(LabelledRenders):
         of_person = super().coefficients(index - index % self.pictures)
         return Coefficients(of_person.identity, own.expression, of_person.albedo)
 
-    def lights(self, index: torch.Tensor) -> torch.Tensor:
+    def lit_as(self, index: torch.Tensor) -> torch.Tensor:
         """By picture, or by person; see LabelledRenders."""
-        return super().lights(index - index % self.pictures if self.steady_light else index)
+        return index - index % self.pictures if self.steady_light else index
 
 
 class RenderedPhotos:

@@ -111,7 +111,11 @@ class LabelledRenders:
         rotation = euler_to_matrix(self._angles(index))
         normals = self._normals @ rotation.transpose(1, 2)
         weight = normals[..., 2].clamp_min(0)  # the part of the picture that a piece of surface takes
-        return lights.draw_lights(self._uniform("light", index, lights.NUM_UNIFORM), normals, weight)
+        return lights.draw_lights(self._uniform("light", self.lit_as(index), lights.NUM_UNIFORM), normals, weight)
+
+    def lit_as(self, index: torch.Tensor) -> torch.Tensor:
+        """The samples whose light these have, but for its brightness: each its own."""
+        return index
 
     def _angles(self, index: torch.Tensor) -> torch.Tensor:
         """Pitch, yaw, roll in radians, [B, 3]."""

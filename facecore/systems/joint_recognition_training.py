@@ -14,9 +14,9 @@ from facecore.systems import seeds
 from facecore.systems.face_trainer import FaceTrainer
 from facecore.systems.fitted_photos import fit_photographs
 from facecore.systems.joint_recognition import JointAssets, JointRecognition
+from facecore.systems.joint_recognition_classifier import PersonStatistics
 from facecore.systems.joint_recognition_config import JointRecognitionConfig
 from facecore.systems.joint_recognition_losses import JointBatch, JointObjective
-from facecore.systems.person_classifier import PersonStatistics
 from facecore.systems.solved_heads import solve_on_renders
 from facecore.training import distributed
 from facecore.training.adam import Adam
@@ -121,12 +121,15 @@ class JointRecognitionTrainer(FaceTrainer):
 
     @torch.no_grad()
     def _solve_classifier(self) -> None:
-        """Begins phase III, on a picture of each of so many persons; of several processes each looks at its own."""
+        """Begins phase III, on pictures of the persons that phase I never saw; of several processes each looks at its
+        own."""
         system, persons, size = self.system, self.persons, self.config.data.labelled_batch
         system.eval()
         distributed.take_first_buffers(system.encoder)
         statistics = PersonStatistics(system.identity_size, self.device)
-        numbers = torch.tensor(persons.one_of_each(0, CLASSIFIER_RENDERS))
+        count = self.config.world.persons
+        place = torch.arange(min(CLASSIFIER_RENDERS, count * persons.pictures))
+        numbers = (place % count) * persons.pictures + place // count
         for index in numbers.split(size)[self._share.index :: self._share.count]:
             batch = persons.batch(index)
             true = system.codes_of(self.morphable, batch.identity, batch.expression).identity
@@ -145,9 +148,12 @@ class JointRecognitionTrainer(FaceTrainer):
         whole = model.prior.unwhiten("identity", whole)
         whole[:count] = rendered
         if self.labels is not None and self.photos is not None:
-            known = self.labels.known
-            person = count + self.photos.identity[known.to(self.photos.identity.device)]
-            whole[person.to(whole.device)] = self.labels.identity[known].to(whole)
+            known = self.labels.known.cpu()
+            person, fits = self.photos.identity.cpu()[known], self.labels.identity.cpu()[known]
+            pictures = person.bincount(minlength=len(whole) - count)  # of many, fits of each 30 differ: their mean
+            total = fits.new_zeros(len(pictures), fits.shape[1]).index_add_(0, person, fits)
+            fitted = pictures.nonzero()[:, 0]
+            whole[(count + fitted).to(whole.device)] = (total[fitted] / pictures[fitted, None]).to(whole)
         expression = whole.new_zeros(len(whole), model.num_expression)
         return self.system.codes_of(model, whole, expression).identity
 

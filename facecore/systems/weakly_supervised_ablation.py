@@ -18,7 +18,7 @@ from facecore.training.config import merged
 
 NUM_RENDERS = 200
 NUM_PERSONS = 40  # of claim 11; each of as many pictures as a set has
-BASE = "all"
+BASE, SCALAR = "all", "scalar confidence"
 # Variants branch from an R-Net that knows where points, pose and light are, and of coefficients what landmarks say:
 # what these become is then the work of the losses that are compared.
 WARMUP = {
@@ -34,15 +34,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no perception": NO_SETS | {"weights": {"perception": 0.0}},
     "no pixels": NO_SETS | {"weights": {"photometric": 0.0, "flattening": 0.0}},
     "no attention": NO_SETS | {"weights": {"attention": "none"}},
-    "scalar confidence": {"model": {"confidence": "scalar"}},
+    SCALAR: {"model": {"confidence": "scalar"}},
 }
 COMPARISONS = (
     Comparison("9", "perception alone is worse than all losses", "neutral_mm", BASE, "perception alone"),
     Comparison("9", "perception adds to pixels and landmarks", "neutral_mm", BASE, "no perception"),
     Comparison("9", "pixels add to landmarks and perception", "neutral_mm", BASE, "no pixels"),
     Comparison("10", "skin attention helps where something hides the face", "occluded_mm", BASE, "no attention"),
-    Comparison("11", "a confidence for each coefficient beats one for all", "aggregated_mm", BASE, "scalar confidence"),
-    Comparison("11", "which beats the average", "aggregated_mm", "scalar confidence", BASE, "average_mm"),
+    Comparison("11", "a confidence for each coefficient beats one for all", "aggregated_mm", BASE, SCALAR),
+    Comparison("11", "which beats the average", "aggregated_mm", SCALAR, SCALAR, "average_mm"),
 )
 
 

@@ -6,7 +6,7 @@ import torch
 
 from facecore.training import distributed
 
-RIDGE = 1e-3  # of the mean variance: directions in which nobody differs say nothing of what is expected
+RIDGE = 1e-3  # of the persons' mean variance: below it codes do not differ, and nobody is told apart by them
 
 
 class PersonStatistics:
@@ -40,10 +40,9 @@ class PersonStatistics:
         mean = self.sums[-1, :-1] / self.sums[-1, -1].clamp_min(1)
         covariance = self.sums[:-1, :-1] / self.sums[-1, -1].clamp_min(1) - mean[:, None] * mean
         true, cross, seen = covariance[:d, :d], covariance[:d, d:], covariance[d:, d:]
-        tiny = torch.finfo(true.dtype).tiny
-        ridge = RIDGE * true.diagonal().mean().clamp_min(tiny)
+        ridge = (RIDGE * true.diagonal().mean()).clamp_min(torch.finfo(true.dtype).eps)
         slope = torch.linalg.solve(true + ridge * torch.eye(d).to(true), cross)  # A
-        noise = (seen - slope.T @ cross).diagonal().mean().clamp_min(RIDGE * seen.diagonal().mean()).clamp_min(tiny)
+        noise = (seen - slope.T @ cross).diagonal().mean().clamp_min(ridge)
         expected = (persons.double() - mean[:d]) @ slope  # less the mean of what is seen
         weight = expected / noise
         return weight, -weight @ mean[d:] - 0.5 * (weight * expected).sum(1)
