@@ -90,8 +90,8 @@ class SemiSupervisedCommand(TrainingCommand):
     def learns_from(self, config: SemiSupervisedConfig, trainer: SemiSupervisedTrainer, facts: dict[str, Any]) -> str:
         photos, morphable = trainer.photos, trainer.morphable
         return (
-            f"{morphable.name} ({morphable.num_vertices} vertices), {len(photos) if photos else 0} photographs, "
-            f"encoder in {facts['encoder_precision']}"
+            f"{morphable.name} ({morphable.num_vertices} vertices), encoder in {facts['encoder_precision']}, "
+            f"{len(photos) if photos else 0} photographs"
         )
 
     def remarks(self, config: SemiSupervisedConfig, trainer: SemiSupervisedTrainer) -> list[str]:

@@ -61,9 +61,10 @@ class TrainingCommand(abc.ABC):
         refuse_unused(config, self.unused)
         if has_world:
             check_bumps(config.world)
-            check_persons(config.world)
         check_photographs(config)
         self.check_own(config)
+        if has_world:
+            check_persons(config.world)
 
     @abc.abstractmethod
     def check_own(self, config: Any) -> None:
