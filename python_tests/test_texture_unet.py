@@ -10,7 +10,7 @@ from facecore.nn import TextureUNet
 
 
 def test_the_papers_size_has_the_papers_layers():
-    """METHODS 5: 64, 128, 256, 512, 512, stride 2, 256 -> 8; mirrored, with skips, 16 at the full size; 3x3 to 3."""
+    """METHODS 5: 64, 128, 256, 512, 512, stride 2, 256 -> 8; mirrored, with skips; 3x3 to 3. The 16 are ours."""
     with torch.device("meta"):
         network = TextureUNet(4, 256)
     down = [(c.in_channels, c.out_channels) for c in network.down.modules() if isinstance(c, nn.Conv2d)]

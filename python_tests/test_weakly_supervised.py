@@ -343,6 +343,12 @@ def test_ablation_measures_what_its_claims_compare(morphable, monkeypatch, recog
     trainer.step(0)  # codes that differ from picture to picture
     trusted = weakly_supervised_ablation.aggregated_error(trainer, 2, confident=True)
     assert weakly_supervised_ablation.aggregated_error(trainer, 2, confident=False) == pytest.approx(trusted, rel=1e-5)
+    with torch.no_grad():
+        for parameter in trainer.system.confidence_net.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    trusting = weakly_supervised_ablation.aggregated_error(trainer, 2, confident=True)
+    assert trusting != pytest.approx(trusted, rel=1e-5)
+    assert weakly_supervised_ablation.aggregated_error(trainer, 2, confident=False) == pytest.approx(trusted, rel=1e-5)
     trainer.system.confidence_net = None
     assert "aggregated_mm" not in weakly_supervised_ablation.measure(trainer, count=4)
 
