@@ -83,6 +83,7 @@ def test_commands(tmp_path, capsys, manifest, photos):
         (["--data.no-unlabelled"], "stage 2 needs --data.photos"),
         (["--data.photo-batch", "0"], "--data.photo-batch must be at least 1"),
         (["--stages.views", "0"], "--stages.views must be at least 1"),
+        (["--stages.frontal"], "--stages.frontal needs --stages.views 1"),
         (["--weights.loop", "-1"], "--weights.loop must be at least 0"),
         (["--data.labelled", "."], "--data.labelled has no effect here"),
     ],
@@ -155,9 +156,10 @@ def test_ablation(tmp_path, capsys, manifest):
     """Claims 15 and 16: variants branch from one warm-up of stage 1, and have the measures that are compared."""
     (tmp_path / "settings.yaml").write_text(json.dumps(to_plain(config(manifest))))
     command = ["ablate", "--system", "unsupervised-regression", "--out", str(tmp_path / "out"), "--seeds", "0"]
-    assert main.main([*command, "--config", str(tmp_path / "settings.yaml"), "--variants", "all", "one view"]) == 0
+    command += ["--config", str(tmp_path / "settings.yaml"), "--variants", "all", "one frontal view"]
+    assert main.main(command) == 0
     rows = read_rows(tmp_path / "out" / "rows.jsonl")
-    assert [row.variant for row in rows] == ["all", "one view"] and rows[0].measures != rows[1].measures
+    assert [row.variant for row in rows] == ["all", "one frontal view"] and rows[0].measures != rows[1].measures
     experiment = unsupervised_regression_ablation.ablation(PRESETS["ablation"])
     compared = {name for part in experiment.comparisons for name in (part.measure, part.worse_measure)}
     assert compared <= set(rows[0].measures)

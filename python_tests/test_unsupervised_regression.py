@@ -29,6 +29,8 @@ from facecore.systems.unsupervised_regression_losses import parameter_loss, whol
 from facecore.systems.unsupervised_regression_training import UnsupervisedRegressionTrainer
 from facecore.training.config import overlay
 
+FRONTAL = {"frontal": True, "views": 1}
+
 
 @pytest.fixture(scope="module")
 def morphable():
@@ -195,7 +197,31 @@ def test_gradients_reach_every_part(manifest, morphable):
     assert not torch.allclose(found["loop", False], found["loop", True], rtol=1e-3)
 
 
+def test_a_frontal_view_is_the_same_for_all(manifest, morphable):
+    """The ablation of the paper's figure 3: L_id does not depend on the photograph's number, L_loop does."""
+    found = []
+    for number in (0, 7):
+        trainer = UnsupervisedRegressionTrainer(config(manifest, stages=FRONTAL), morphable, None)
+        features, index = trainer.photographs(2)
+        terms = trainer.objective(*trainer.synthetic.at(2), features, index + number)
+        found.append(terms)
+        with torch.no_grad():
+            vertices, albedo = trainer.system.decode(trainer.system.regress(features.pooled))
+            image, points = trainer.views.render(vertices, albedo, trainer.views.ahead(len(vertices)))
+            shown = trainer.system.features(image, five_points(points))
+            cosine = torch.nn.functional.cosine_similarity(shown.embed, features.embed)
+        torch.testing.assert_close(terms["identity"], 1 - cosine.mean())
+        assert float(gradients(trainer, terms["identity"]).abs().sum()) > 0
+    assert torch.equal(found[0]["identity"], found[1]["identity"])
+    assert not torch.equal(found[0]["loop"], found[1]["loop"])
+    with pytest.raises(ValueError, match=r"stages\.frontal needs stages\.views 1, got 2"):
+        UnsupervisedRegressionTrainer(config(manifest, stages={"frontal": True}), morphable, None)
+
+
 def test_terms_of_weight_zero_are_not_computed(manifest, morphable):
+    weights = {"loop": 0.0}
+    trainer = UnsupervisedRegressionTrainer(config(manifest, weights=weights, stages=FRONTAL), morphable, None)
+    assert set(trainer.step(2)) == {"parameter", "identity", "batch", "batch_excess", "total"}
     weights = {"identity": 0.0, "batch": 0.0}
     trainer = UnsupervisedRegressionTrainer(config(manifest, weights=weights), morphable, None)
     assert set(trainer.step(2)) == {"parameter", "loop", "total"}

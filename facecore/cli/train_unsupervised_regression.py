@@ -57,6 +57,8 @@ class UnsupervisedRegressionCommand(TrainingCommand):
         check_exists(**{"model.recognition": config.model.recognition})
         if stages.synthetic_iterations + stages.mixed_iterations < 1:
             raise UsageError("--stages: iterations must not all be 0")
+        if stages.frontal and stages.views != 1:
+            raise UsageError(f"--stages.frontal needs --stages.views 1, got {stages.views}")
         if not stages.mixed_iterations:
             if data.photos is not None:
                 raise UsageError("--data.photos has no effect here: --stages.mixed-iterations is 0; leave it out")

@@ -23,12 +23,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     BASE: {},
     "no batch distribution": {"weights": {"batch": 0.0}},
     "no loopback": {"weights": {"loop": 0.0}},
-    "one view": {"stages": {"views": 1}},
+    "one frontal view": {"stages": {"views": 1, "frontal": True}},  # figure 3 of the paper
 }
 COMPARISONS = (
     Comparison("15", "batch distribution keeps outputs in model space", "distribution", BASE, "no batch distribution"),
     Comparison("15", "loopback tames exaggeration", "shape_rms", BASE, "no loopback"),
-    Comparison("15", "several views make it robust to pose and light", "shape_view_share", BASE, "one view"),
+    Comparison("15", "several views make it robust to pose and light", "shape_view_share", BASE, "one frontal view"),
     Comparison("16", "a blur changes a face less than another person would", "blurred", BASE, BASE, "another_person"),
     Comparison("16", "so does what covers the chin", "covered", BASE, BASE, "another_person"),
     Comparison("16", "so does a turn of 45 degrees", "turned", BASE, BASE, "another_person"),

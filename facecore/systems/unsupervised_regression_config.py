@@ -6,7 +6,7 @@ import dataclasses
 import pathlib
 from typing import Literal
 
-from facecore.training.config import DataConfig, MorphableConfig, RunConfig, WorldConfig
+from facecore.training.config import LATER, DataConfig, MorphableConfig, RunConfig, WorldConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +57,9 @@ class RegressionStageConfig:
     """Largest gradient norm."""
     views: int = 3
     """Random views of each photograph's face; the loopback loss reads the first."""
+    frontal: bool = dataclasses.field(default=False, metadata=LATER)
+    """The identity loss sees each face once, from the front under one light, as in the ablation of the paper's figure
+    3; `views` must be 1."""
     param_reduction: Literal["mean", "sum"] = "mean"
     """Of L_param and L_loop over the batch; sum is the paper's, which grows with the batch."""
     detach_render: bool = False

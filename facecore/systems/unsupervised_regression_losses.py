@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from facecore.data import five_points
-from facecore.data.studio_views import StudioViews
+from facecore.data.studio_views import StudioView, StudioViews
 from facecore.losses import batch_distribution_loss, identity_loss
 from facecore.losses.batch_distribution import expected_batch_distribution_loss
 from facecore.nn.recognition import RecognitionFeatures
@@ -26,10 +26,15 @@ def parameter_loss(
 
 
 class RegressionObjective(nn.Module):
-    """Features to the loss. Only the decoder learns; photographs and synthetic faces come as features."""
+    """Features to the loss. Only the decoder learns; photographs and synthetic faces come as features.
+
+    Raises ValueError for several frontal views.
+    """
 
     def __init__(self, config: RegressionConfig, system: UnsupervisedRegression, views: StudioViews) -> None:
         super().__init__()
+        if config.stages.frontal and config.stages.views != 1:
+            raise ValueError(f"stages.frontal needs stages.views 1, got {config.stages.views}")
         self.config, self.weights, self.system, self.views = config, config.weights, system, views
 
     def forward(
@@ -65,11 +70,12 @@ class RegressionObjective(nn.Module):
         if weights.batch:
             terms["batch"] = whole_batch_distribution(codes)
         count = self.config.stages.views if weights.identity else 1  # the loopback loss needs one
-        if not weights.identity and not weights.loop:
-            return terms
-        seen = self._seen(codes, index, count)
+        frontal = self.config.stages.frontal
+        if weights.loop or (weights.identity and not frontal):
+            seen = self._seen(codes, self._random_views(index, count), count)
         if weights.identity:
-            terms["identity"] = identity_loss(seen.embed, photographs.embed.repeat_interleave(count, 0))
+            shown = self._seen(codes, self.views.ahead(len(index)), 1) if frontal else seen
+            terms["identity"] = identity_loss(shown.embed, photographs.embed.repeat_interleave(count, 0))
         if weights.loop:
             pooled = seen.pooled[::count]
             if self.config.stages.detach_render:
@@ -78,11 +84,14 @@ class RegressionObjective(nn.Module):
             terms["loop"] = self._parameter(again, codes, self.config.data.photo_batch)
         return terms
 
-    def _seen(self, codes: RegressionCodes, index: torch.Tensor, count: int) -> RecognitionFeatures:
-        """Features of `count` random views of each face, face by face."""
+    def _random_views(self, index: torch.Tensor, count: int) -> StudioView:
+        """`count` views of each photograph's face, face by face."""
+        return self.views.draw((index.cpu()[:, None] * count + torch.arange(count)).flatten())
+
+    def _seen(self, codes: RegressionCodes, views: StudioView, count: int) -> RecognitionFeatures:
+        """Features of the faces in `count` views each."""
         vertices, albedo = (part.repeat_interleave(count, 0) for part in self.system.decode(codes))
-        numbers = (index.cpu()[:, None] * count + torch.arange(count)).flatten()
-        image, landmarks = self.views.render(vertices, albedo, self.views.draw(numbers))
+        image, landmarks = self.views.render(vertices, albedo, views)
         return self.system.features(image, five_points(landmarks))
 
     def _parameter(self, codes: RegressionCodes, target: RegressionCodes, batch: int) -> torch.Tensor:
