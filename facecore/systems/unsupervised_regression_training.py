@@ -105,15 +105,15 @@ class UnsupervisedRegressionTrainer(FaceTrainer):
         return self.measures(self.config.run.validation_size)
 
     @torch.no_grad()
-    def measures(self, count: int) -> dict[str, float]:
+    def measures(self, count: int, faces: int = SEEN_FACES) -> dict[str, float]:
         """Errors on held-out renders, whose landmarks count as given; errors and moments of the coefficients, and how
-        much of their variance is by pose and light."""
+        much of their variance is by pose and light, of so many faces."""
         self.system.eval()
         reconstruct = self.system.reconstruct
         errors = evaluate_held_out(reconstruct, self.world, self.held_out, self.baseline, count, aligned=True)
         codes, truth = self.held_out_codes(count)
         seen = codes_in_views(
-            lambda images, points: torch.cat(self.system.encode(images, points), 1), self.unseen, SEEN_FACES, SEEN_VIEWS
+            lambda images, points: torch.cat(self.system.encode(images, points), 1), self.unseen, faces, SEEN_VIEWS
         )
         of_views = seen.split([part.shape[1] for part in codes], 2)
         for name, own, true, views in zip(("shape", "texture"), codes, truth, of_views):
