@@ -113,7 +113,7 @@ def _preset(encoder: int, heads: int, joint: int, final: int, persons: int) -> J
 def _ablation(config: JointRecognitionConfig) -> JointRecognitionConfig:
     """So that phase III does something in a few hundred iterations."""
     stages = dataclasses.replace(config.stages, learning_rate=3e-4, head_rate=1.0, classifier="solved")
-    return dataclasses.replace(config, stages=stages, weights=dataclasses.replace(config.weights, recognition=5.0))
+    return dataclasses.replace(config, stages=stages)
 
 
 PRESETS: dict[str, JointRecognitionConfig] = {
