@@ -13,7 +13,7 @@ import json
 import pathlib
 import statistics
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -245,7 +245,12 @@ def timing(benchmark: Any) -> dict[str, Any]:
     """Median, p20 and p80 in milliseconds of a finished pytest-benchmark run."""
     if benchmark.stats is None:  # --benchmark-disable: the agreement was checked, nothing was timed
         return {"median_ms": None, "p20_ms": None, "p80_ms": None, "rounds": 0, "noisy": True}
-    rounds = sorted(1e3 * seconds for seconds in benchmark.stats.stats.data)
+    return spread(benchmark.stats.stats.data)
+
+
+def spread(seconds: Iterable[float]) -> dict[str, Any]:
+    """Median, p20 and p80 in milliseconds of rounds that took so many seconds."""
+    rounds = sorted(1e3 * taken for taken in seconds)
     p20, p80 = percentile(rounds, 0.2), percentile(rounds, 0.8)
     return {
         "median_ms": statistics.median(rounds),
