@@ -13,7 +13,7 @@ import torch
 from test_semi_supervised import TINY
 
 from facecore.cli.main import main
-from facecore.evaluation.ablation_page import make_page
+from facecore.evaluation.ablation_page import claims_table, make_page
 from facecore.morphable import load as load_model
 from facecore.systems.semi_supervised_ablation import COMPARISONS, VARIANTS, ablation, measure
 from facecore.systems.semi_supervised_config import PRESETS
@@ -39,6 +39,20 @@ def test_verdict_by_hand():
     assert verdict.standard_error == pytest.approx(1 / math.sqrt(3))
     assert verdict.relative == pytest.approx(3 / 11)
     assert verdict.holds and verdict.enough
+
+
+def test_the_table_of_claims_by_hand():
+    experiment = Ablation("s", {}, {"with": {}, "without": {}}, [COMPARISON])
+    head = (
+        "| claim | what it says | better, by seed | worse, by seed | difference | holds |\n|---|---|---|---|---|---|\n"
+    )
+    rows = rows_of({0: 8, 1: 9, 2: 7}, {0: 10, 1: 12, 2: 11})
+    line = "| 1 | with is better | with, `error`: 8, 9, 7 | without, `error`: 10, 12, 11 | +27.3 % ± 10.5 | yes |\n"
+    assert claims_table(experiment, rows) == head + line
+    line = "| 1 | with is better | with, `error`: 8 | without, `error`: 10 | - | 1 of 3 seeds |\n"
+    assert claims_table(experiment, rows[::3]) == head + line
+    line = "| 1 | with is better | with, `error`: no row | without, `error`: no row | - | 0 of 3 seeds |\n"
+    assert claims_table(experiment, []) == head + line
 
 
 @pytest.mark.parametrize(
@@ -359,4 +373,5 @@ def test_report_from_rows_alone(tmp_path, capsys):
     assert "claim 0a: holds         shape_mm: +49.8 % over 3 seeds" in out
     assert "claim  4: does not hold shading_error: +0.0 %" in out  # both of its variants are alike here
     assert (tmp_path / "report" / "index.html").is_file()
+    assert (tmp_path / "report" / "claims.md").read_text().startswith("| claim |")
     assert main(["ablate", "--list"]) == 0 and "no centers" in capsys.readouterr().out

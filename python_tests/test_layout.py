@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import pathlib
 import re
@@ -13,6 +14,8 @@ import pytest
 from loss_launches import LAUNCHES
 
 from facecore import ops, reference
+from facecore.evaluation.ablation_page import claims_table
+from facecore.training.ablation import read_rows
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 PACKAGE = REPOSITORY / "facecore"
@@ -57,6 +60,19 @@ def test_the_table_of_the_systems_counts_right():
         assert len(counts) == int(files), name
         assert abs(sum(counts) - int(lines.replace(",", ""))) <= 0.1 * sum(counts), name
         assert abs(max(counts) - int(largest)) <= 0.1 * max(counts), name
+
+
+ABLATIONS = sorted((REPOSITORY / "benchmarks" / "results").glob("ablation_*.jsonl"))
+
+
+@pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
+def test_the_tables_of_claims_are_those_of_the_rows(path):
+    """docs/claims.md: what `facecore ablate --rows` makes."""
+    system = path.stem.removeprefix("ablation_")
+    module = importlib.import_module(f"facecore.systems.{system}_ablation")
+    presets = importlib.import_module(f"facecore.systems.{system}_config").PRESETS
+    table = claims_table(module.ablation(presets["ablation"]), read_rows(path))
+    assert table in (REPOSITORY / "docs" / "claims.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("op", ops.__all__)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 DESCRIPTION = """Trains variants of a system that differ in one thing each, on renders of a morphable model, from one \
 warm-up for each seed; measures them on held-out renders; and says which claims of the paper hold.
 
-Writes to --out: rows.jsonl, one folder for each training, and index.html. Called again, it goes on where it stopped.
+Writes to --out: rows.jsonl, a folder for each training, index.html, and its table of claims as claims.md. Called \
+again, it goes on where it stopped.
 
 Example: facecore ablate --out runs/ablation --seeds 0 1 2
          facecore ablate --out runs/ablation --variants all "no pairs" --seeds 0
@@ -42,7 +43,7 @@ class Ablate:
     ] = "semi-supervised"
     """Whose claims."""
     out: pathlib.Path = pathlib.Path("facecore_ablation")
-    """Folder of the trainings and of index.html."""
+    """Folder of the trainings, of index.html and of claims.md."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Each a warm-up and all the variants; a claim needs three."""
     variants: tuple[str, ...] = ()
@@ -50,7 +51,7 @@ class Ablate:
     config: pathlib.Path | None = None
     """YAML of settings put over the preset 'ablation'."""
     rows: pathlib.Path | None = None
-    """Train nothing: make index.html from these rows."""
+    """Train nothing: make index.html and claims.md from these rows."""
     list_variants: Annotated[bool, tyro.conf.arg(name="list")] = False
     """Only say which variants and claims there are."""
 
@@ -137,12 +138,14 @@ class Ablate:
         return read_rows(self.out / ROWS)
 
     def report(self, experiment: Ablation, rows: list[Row]) -> int:
-        from facecore.evaluation.ablation_page import make_page
+        from facecore.evaluation.ablation_page import claims_table, make_page
+        from facecore.files import write_atomically
         from facecore.training.ablation import judge
 
         rows = [row for row in rows if row.system == experiment.system]
         self.out.mkdir(parents=True, exist_ok=True)
         make_page(experiment, rows, self.out).write(self.out / "index.html")
+        write_atomically(self.out / "claims.md", claims_table(experiment, rows).encode())
         for comparison in experiment.comparisons:
             verdict = judge(comparison, rows)
             word = "holds" if verdict.holds else "does not hold" if verdict.enough else "open"

@@ -43,12 +43,38 @@ def make_page(ablation: Ablation, rows: Sequence[Row], folder: pathlib.Path) -> 
     return report
 
 
+def claims_table(ablation: Ablation, rows: Sequence[Row]) -> str:
+    """The claims as a table in Markdown, for documents: what is compared by seed, the mean difference and whether it is
+    enough."""
+    lines = ["| claim | what it says | better, by seed | worse, by seed | difference | holds |", "|" + "---|" * 6]
+    for verdict in (judge(comparison, rows) for comparison in ablation.comparisons):
+        comparison = verdict.comparison
+        cells = [comparison.claim, comparison.sentence]
+        for variant, measure, values in (
+            (comparison.better, comparison.measure, verdict.better),
+            (comparison.worse, comparison.worse_measure, verdict.worse),
+        ):
+            cells.append(f"{variant}, `{measure}`: {', '.join(f'{value:.4g}' for value in values) or 'no row'}")
+        known = len(verdict.seeds) > 1
+        cells.append(f"{100 * verdict.relative:+.1f} % ± {_error_percent(verdict):.1f}" if known else "-")
+        cells.append(_word(verdict))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _word(verdict: Verdict) -> str:
+    return "yes" if verdict.holds else "no" if verdict.enough else f"{len(verdict.seeds)} of {MIN_SEEDS} seeds"
+
+
+def _error_percent(verdict: Verdict) -> float:
+    """The standard errors that a difference must exceed, in percent of the worse variant."""
+    if not verdict.difference:
+        return 0.0
+    return 100 * MIN_ERRORS * verdict.standard_error * verdict.relative / verdict.difference
+
+
 def _claim(verdict: Verdict) -> list[Value]:
     comparison = verdict.comparison
-    word = "yes" if verdict.holds else "no" if verdict.enough else f"{len(verdict.seeds)} of {MIN_SEEDS} seeds"
-    error = (
-        100 * MIN_ERRORS * verdict.standard_error * verdict.relative / verdict.difference if verdict.difference else 0
-    )
     return [
         comparison.claim,
         comparison.sentence,
@@ -56,8 +82,8 @@ def _claim(verdict: Verdict) -> list[Value]:
         f"{comparison.better}: {_mean(verdict.better)}",
         f"{comparison.worse}: {_mean(verdict.worse)}",
         f"{100 * verdict.relative:+.1f} %",
-        f"{error:.1f} %",
-        word,
+        f"{_error_percent(verdict):.1f} %",
+        _word(verdict),
     ]
 
 
