@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
+import resource
 from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from cli_runs import Shared, call, make_shared
 
 from facecore import _C, ops
 from facecore.ops._library import emulate_cuda
@@ -102,3 +105,23 @@ def data_dir() -> pathlib.Path:
     if not folder.is_dir():
         pytest.fail(f"FACECORE_TEST_DATA={path} is not a folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """Files of the command line's tests, which these leave as they are."""
+    return make_shared(tmp_path_factory.mktemp("cli"))
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command in this process: exit code, output, errors (without the progress bars)."""
+    return functools.partial(call, capsys)
+
+
+@pytest.fixture
+def full_disk() -> Iterator[Callable[[int], None]]:
+    """Lets no file of this process grow beyond a number of bytes, as a disk that fills up in the middle of a write."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -9,22 +9,21 @@ import pathlib
 import numpy as np
 import pytest
 import torch
+from cli_runs import call
 from dataset_files import write_celeba
 from toy_perception import landmarks_of, picture, write_manifest, write_toy_manifests
 
-from facecore.cli import main
 from facecore.data import write_png
 from facecore.morphable import load
 
 
 @pytest.fixture
 def run(capsys):
+    """As of every test, without the bar of the pictures."""
+
     def run(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main.main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        errors = [line.split("\r")[-1].strip() for line in captured.err.split("\n")]
-        return code, captured.out, "\n".join(line for line in errors if line and "picture/s" not in line)
+        code, text, errors = call(capsys, *arguments)
+        return code, text, "\n".join(line for line in errors.splitlines() if "picture/s" not in line)
 
     return run
 

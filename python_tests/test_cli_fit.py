@@ -8,9 +8,9 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from cli_runs import call
 from tiny_faces import write_points, write_portraits
 
-from facecore.cli import main
 from facecore.data import write_png
 from facecore.mesh import load_mesh
 from facecore.morphable import load as load_model
@@ -41,14 +41,10 @@ def run(capsys, tmp_path, person):
     """Runs `facecore fit` into tmp_path/out: exit code, output, errors, files."""
 
     def run(*arguments: object) -> tuple[int, str, str, set[str]]:
-        capsys.readouterr()
         out = tmp_path / "out"
         options = ["--model", person[1], "--out", out, "--detector", "none", "--size", 64]
-        code = main.main([str(argument) for argument in ("fit", *options, *arguments)])
-        captured = capsys.readouterr()
-        errors = [line.split("\r")[-1].strip() for line in captured.err.split("\n")]
-        files = {path.name for path in out.rglob("*") if path.is_file()}
-        return code, captured.out, "\n".join(line for line in errors if line), files
+        code, text, errors = call(capsys, "fit", *options, *arguments)
+        return code, text, errors, {path.name for path in out.rglob("*") if path.is_file()}
 
     return run
 

@@ -10,6 +10,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from cli_runs import call
 from PIL import Image
 from test_texture_stage import config
 from tiny_faces import write_portraits
@@ -67,14 +68,10 @@ def run(capsys, shared, tmp_path):
     """Runs `facecore transfer` into tmp_path/out: exit code, output, errors, files."""
 
     def run(*arguments: object, command: str = "transfer") -> tuple[int, str, str, set[str]]:
-        capsys.readouterr()
         out = tmp_path / "out"
         options = ["--checkpoint", shared.checkpoint, "--out", out, "--detector", "none"]
-        code = main.main([str(argument) for argument in (command, *arguments, *options)])
-        captured = capsys.readouterr()
-        errors = [line.split("\r")[-1].strip() for line in captured.err.split("\n")]
-        files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
-        return code, captured.out, "\n".join(line for line in errors if line), files
+        code, text, errors = call(capsys, command, *arguments, *options)
+        return code, text, errors, {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
 
     return run
 
