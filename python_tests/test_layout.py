@@ -7,7 +7,9 @@ import importlib
 import inspect
 import pathlib
 import re
+import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -73,6 +75,16 @@ def test_the_tables_of_claims_are_those_of_the_rows(path):
     presets = importlib.import_module(f"facecore.systems.{system}_config").PRESETS
     table = claims_table(module.ablation(presets["ablation"]), read_rows(path))
     assert table in (REPOSITORY / "docs" / "claims.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", ["graph_convolution.md", "rasterizer.md"])
+def test_the_tables_of_times_are_those_of_the_rows(page, tmp_path):
+    """What benchmarks/ratios.py makes of the machine whose rows the page shows."""
+    shown = REPOSITORY / "docs" / page
+    written = shutil.copy(shown, tmp_path / page)
+    rows = REPOSITORY / "benchmarks" / "results" / "intel-r-xeon-r-processor-2-10ghz-2-cores.json"
+    subprocess.run([sys.executable, REPOSITORY / "benchmarks" / "ratios.py", rows, written], check=True)
+    assert written.read_text() == shown.read_text()
 
 
 @pytest.mark.parametrize("op", ops.__all__)
