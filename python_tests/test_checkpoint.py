@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from facecore.training import checkpoint as module
-from facecore.training.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors
+from facecore.training.checkpoint import Checkpoint, load_optimizer_tensors, load_whole, optimizer_tensors
 
 
 def example() -> Checkpoint:
@@ -104,3 +104,15 @@ def test_optimiser_state_keeps_the_layout_of_the_parameters(tmp_path):
     step(layer, optimizer)
     step(other, resumed)
     assert other.weight.equal(layer.weight)
+
+
+def test_a_network_that_has_changed_says_what_to_do():
+    """A bias that is not there, a weight of another shape; what fits is loaded."""
+    weight, bias = torch.ones(1, 2), torch.ones(1)
+    for tensors in ({"weight": weight}, {"weight": torch.ones(1, 3), "bias": bias}):
+        with pytest.raises(ValueError, match=r"another version of this network.*run\.start-from") as caught:
+            load_whole(torch.nn.Linear(2, 1), tensors)
+        assert "\n" not in str(caught.value)
+    layer = torch.nn.Linear(2, 1)
+    load_whole(layer, {"weight": weight, "bias": bias})
+    assert torch.equal(layer.weight, weight) and torch.equal(layer.bias, bias)

@@ -70,6 +70,18 @@ class Checkpoint:
         return cls(tensors, plain)
 
 
+def load_whole(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+    """Loads all the module's tensors. Raises ValueError, saying what to do, where names or shapes are others."""
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            "the checkpoint holds another version of this network: it cannot go on, but run.start-from takes the "
+            f"weights that still fit ({reason})"
+        ) from error
+
+
 def load_matching(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> list[str]:
     """Loads the tensors whose names and shapes the module has; returns its names that were not among them.
 

@@ -9,7 +9,13 @@ import torch
 from torch import nn
 
 from facecore.training.adam import Adam
-from facecore.training.checkpoint import Checkpoint, load_matching, load_optimizer_tensors, optimizer_tensors
+from facecore.training.checkpoint import (
+    Checkpoint,
+    load_matching,
+    load_optimizer_tensors,
+    load_whole,
+    optimizer_tensors,
+)
 from facecore.training.config import RunConfig, config_hash, to_plain
 from facecore.training.device import choose_device
 from facecore.training.resume import check_same_run
@@ -107,16 +113,17 @@ class SystemTrainer(abc.ABC):
         } | self.sources()
 
     def restore(self, checkpoint: Checkpoint) -> int:
-        """Raises ValueError when the checkpoint is of another run: one that would not go on to the same weights."""
+        """Raises ValueError when the checkpoint is of another run, which would not go on to the same weights, or of a
+        network that has changed since."""
         self._start = str(checkpoint.plain.get("start", ""))  # a resumed run began where it began
         check_same_run(checkpoint.plain, self._plain())
         if "optimizer" not in checkpoint.tensors:
             raise ValueError("this checkpoint holds no optimiser state; resume from last.safetensors")
-        self.model.load_state_dict(checkpoint.tensors["model"])
+        load_whole(self.model, checkpoint.tensors["model"])
         states = self.companions() | {"optimizer": self.optimizer} | self.resumable()
         for name, state in states.items():
             if isinstance(state, nn.Module):
-                state.load_state_dict(checkpoint.tensors[name])
+                load_whole(state, checkpoint.tensors[name])
             else:  # one that has not moved yet has no tensors
                 load_optimizer_tensors(state, checkpoint.tensors.get(name, {}))
         return int(checkpoint.plain["iteration"])
