@@ -49,7 +49,7 @@ class WeakWeights:
     attention: Literal["skin", "mask", "none"] = "skin"
     """Of L_photo: skin probability; masks, given (data.masks) or true ones of renders; or all that the model covers."""
     labelled_code: float = 1.0
-    """Beyond the paper, in the stage `encoder`: coefficients, by the shape and albedo that they make."""
+    """Beyond the paper, in the stage `encoder`: coefficients, by the shape and albedo they make; L_coef where 0."""
     labelled_pose: float = 0.5
     """In that stage: the angles."""
     labelled_light: float = 2.0
