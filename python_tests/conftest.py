@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import pathlib
-import resource
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -122,6 +121,8 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str
 @pytest.fixture
 def full_disk() -> Iterator[Callable[[int], None]]:
     """Lets no file of this process grow beyond a number of bytes, as a disk that fills up in the middle of a write."""
+    import resource  # where there is such a thing
+
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -43,16 +43,20 @@ def test_verdict_by_hand():
 
 def test_the_table_of_claims_by_hand():
     experiment = Ablation("s", {}, {"with": {}, "without": {}}, [COMPARISON])
-    head = (
-        "| claim | what it says | better, by seed | worse, by seed | difference | holds |\n|---|---|---|---|---|---|\n"
-    )
+    head = "| claim | what it says | seeds | lower | than | difference | holds |\n|---|---|---|---|---|---|---|\n"
+    start = "| 1 | with is better |"
     rows = rows_of({0: 8, 1: 9, 2: 7}, {0: 10, 1: 12, 2: 11})
-    line = "| 1 | with is better | with, `error`: 8, 9, 7 | without, `error`: 10, 12, 11 | +27.3 % ± 10.5 | yes |\n"
-    assert claims_table(experiment, rows) == head + line
-    line = "| 1 | with is better | with, `error`: 8 | without, `error`: 10 | - | 1 of 3 seeds |\n"
-    assert claims_table(experiment, rows[::3]) == head + line
-    line = "| 1 | with is better | with, `error`: no row | without, `error`: no row | - | 0 of 3 seeds |\n"
-    assert claims_table(experiment, []) == head + line
+    cells = "0, 1, 2 | with, `error`: 8, 9, 7 | without, `error`: 10, 12, 11 | +27.3 % ± 10.5 | yes"
+    assert claims_table(experiment, rows) == f"{head}{start} {cells} |\n"
+    cells = "0 | with, `error`: 8 | without, `error`: 10 | - | 1 of 3 seeds"
+    assert claims_table(experiment, rows[::3]) == f"{head}{start} {cells} |\n"
+    assert claims_table(experiment, []).endswith(
+        f"{start} none | with, `error`: - | without, `error`: - | - | 0 of 3 seeds |\n"
+    )
+    no_worse = Ablation("s", {}, experiment.variants, [dataclasses.replace(COMPARISON, no_worse=True)])
+    rows = rows_of({0: 9, 1: 10, 2: 11}, {0: 10, 1: 10, 2: 10})  # no difference, but two standard errors of 11.5 %
+    cells = "0, 1, 2 | with, `error`, no worse: 9, 10, 11 | without, `error`: 10, 10, 10 | +0.0 % ± 11.5 | no"
+    assert claims_table(no_worse, rows) == f"{head}{start} {cells} |\n"
 
 
 @pytest.mark.parametrize(

@@ -81,10 +81,10 @@ BAD_DEMOS = {
 
 
 @pytest.mark.parametrize("case", BAD_DEMOS)
-def test_bad_demos_train_and_write_nothing(run, shared, tmp_path, monkeypatch, case):
+def test_bad_demos_train_and_write_nothing(run, shared, tmp_path, tmp_path_factory, monkeypatch, case):
     monkeypatch.chdir(tmp_path)
     names = {"points": shared.picture.with_suffix(".pts"), "lonely": tmp_path / "lonely.png"}
-    names["same"] = shared.folder / "same.txt"
+    names["same"] = tmp_path_factory.mktemp("points") / "same.txt"
     names["same"].write_text("9 9\n" * 5)
     shutil.copy(shared.picture, names["lonely"])
     arguments, code, message = BAD_DEMOS[case]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
-import resource
+from collections.abc import Callable
 
 import pytest
 
@@ -82,13 +82,11 @@ def test_errors_are_one_line(arguments: list[str], code: int, message: str, caps
     assert captured.out == "" and captured.err.count("\n") == 1 and message in captured.err
 
 
-def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
-    try:
-        code = main(["model", "convert", "procedural", str(tmp_path / "mine.npz"), "--num-vertices", "2500"])
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+def test_a_full_disk_is_said_and_leaves_nothing(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], full_disk: Callable[[int], None]
+) -> None:
+    full_disk(200_000)
+    code = main(["model", "convert", "procedural", str(tmp_path / "mine.npz"), "--num-vertices", "2500"])
     errors = capsys.readouterr().err
     assert code == 1 and errors.count("\n") == 1
     assert f"cannot write the model {tmp_path / 'mine.npz'}: " in errors

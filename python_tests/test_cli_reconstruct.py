@@ -197,12 +197,12 @@ BAD_RECONSTRUCTIONS = {
 
 
 @pytest.mark.parametrize("case", BAD_RECONSTRUCTIONS)
-def test_bad_reconstructions_write_nothing(run, shared, tmp_path, monkeypatch, case):
+def test_bad_reconstructions_write_nothing(run, shared, tmp_path, tmp_path_factory, monkeypatch, case):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     names = {"folder": tmp_path, "empty": tmp_path / "empty", "picture": shared.picture}
     names["points"] = shared.picture.with_suffix(".pts")
-    names["second"] = shutil.copy(shared.picture, shared.folder / "second.png")
+    names["second"] = shutil.copy(shared.picture, tmp_path_factory.mktemp("other") / "second.png")
     arguments, code, message = BAD_RECONSTRUCTIONS[case]
     result = run("reconstruct", *(argument.format(**names) for argument in arguments))
     assert result[:2] == (code, "") and result[2].count("\n") == 0

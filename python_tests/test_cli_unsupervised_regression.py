@@ -84,6 +84,7 @@ def test_commands(tmp_path, capsys, manifest, photos):
         (["--data.photo-batch", "0"], "--data.photo-batch must be at least 1"),
         (["--stages.views", "0"], "--stages.views must be at least 1"),
         (["--stages.frontal"], "--stages.frontal needs --stages.views 1"),
+        (["--stages.frontal", "--stages.views", "1", "--weights.identity", "0"], "--stages.frontal has no effect here"),
         (["--weights.loop", "-1"], "--weights.loop must be at least 0"),
         (["--data.labelled", "."], "--data.labelled has no effect here"),
     ],

@@ -282,6 +282,17 @@ def test_resumes_to_the_same_weights(manifest, morphable, photos):
     assert_resumes(trainer, 3, lambda trained: trained.system)
 
 
+def test_a_training_of_a_changed_network_is_not_resumed(trainer):
+    """One line that says what to do, whatever has changed."""
+    saved = trainer.checkpoint(1, resumable=True)
+    weights = saved.tensors["model"]
+    name = next(iter(weights))
+    for changed in ({name: torch.zeros(3)}, {"new": torch.zeros(3)}):
+        saved.tensors["model"] = weights | changed
+        with pytest.raises(ValueError, match=r"another version of this network.*--run\.start-from"):
+            trainer.restore(saved)
+
+
 def test_a_checkpoint_needs_nothing_else(tmp_path, morphable):
     """The recognition network's files are gone; weights, facts and the morphable model come from the checkpoint."""
     manifest = write_recognition(tmp_path / "net")

@@ -216,18 +216,16 @@ def test_stages_move_what_they_should(morphable):
     assert changed() == {"confidence_net"}  # batch statistics of R-Net are frozen, too
 
 
-def test_where_coefficients_are_not_labelled_the_prior_holds_them(morphable):
-    """Landmarks alone are fitted by coefficients that no face has: L_coef stands in the stage `encoder`, too."""
-    labelled = WeaklySupervisedTrainer(config(), morphable, None)
-    assert "coefficient" not in labelled.step(0)
-    settings = config(weights={"labelled_code": 0.0, "coefficient": 0.25}, stages={"encoder_iterations": 2})
-    trainer = WeaklySupervisedTrainer(settings, morphable, None)
-    assert float(trainer.step(0)["coefficient"]) == 0  # heads begin at the mean face
+def test_a_prior_holds_coefficients_that_are_not_labelled(morphable):
+    """Landmarks alone are fitted by coefficients that no face has."""
+    weights = {"labelled_code": 0.0, "labelled_prior": 0.25}
+    trainer = WeaklySupervisedTrainer(config(weights=weights, stages={"encoder_iterations": 2}), morphable, None)
+    assert float(trainer.step(0)["labelled_prior"]) == 0  # heads begin at the mean face
     terms = trainer.step(1)
     weights = trainer.config.weights
     expected = sum(getattr(weights, name) * value for name, value in terms.items() if name != "total")
     torch.testing.assert_close(terms["total"], expected, rtol=1e-4, atol=0)
-    assert float(terms["coefficient"]) > 0
+    assert float(terms["labelled_prior"]) > 0
 
 
 def test_a_step_lowers_the_loss_of_its_batch(morphable):

@@ -59,6 +59,8 @@ class UnsupervisedRegressionCommand(TrainingCommand):
             raise UsageError("--stages: iterations must not all be 0")
         if stages.frontal and stages.views != 1:
             raise UsageError(f"--stages.frontal needs --stages.views 1, got {stages.views}")
+        if stages.frontal and not (stages.mixed_iterations and config.weights.identity):
+            raise UsageError("--stages.frontal has no effect here: L_id has no weight or stage 2 no iterations")
         if not stages.mixed_iterations:
             if data.photos is not None:
                 raise UsageError("--data.photos has no effect here: --stages.mixed-iterations is 0; leave it out")

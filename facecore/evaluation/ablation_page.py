@@ -44,22 +44,27 @@ def make_page(ablation: Ablation, rows: Sequence[Row], folder: pathlib.Path) -> 
 
 
 def claims_table(ablation: Ablation, rows: Sequence[Row]) -> str:
-    """The claims as a table in Markdown, for documents: what is compared by seed, the mean difference and whether it is
-    enough."""
-    lines = ["| claim | what it says | better, by seed | worse, by seed | difference | holds |", "|" + "---|" * 6]
+    """The claims as a table in Markdown, for documents: what is compared by seed, the mean difference with the standard
+    errors that it must exceed, and whether it does."""
+    lines = ["| claim | what it says | seeds | lower | than | difference | holds |", "|" + "---|" * 7]
     for verdict in (judge(comparison, rows) for comparison in ablation.comparisons):
         comparison = verdict.comparison
-        cells = [comparison.claim, comparison.sentence]
-        for variant, measure, values in (
-            (comparison.better, comparison.measure, verdict.better),
-            (comparison.worse, comparison.worse_measure, verdict.worse),
-        ):
-            cells.append(f"{variant}, `{measure}`: {', '.join(f'{value:.4g}' for value in values) or 'no row'}")
-        known = len(verdict.seeds) > 1
-        cells.append(f"{100 * verdict.relative:+.1f} % ± {_error_percent(verdict):.1f}" if known else "-")
-        cells.append(_word(verdict))
+        lower = f"{comparison.better}, `{comparison.measure}`{', no worse' if comparison.no_worse else ''}"
+        cells = [
+            comparison.claim,
+            comparison.sentence,
+            ", ".join(map(str, verdict.seeds)) or "none",
+            f"{lower}: {_values(verdict.better)}",
+            f"{comparison.worse}, `{comparison.worse_measure}`: {_values(verdict.worse)}",
+            f"{100 * verdict.relative:+.1f} % ± {_error_percent(verdict):.1f}" if len(verdict.seeds) > 1 else "-",
+            _word(verdict),
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _values(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.4g}" for value in values) or "-"
 
 
 def _word(verdict: Verdict) -> str:
@@ -67,10 +72,9 @@ def _word(verdict: Verdict) -> str:
 
 
 def _error_percent(verdict: Verdict) -> float:
-    """The standard errors that a difference must exceed, in percent of the worse variant."""
-    if not verdict.difference:
-        return 0.0
-    return 100 * MIN_ERRORS * verdict.standard_error * verdict.relative / verdict.difference
+    """The standard errors that a difference must exceed, in percent of the worse variant; 0 of nothing."""
+    whole = sum(verdict.worse)
+    return 100 * MIN_ERRORS * verdict.standard_error * len(verdict.worse) / whole if whole else 0.0
 
 
 def _claim(verdict: Verdict) -> list[Value]:

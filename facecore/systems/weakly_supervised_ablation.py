@@ -11,7 +11,7 @@ from facecore.evaluation.alignment import vertex_error
 from facecore.evaluation.held_out import evaluate_held_out, held_out_errors
 from facecore.nn import aggregate
 from facecore.systems import seeds
-from facecore.systems.weakly_supervised_config import WeaklySupervisedConfig
+from facecore.systems.weakly_supervised_config import WeaklySupervisedConfig, WeakWeights
 from facecore.systems.weakly_supervised_training import NAME, WeaklySupervisedTrainer
 from facecore.training.ablation import Ablation, Comparison, Measures
 from facecore.training.config import merged
@@ -19,11 +19,11 @@ from facecore.training.config import merged
 NUM_RENDERS = 200
 NUM_PERSONS = 40  # of claim 11; each of as many pictures as a set has
 BASE, SCALAR = "all", "scalar confidence"
-# Variants branch from an R-Net that knows where points, pose and light are, and of coefficients what landmarks say:
-# what these become is then the work of the losses that are compared.
+# Variants branch from an R-Net that knows where points, pose and light are, and of coefficients what landmarks and the
+# prior say, with the paper's weight of L_coef: what these become is then the work of the losses that are compared.
 WARMUP = {
     "stages": {"weak_iterations": 0, "confidence_iterations": 0, "head_renders": 0},
-    "weights": {"labelled_code": 0.0},
+    "weights": {"labelled_code": 0.0, "labelled_prior": WeakWeights.coefficient},
 }
 BRANCH: dict[str, Any] = {"stages": {"encoder_iterations": 0, "head_renders": 0}}
 NO_SETS: dict[str, Any] = {"stages": {"confidence_iterations": 0}}  # C-Net changes nothing of R-Net

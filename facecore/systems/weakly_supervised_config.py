@@ -7,7 +7,7 @@ import pathlib
 from typing import Literal
 
 from facecore.systems.encoder_config import EncoderConfig
-from facecore.training.config import DataConfig, RunConfig, WorldConfig
+from facecore.training.config import LATER, DataConfig, RunConfig, WorldConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,10 @@ class WeakWeights:
     attention: Literal["skin", "mask", "none"] = "skin"
     """Of L_photo: skin probability; masks, given (data.masks) or true ones of renders; or all that the model covers."""
     labelled_code: float = 1.0
-    """Beyond the paper, in the stage `encoder`: coefficients, by the shape and albedo they make; L_coef where 0."""
+    """Beyond the paper, in the stage `encoder`: coefficients, by the shape and albedo that they make."""
+    labelled_prior: float = dataclasses.field(default=0.0, metadata=LATER)
+    """In that stage: L_coef, for trainings whose coefficients are not labelled, as landmarks alone would be fitted by
+    coefficients that no face has."""
     labelled_pose: float = 0.5
     """In that stage: the angles."""
     labelled_light: float = 2.0

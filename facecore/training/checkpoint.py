@@ -77,7 +77,7 @@ def load_whole(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> Non
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
-            "the checkpoint holds another version of this network: it cannot go on, but run.start-from takes the "
+            "the checkpoint holds another version of this network: it cannot go on, but --run.start-from takes the "
             f"weights that still fit ({reason})"
         ) from error
 

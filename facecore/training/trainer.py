@@ -123,7 +123,7 @@ class SystemTrainer(abc.ABC):
         states = self.companions() | {"optimizer": self.optimizer} | self.resumable()
         for name, state in states.items():
             if isinstance(state, nn.Module):
-                load_whole(state, checkpoint.tensors[name])
+                load_whole(state, checkpoint.tensors.get(name, {}))
             else:  # one that has not moved yet has no tensors
                 load_optimizer_tensors(state, checkpoint.tensors.get(name, {}))
         return int(checkpoint.plain["iteration"])
