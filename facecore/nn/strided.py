@@ -34,6 +34,7 @@ class StridedTrunk(nn.Module):
             layers.append(strided_block(channels, scaled(level, width)))
             channels, size = scaled(level, width), size // 2
         self.layers = nn.Sequential(*layers)
+        self.layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as the maps
         self.num_features = channels * size * size
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -53,6 +53,7 @@ class TextureUNet(nn.Module):
         inputs = [widths[-1], *(2 * channels for channels in widths[-2::-1])]
         self.up = nn.ModuleList(strided_block(i, o, transposed=True) for i, o in zip(inputs, beside))
         self.last = nn.Conv2d(beside[-1], 3, 3, padding=1)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as the maps
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The reflectance. Differentiable in x. Raises ValueError for another shape."""
