@@ -48,7 +48,7 @@ def test_a_setting_that_came_later_counts_where_it_is_set():
     """Its default is what older versions did, so their runs keep their hash; of it alone, and of no other's default."""
     config = PRESETS["quick"]
     older = to_plain(config)
-    del older["stages"]["hold_statistics"], older["world"]["steady_light"]
+    del older["stages"]["hold_statistics"], older["world"]["steady_light"], older["world"]["yaw"]
     kept = {k: v for k, v in older.items() if k not in UNHASHED}
     kept = {
         k: {n: v for n, v in part.items() if f"{k}.{n}" not in UNHASHED} if isinstance(part, dict) else part
@@ -56,7 +56,7 @@ def test_a_setting_that_came_later_counts_where_it_is_set():
     }
     expected = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
     assert config_hash(config) == expected
-    for later in ({"stages": {"hold_statistics": True}}, {"world": {"steady_light": True}}):
+    for later in ({"stages": {"hold_statistics": True}}, {"world": {"steady_light": True}}, {"world": {"yaw": 80.0}}):
         assert config_hash(overlay(config, later)) != expected
 
 

@@ -55,6 +55,7 @@ class JointRecognitionCommand(TrainingCommand):
         "data.assume_cropped": _FITTED,
         "data.masks": "no loss looks at pixels",
         "world.steady_light": "every render has a light of its own",
+        "world.yaw": "renders turn by up to 45 degrees",
     }
 
     def check_own(self, config: JointRecognitionConfig) -> None:

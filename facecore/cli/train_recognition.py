@@ -52,6 +52,7 @@ class RecognitionCommand(TrainingCommand):
         "data.masks": "persons are told apart by whole faces",
         "world.labelled_modes": "there is no labelled half",
         "world.steady_light": "every render has a light of its own",
+        "world.yaw": "renders turn by up to 60 degrees",
     }
 
     def check_own(self, config: RecognitionConfig) -> None:

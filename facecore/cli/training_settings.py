@@ -117,7 +117,11 @@ def check_bumps(world: WorldConfig) -> None:
 
 
 def check_persons(world: WorldConfig) -> None:
-    """Refuses what rendered persons should have in common where there are none."""
+    """Refuses what rendered persons should be like where there are none, and turns that hide the face."""
+    if not 0 <= world.yaw <= 90:
+        raise UsageError(f"--world.yaw must lie in [0, 90] degrees, got {world.yaw}")
+    if world.yaw != WorldConfig().yaw and not world.persons:
+        raise UsageError("--world.yaw is of rendered persons: give --world.persons, or leave it out")
     if world.steady_light and not world.persons:
         raise UsageError(
             "--world.steady-light is of rendered persons: give --world.persons, or --world.no-steady-light"

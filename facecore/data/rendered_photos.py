@@ -87,7 +87,8 @@ class RenderedPhotos:
         renders = self.renders
         shape = f"{self.num_identities}x{renders.pictures}x{renders.height}x{renders.width}"
         light = ", each person in one light" if renders.steady_light else ""
-        return f"{shape} renders of {renders.model.content_hash()[:12]}, seed {renders.seed}{light}"
+        turn = f", turned by up to {renders.yaw:g} degrees" if renders.yaw != YAW else ""
+        return f"{shape} renders of {renders.model.content_hash()[:12]}, seed {renders.seed}{light}{turn}"
 
     def sample(self, generator: torch.Generator, count: int, per_identity: int = 2) -> torch.Tensor:
         """`count` samples with `per_identity` of a person (`IdentitySampler`), int64 [count]."""

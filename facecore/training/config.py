@@ -90,6 +90,8 @@ class WorldConfig:
     """Rendered photographs of each person."""
     steady_light: bool = dataclasses.field(default=False, metadata=LATER)
     """One light for all photographs of a person, as frames of a clip have."""
+    yaw: float = dataclasses.field(default=45.0, metadata=LATER)
+    """Largest turn to either side of faces on rendered photographs, in degrees."""
 
 
 @dataclasses.dataclass(frozen=True)
