@@ -17,7 +17,14 @@ from facecore.training.ablation_run import ROWS
 from facecore.training.config import overlay, write_yaml
 
 TINY = {
-    "model": {"image_size": 32, "texture_size": 32, "width": 0.0625, "num_vertices": 2500},
+    "model": {
+        "image_size": 32,
+        "texture_size": 32,
+        "width": 0.0625,
+        "surface_points": 70,
+        "point_features": 1,
+        "num_vertices": 2500,
+    },
     "stages": {"warmup_iterations": 1, "head_renders": 8, "iterations": 1},
     "data": {"labelled_batch": 4, "photo_batch": 4},
     "world": {"persons": 3, "pictures": 4},

@@ -390,6 +390,7 @@ def test_presets_state_the_papers_sizes():
         (["--model.surface-points", "60"], "--model.surface-points must be at least 68"),
         (["--data.masks", "."], "--data.masks has no effect here"),
         (["--world.steady-light"], "--world.steady-light has no effect here"),
+        (["--world.yaw", "60"], "--world.yaw has no effect here"),
         (["--stages.classifier", "solved", "--weights.recognition", "0"], "--stages.classifier is phase III's"),
         (["--world.labelled-modes", "1000"], "--world.labelled-modes must be at most"),
         (["--system", "nobody"], "invalid choice"),

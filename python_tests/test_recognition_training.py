@@ -79,12 +79,17 @@ def test_photographs_are_persons_of_their_own(morphable, photos):
     assert torch.equal(person[:8].view(4, 2)[:, 0], person[:8].view(4, 2)[:, 1])  # two pictures of a person
 
 
+POINTS = {"architecture": "point-recognition", "surface_points": 70, "point_features": 2}
+
+
 @pytest.mark.parametrize("architecture", ["sphereface", "small-recognition", "point-recognition"])
 def test_resumes_to_the_same_weights(morphable, photos, architecture):
     """small-recognition has batch statistics, which are part of its state; stopped at the end of the first stage."""
-    solved = {"head_renders": 8} if architecture == "point-recognition" else {}
+    pointed = architecture == "point-recognition"
+    solved = {"head_renders": 8} if pointed else {}
     settings = config(
-        model={"architecture": architecture}, stages={"coefficient_iterations": 2, "iterations": 2} | solved
+        model=POINTS if pointed else {"architecture": architecture},
+        stages={"coefficient_iterations": 2, "iterations": 2} | solved,
     )
     make = partial(RecognitionTrainer, settings, morphable, open_folder(photos))
     assert_resumes(make, 2, lambda trainer: trainer.objective)
@@ -113,9 +118,6 @@ def test_coefficients_come_first(morphable, photos):
         embed = torch.nn.functional.normalize(trainer.network(faces).embed, dim=1)
     torch.testing.assert_close(trainer.objective.persons.weight[0], embed.mean(0), rtol=1e-4, atol=1e-5)
     assert not torch.equal(trainer.objective.persons.weight[7], before[7])  # the photographs' persons too
-
-
-POINTS = {"architecture": "point-recognition", "surface_points": 70, "point_features": 2}
 
 
 def test_points_come_first(morphable):
@@ -284,6 +286,7 @@ def test_settings_of_a_file(tmp_path):
         (["--world.labelled-modes", "5"], "--world.labelled-modes has no effect here"),
         (["--data.masks", "."], "--data.masks has no effect here"),
         (["--world.steady-light"], "--world.steady-light has no effect here"),
+        (["--world.yaw", "60"], "--world.yaw has no effect here"),
         (["--world.bumps", "5", "--world.bump-mm", "inf"], "--world.bump-mm must be positive"),
         (["--world.persons", "1"], "--world.persons must be at least 2"),
         (["--run.validation-size", "3"], "--run.validation-size must be at least 4"),

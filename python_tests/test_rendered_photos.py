@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -48,6 +49,17 @@ def test_frames_of_a_clip_share_their_light(photos):
     assert float(sh_shading(normals, many.lights(every)).mean(2)[seen].max()) <= PEAK * (1 + 1e-5)
     assert torch.equal(one.pose, other.pose) and torch.equal(one.landmarks, other.landmarks)
     assert torch.equal(own[:, 0], lights[:, 0]) and not bool((own[:, 1:] == own[:, :1]).all(2).any())
+
+
+def test_faces_turn_as_far_as_they_are_told_to(photos):
+    """In proportion, all else as it is; the digest tells, and says nothing of pictures that turn as they always did."""
+    model, index = photos.renders.model, torch.arange(12)
+    wide = RenderedPhotos(model, 32, 32, 7, persons=3, pictures=4, yaw=80.0)
+    own, other = wide.renders._angles(index), photos.renders._angles(index)
+    torch.testing.assert_close(own[:, 1], other[:, 1] * (80 / 45))
+    assert torch.equal(own[:, ::2], other[:, ::2]) and float(own[:, 1].abs().max()) > math.radians(45)
+    assert torch.equal(wide.renders.coefficients(index).identity, photos.renders.coefficients(index).identity)
+    assert wide.digest == photos.digest + ", turned by up to 80 degrees"
 
 
 def test_batches_are_those_of_photographs(photos):

@@ -15,6 +15,7 @@ from trainer_checks import assert_resumes
 from facecore import systems
 from facecore.cli import main
 from facecore.data import LabelledRenders, PhotoFolder, RenderedPhotos, five_points
+from facecore.evaluation.held_out import evaluate_held_out
 from facecore.morphable import load as load_model
 from facecore.nn import ConfidenceNet, RecognitionNet, aggregate
 from facecore.perception import load_identity_network
@@ -24,12 +25,13 @@ from facecore.systems.aggregation import aggregate_faces
 from facecore.systems.network_export import export_network
 from facecore.systems.weakly_supervised import WeakCodes, WeaklySupervised
 from facecore.systems.weakly_supervised_ablation import ablation
-from facecore.systems.weakly_supervised_config import PRESETS, WeaklySupervisedConfig, WeakModelConfig
+from facecore.systems.weakly_supervised_config import PRESETS, WeaklySupervisedConfig, WeakModelConfig, WeakWeights
 from facecore.systems.weakly_supervised_losses import (
     coefficient_term,
     landmark_term,
     light_color_term,
     perception_term,
+    picture_terms,
 )
 from facecore.systems.weakly_supervised_training import WeaklySupervisedTrainer
 from facecore.training.config import overlay
@@ -136,14 +138,32 @@ def test_terms_by_hand(morphable):
 def test_perception_is_zero_for_the_same_face_and_skips_unknown_points(morphable, recogniser):
     network = load_identity_network(recogniser)
     photos = RenderedPhotos(morphable, 64, 64, persons=2, pictures=1).batch(torch.arange(2))
-    system = make_system(morphable, image_size=64)
-    rendering = dataclasses.replace(system.render(system(photos.image)), image=photos.image)
-    same = perception_term(network, rendering, photos.landmarks, photos)
+    same = perception_term(network, photos.image, photos.landmarks, photos)
     assert abs(float(same)) < 1e-5  # one minus a cosine of 1, float32
-    swapped = dataclasses.replace(rendering, image=photos.image.flip(0))
+    swapped = photos.image.flip(0)
     assert float(perception_term(network, swapped, photos.landmarks.flip(0), photos)) > 1e-4
     none = dataclasses.replace(photos, landmark_weight=torch.zeros(2, 68))
     assert float(perception_term(network, swapped, photos.landmarks, none)) == 0.0
+
+
+def test_what_perception_sees_behind_the_face(morphable, recogniser):
+    """A face that shows the photograph's own pixels: nothing is left over the photograph, black around it is."""
+    network = load_identity_network(recogniser)
+    photos = RenderedPhotos(morphable, 64, 64, persons=2, pictures=1).batch(torch.arange(2))
+    system = make_system(morphable, image_size=64)
+    camera = system.camera(torch.zeros(2, 6))
+    true = dataclasses.replace(photos, landmarks=camera.project(system(photos.image).vertices[:, system.landmarks68]))
+    estimate = dataclasses.replace(system(photos.image), camera=camera)
+    rendering = system.render(estimate)
+    drawn = dataclasses.replace(rendering, image=rendering.alpha[:, None] * photos.image)
+    terms = {
+        behind: picture_terms(
+            system, estimate, drawn, true, WeakWeights(attention="none", perception_background=behind), network
+        )
+        for behind in ("black", "photo")
+    }
+    assert abs(float(terms["photo"]["perception"])) < 1e-5 < 1e-4 < float(terms["black"]["perception"])
+    assert terms["photo"]["photometric"].equal(terms["black"]["photometric"])
 
 
 def test_confidence_net_has_the_papers_size():
@@ -349,8 +369,13 @@ def test_ablation_measures_what_its_claims_compare(morphable, monkeypatch, recog
     for settings in (experiment.warmup, *experiment.variants.values()):
         overlay(PRESETS["ablation"], dict(settings))
     monkeypatch.setattr(weakly_supervised_ablation, "NUM_PERSONS", 2)
-    trainer = WeaklySupervisedTrainer(config(), morphable, None)
+    trainer = WeaklySupervisedTrainer(config(world={"yaw": 80.0}), morphable, None)
+    assert trainer.photos.renders.yaw == 80
     measures = weakly_supervised_ablation.measure(trainer, count=4)
+    system, world = trainer.system, trainer.world
+    turned = LabelledRenders(world, SIZE, SIZE, trainer.held_out.seed, yaw=80.0)  # as far as the photographs
+    assert measures["shading"] == evaluate_held_out(system.reconstruct, world, turned, trainer.baseline, 4)["shading"]
+    assert measures["shading"] != trainer.validate()["shading"]
     assert {name for c in experiment.comparisons for name in (c.measure, c.worse_measure)} <= set(measures)
     trainer.step(0)  # codes that differ from picture to picture
     trusted = weakly_supervised_ablation.aggregated_error(trainer, 2, confident=True)
@@ -392,6 +417,7 @@ def test_presets_state_the_papers_sizes():
         (["--weights.landmark", "-1"], "--weights.landmark must be at least 0"),
         (["--weights.perception", "0.2"], "L_per needs a recognition network"),
         (["--model.recognition", "nowhere"], "--model.recognition has no effect"),
+        (["--weights.perception-background", "photo"], "--weights.perception-background has no effect"),
         (["--model.recognition", "nowhere", "--weights.perception", "1"], "--model.recognition nowhere: no such file"),
         (["--model.distance-mm", "0"], "--model.distance-mm must be positive"),
         (["--model.surface-points", "0"], "--model.point-features are of surface points"),
@@ -401,6 +427,8 @@ def test_presets_state_the_papers_sizes():
         (["--data.masks", "."], "--data.masks is of --data.photos"),
         (["--data.labelled", "."], "--data.labelled has no effect here"),
         (["--world.persons", "0"], "R-Net and C-Net learn from photographs"),
+        (["--world.yaw", "91"], "--world.yaw must lie in [0, 90] degrees, got 91"),
+        (["--world.persons", "0", "--data.photos", ".", "--world.yaw", "80"], "--world.yaw is of rendered persons"),
         (["--world.pictures", "1"], "--world.pictures must be at least --data.photos-per-identity"),
         (["--data.landmarks", "."], "--data.landmarks is of --data.photos"),
         (["--data.photos", ".", "--weights.attention", "mask"], "give the masks of the photographs"),

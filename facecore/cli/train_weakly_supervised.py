@@ -150,6 +150,8 @@ def _check_perception(config: WeaklySupervisedConfig) -> None:
         )
     if recognition is not None and not perceived:
         raise UsageError("--model.recognition has no effect with perception weights of 0; leave it out")
+    if config.weights.perception_background != "black" and not perceived:
+        raise UsageError("--weights.perception-background has no effect with perception weights of 0; leave it out")
     check_exists(**{"model.recognition": recognition})
 
 

@@ -44,8 +44,8 @@ class FaceTrainer(SystemTrainer):
             return None
         size, seed = self.config.model.image_size, self.config.run.seed + seeds.PERSONS
         counts = {"persons": world.persons, "pictures": world.pictures}
-        options = {"yaw": world.yaw, "steady_light": world.steady_light}
-        return RenderedPhotos(self.world, size, size, seed, **counts, **options)
+        turn, steady = world.yaw, world.steady_light
+        return RenderedPhotos(self.world, size, size, seed, **counts, yaw=turn, steady_light=steady)
 
     def stream_of_photographs(self, per_identity: int) -> PhotoStream[PhotoBatch] | None:
         """This process's share of data.photo_batch in each iteration, `per_identity` of a person; None without any."""

@@ -54,17 +54,19 @@ def ablation(config: WeaklySupervisedConfig) -> Ablation:
 
 @torch.no_grad()
 def measure(trainer: WeaklySupervisedTrainer, count: int = NUM_RENDERS) -> Measures:
-    """Every measure of the comparisons, means over held-out renders of the world; lower is better in each.
+    """Every measure of the comparisons, means over held-out renders of the world, turned as far as the photographs;
+    lower is better in each.
 
     shape_mm, neutral_mm, albedo, shading, landmark_percent: evaluate_held_out. occluded_mm: neutral_mm of renders that
     all have something in front of the face. average_mm: error of the identity shape that the plain mean of a person's
     pictures makes; aggregated_mm: that C-Net makes, where there is one.
     """
     trainer.system.eval()
-    arguments = (trainer.system.reconstruct, trainer.world)
-    result = evaluate_held_out(*arguments, trainer.held_out, trainer.baseline, count)
-    size, seed = trainer.config.model.image_size, trainer.config.run.seed
-    hidden = LabelledRenders(trainer.world, size, size, seed=seed + seeds.HELD_OUT, occluders=1.0)
+    config, arguments = trainer.config, (trainer.system.reconstruct, trainer.world)
+    size, seed = config.model.image_size, config.run.seed + seeds.HELD_OUT
+    renders = LabelledRenders(trainer.world, size, size, seed, yaw=config.world.yaw)
+    result = evaluate_held_out(*arguments, renders, trainer.baseline, count)
+    hidden = LabelledRenders(trainer.world, size, size, seed, yaw=config.world.yaw, occluders=1.0)
     occluded = held_out_errors(*arguments, hidden, trainer.baseline, count)
     result["occluded_mm"] = float(occluded["neutral_mm"].mean())
     result["average_mm"] = aggregated_error(trainer, confident=False)
@@ -79,7 +81,7 @@ def aggregated_error(trainer: WeaklySupervisedTrainer, persons: int = NUM_PERSON
     system, world, size = trainer.system, trainer.world, trainer.config.model.image_size
     pictures = trainer.config.data.photos_per_identity
     seed = trainer.config.run.seed + seeds.ABLATION_PERSONS
-    renders = PersonRenders(world, size, size, seed, pictures=pictures)
+    renders = PersonRenders(world, size, size, seed, pictures=pictures, yaw=trainer.config.world.yaw)
     errors = []
     for person in range(persons):
         batch = renders.batch(person * pictures + torch.arange(pictures))

@@ -38,6 +38,9 @@ class WeakWeights:
     """L_lan: squared pixels of a picture of 224."""
     perception: float = 0.2
     """L_per: distance of the recognition network's embeddings; needs model.recognition."""
+    perception_background: Literal["black", "photo"] = dataclasses.field(default="black", metadata=LATER)
+    """What L_per sees behind the rendered face: nothing, or the photograph, which then says nothing of the person that
+    the photograph does not (beyond the paper)."""
     coefficient: float = 3e-4
     """L_coef: squared whitened coefficients, identity + 0.8 expression + 1.7e-3 albedo."""
     flattening: float = 5.0

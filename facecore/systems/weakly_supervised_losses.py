@@ -43,7 +43,10 @@ def picture_terms(
         "landmark": landmark_term(projected, photos, system.config.image_size),
     }
     if recogniser is not None:
-        terms["perception"] = perception_term(recogniser, rendering, projected, photos)
+        image = rendering.image
+        if weights.perception_background == "photo":
+            image = torch.where(rendering.alpha[:, None] > 0, image, photos.image)
+        terms["perception"] = perception_term(recogniser, image, projected, photos)
     return terms
 
 
@@ -59,10 +62,10 @@ def landmark_term(projected: torch.Tensor, photos: PhotoBatch, size: int) -> tor
 
 
 def perception_term(
-    recogniser: IdentityNetwork, rendering: Rendering, projected: torch.Tensor, photos: PhotoBatch
+    recogniser: IdentityNetwork, image: torch.Tensor, projected: torch.Tensor, photos: PhotoBatch
 ) -> torch.Tensor:
-    """L_per = 1 - cos(f(I), f(I')), the render over black, each aligned by its own landmarks; over the photographs of
-    which all 68 or five are known."""
+    """L_per = 1 - cos(f(I), f(I')), I' the rendered picture [N, 3, S, S] with what is behind the face, each aligned by
+    its own landmarks; over the photographs of which all 68 or five are known."""
     whole = (photos.landmark_weight > 0).all(1)
     known = whole | (photos.five_point_weight > 0).all(1)
     rows = known.nonzero()[:, 0]
@@ -72,7 +75,7 @@ def perception_term(
     made = five_points(projected.detach())[rows]
     with torch.no_grad():
         target = recogniser.embed(photos.image[rows], alignment(given))
-    render = rendering.image[rows].clamp(0, 1)
+    render = image[rows].clamp(0, 1)
     return losses.identity_loss(recogniser.embed(render, alignment(made)), target) * (len(rows) / len(known))
 
 
