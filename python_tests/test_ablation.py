@@ -231,6 +231,21 @@ def test_what_is_done_is_not_done_again(tmp_path):
     assert [config.slope for config in Line.built] == [2.0]
 
 
+def test_two_processes_with_other_seeds_keep_both_rows(tmp_path, monkeypatch):
+    """What another wrote while this one trained stays."""
+    build = Line.__init__
+
+    def meanwhile(self, config):
+        build(self, config)
+        if config.run.seed == 0 and config.slope == 1.0:
+            monkeypatch.setattr(Line, "__init__", build)
+            run_lines(tmp_path, {"one": 1.0}, seeds=(1,))
+
+    monkeypatch.setattr(Line, "__init__", meanwhile)
+    run_lines(tmp_path, {"one": 1.0}, seeds=(0,))
+    assert [row.seed for row in read_rows(tmp_path / ROWS)] == [0, 1]
+
+
 def test_other_settings_are_other_rows(tmp_path):
     run_lines(tmp_path, {"one": 1.0}, seeds=(0,))
     (tmp_path / "seed0" / "one" / "last.safetensors").unlink()

@@ -44,7 +44,7 @@ def run_ablation(
     calling it again then goes on. Raises ValueError where out has a warm-up of another configuration.
     """
     out.mkdir(parents=True, exist_ok=True)
-    rows = {row.key: row for row in read_rows(out / ROWS)} if (out / ROWS).is_file() else {}
+    rows = _rows_of(out)
     for seed in seeds:
         seeded = overlay(config, {"run": {"seed": seed}})
         warmup = overlay(seeded, dict(ablation.warmup))
@@ -65,9 +65,14 @@ def run_ablation(
                 write_png(folder / slug(name) / PICTURES, trainer.picture_grid())
                 own = {"threads": torch.get_num_threads(), "seconds": round(seconds, 1)}
                 row = Row(ablation.system, name, seed, measure(trainer), facts | identity | own)
-                rows[row.key] = row
+                rows = _rows_of(out) | {row.key: row}  # another process, with other seeds, may have written rows since
                 write_rows(out / ROWS, rows.values())
             yield row
+
+
+def _rows_of(out: pathlib.Path) -> dict[tuple[str, str, int], Row]:
+    """What the folder has, by (system, variant, seed)."""
+    return {row.key: row for row in read_rows(out / ROWS)} if (out / ROWS).is_file() else {}
 
 
 def _train(config: Any, folder: pathlib.Path, build: Builder, start: pathlib.Path | None) -> Trainer:
