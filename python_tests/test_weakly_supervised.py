@@ -364,30 +364,66 @@ def test_aggregation_needs_its_network(tmp_path, capsys, photos):
 
 
 def test_ablation_measures_what_its_claims_compare(morphable, monkeypatch, recogniser):
-    """Each variant's settings make a configuration; the plain average is what C-Net starts as."""
+    """Each variant's settings make a configuration; renders turn as far as the photographs."""
     experiment = ablation(PRESETS["ablation"])
     for settings in (experiment.warmup, *experiment.variants.values()):
         overlay(PRESETS["ablation"], dict(settings))
     monkeypatch.setattr(weakly_supervised_ablation, "NUM_PERSONS", 2)
+    monkeypatch.setattr(weakly_supervised_ablation, "FIT_STEPS", 2)
     trainer = WeaklySupervisedTrainer(config(world={"yaw": 80.0}), morphable, None)
     assert trainer.photos.renders.yaw == 80
+    of_sets = weakly_supervised_ablation.measure(trainer)
+    trainer.system.confidence_net = None
     measures = weakly_supervised_ablation.measure(trainer, count=4)
+    assert {name for c in experiment.comparisons for name in (c.measure, c.worse_measure)} <= {*of_sets, *measures}
     system, world = trainer.system, trainer.world
-    turned = LabelledRenders(world, SIZE, SIZE, trainer.held_out.seed, yaw=80.0)  # as far as the photographs
+    turned = LabelledRenders(world, SIZE, SIZE, trainer.held_out.seed, yaw=80.0)
     assert measures["shading"] == evaluate_held_out(system.reconstruct, world, turned, trainer.baseline, 4)["shading"]
     assert measures["shading"] != trainer.validate()["shading"]
-    assert {name for c in experiment.comparisons for name in (c.measure, c.worse_measure)} <= set(measures)
+
+
+def test_codes_are_fitted_by_the_losses_of_the_training(morphable):
+    """From the mean face: shapes come nearer; with no loss but the prior nothing moves; nothing of the network does."""
+    renders = LabelledRenders(morphable, 64, 64, seed=9, occluders=0.0, yaw=5.0)
+
+    def fitted(steps: int, **weights: float) -> float:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(weakly_supervised_ablation, "FIT_STEPS", steps)
+            settings = config(
+                model={"image_size": 64, "focal": 10150.0, "distance_mm": 10_000.0},  # as the renders' parallel rays
+                weights=weights | {"perception": 0.0},
+            )
+            trainer = WeaklySupervisedTrainer(settings, morphable, None)
+            trainer.system.eval()
+            before = {name: value.clone() for name, value in trainer.system.state_dict().items()}
+            error = weakly_supervised_ablation.fitted_error(trainer, renders, 6)
+            assert all(value.equal(before[name]) for name, value in trainer.system.state_dict().items())
+            return error
+
+    mean = fitted(0)
+    nothing = {"photometric": 0.0, "landmark": 0.0, "flattening": 0.0}
+    assert fitted(15, **nothing) == pytest.approx(mean, rel=1e-6)
+    assert fitted(60) < 0.85 * mean  # 0.76 was seen
+
+
+def test_sets_are_weighed_by_confidence(morphable, monkeypatch):
+    """An untrained C-Net trusts all pictures alike, so its set is the plain mean's; a trained one's is not."""
+    trainer = WeaklySupervisedTrainer(config(), morphable, None)
     trainer.step(0)  # codes that differ from picture to picture
-    trusted = weakly_supervised_ablation.aggregated_error(trainer, 2, confident=True)
-    assert weakly_supervised_ablation.aggregated_error(trainer, 2, confident=False) == pytest.approx(trusted, rel=1e-5)
+    trainer.system.eval()
+    plain = weakly_supervised_ablation.set_errors(trainer, 2)
+    assert plain["aggregated_mm"] == pytest.approx(plain["average_mm"], rel=1e-5)
+    assert plain["trust_at_0"] == plain["trust_at_80"] == pytest.approx(1.0)
     with torch.no_grad():
         for parameter in trainer.system.confidence_net.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
-    trusting = weakly_supervised_ablation.aggregated_error(trainer, 2, confident=True)
-    assert trusting != pytest.approx(trusted, rel=1e-5)
-    assert weakly_supervised_ablation.aggregated_error(trainer, 2, confident=False) == pytest.approx(trusted, rel=1e-5)
-    trainer.system.confidence_net = None
-    assert "aggregated_mm" not in weakly_supervised_ablation.measure(trainer, count=4)
+    other = weakly_supervised_ablation.set_errors(trainer, 2)
+    assert other["average_mm"] == pytest.approx(plain["average_mm"], rel=1e-6)
+    assert other["aggregated_mm"] != pytest.approx(plain["aggregated_mm"], rel=1e-5)
+    assert other["trust_at_80"] != pytest.approx(1.0, rel=1e-4)
+    # by hand, of the first person: the frontal picture's share of what a set of five has
+    monkeypatch.setattr(trainer.system, "confidence", lambda maps: torch.tensor([1.0, 1.0, 4.0, 1.0, 1.0])[:, None])
+    assert weakly_supervised_ablation.set_errors(trainer, 1)["trust_at_0"] == pytest.approx(4 / 1.6)
 
 
 def test_ablate_command_needs_a_recognition_network(tmp_path, capsys):

@@ -7,7 +7,7 @@ from typing import SupportsIndex
 
 import torch
 
-from facecore.data.batches import PhotoBatch
+from facecore.data.batches import LabelledBatch, PhotoBatch
 from facecore.data.identities import IdentitySampler
 from facecore.data.renders import YAW, LabelledRenders
 from facecore.morphable import Coefficients, MorphableModel
@@ -100,14 +100,18 @@ class RenderedPhotos:
         """The samples `index`, int64 [B], on the model's device. key, occurrence: ignored, as nothing is augmented."""
         if len(index) and not 0 <= int(index.min()) <= int(index.max()) < len(self):
             raise ValueError(f"index must be in [0, {len(self)}), got {int(index.min())} to {int(index.max())}")
-        labelled = self.renders.batch(index)
-        points = labelled.landmarks
-        return PhotoBatch(
-            image=labelled.image,
-            mask=labelled.mask,
-            landmarks=points,
-            landmark_weight=torch.ones_like(points[..., 0]),
-            five_points=points.new_zeros(len(index), 5, 2),
-            five_point_weight=points.new_zeros(len(index), 5),
-            identity=self.identity[index.cpu()].to(points.device),
-        )
+        return as_photographs(self.renders.batch(index), self.identity[index.cpu()])
+
+
+def as_photographs(renders: LabelledBatch, identity: torch.Tensor) -> PhotoBatch:
+    """What is known of renders where they stand for photographs of these persons, int64 [N]."""
+    points = renders.landmarks
+    return PhotoBatch(
+        image=renders.image,
+        mask=renders.mask,
+        landmarks=points,
+        landmark_weight=torch.ones_like(points[..., 0]),
+        five_points=points.new_zeros(len(points), 5, 2),
+        five_point_weight=points.new_zeros(len(points), 5),
+        identity=identity.to(points.device),
+    )

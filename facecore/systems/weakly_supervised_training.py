@@ -80,17 +80,21 @@ class WeakObjective(nn.Module):
         return terms
 
     def _weak(self, batch: Any, weights: WeakWeights) -> Terms:
-        system = self.system
-        encoding = system.encode(batch.image)
-        terms, estimate = self._picture_terms(encoding.codes, batch, weights)
-        if weights.flattening:
-            terms["flattening"] = losses.flattening_loss(estimate.albedo, system.morphable.region(SKIN))
+        encoding = self.system.encode(batch.image)
+        terms = self.code_terms(encoding.codes, batch, weights)
         if encoding.points is not None:
             size = self.config.model.image_size
             nothing = encoding.points.positions[:0]
             terms["surface_points"] = surface_point_term(encoding.points, nothing, batch, size)
+        return terms
+
+    def code_terms(self, codes: WeakCodes, batch: PhotoBatch, weights: WeakWeights) -> Terms:
+        """What the stage `weak` says of codes of photographs."""
+        terms, estimate = self._picture_terms(codes, batch, weights)
+        if weights.flattening:
+            terms["flattening"] = losses.flattening_loss(estimate.albedo, self.system.morphable.region(SKIN))
         if self.config.model.light == "rgb":
-            terms["light_color"] = light_color_term(encoding.codes)
+            terms["light_color"] = light_color_term(codes)
         return terms
 
     def _confidence(self, batch: Any, weights: WeakWeights) -> Terms:
