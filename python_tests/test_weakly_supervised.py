@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import pathlib
 
 import numpy as np
@@ -236,6 +237,36 @@ def test_stages_move_what_they_should(morphable):
     assert changed() == {"confidence_net"}  # batch statistics of R-Net are frozen, too
 
 
+def test_c_net_may_learn_from_labelled_sets(morphable):
+    """New persons in each batch, turned farther than R-Net's renders; at first the error is that of plain means; then
+    C-Net alone learns."""
+    stages = {"encoder_iterations": 0, "head_renders": 0, "weak_iterations": 0, "confidence_iterations": 9}
+    stages |= {"confidence_pictures": "renders", "confidence_learning_rate": 1e-3}
+    data = {"photo_batch": 6, "photos_per_identity": 3}
+    trainer = WeaklySupervisedTrainer(config(stages=stages, data=data, world={"persons": 0}), morphable, None)
+    system = trainer.system
+    for head in system.code_heads():
+        torch.nn.init.normal_(head.weight, std=0.02)
+    one, other = trainer.batch(0), trainer.batch(1)
+    persons = torch.cat([one.identity[::3], other.identity[::3]])
+    assert len(persons.unique(dim=0)) == 4 and torch.equal(one.identity[0], one.identity[2])
+    many = trainer.set_renders.batch(torch.arange(60)).pose[:, 1].abs()
+    assert 60 < math.degrees(float(many.max())) <= 80
+    before = {name: value.clone() for name, value in system.state_dict().items()}
+    terms = trainer.step(0)
+    assert set(terms) == {"labelled_code", "total"}
+    with torch.no_grad():
+        means = system.eval().encode(one.image).codes.identity.view(2, 3, -1).mean(1)
+    error = means - morphable.prior.whiten("identity", one.identity[::3])
+    expected = trainer.objective.metric.shape_error(torch.nn.functional.pad(error, (0, system.expression_size))).mean()
+    torch.testing.assert_close(terms["labelled_code"], expected, rtol=1e-4, atol=0)
+    changed = {n.split(".")[0] for n, v in system.state_dict().items() if not torch.equal(v, before[n])}
+    assert changed == {"confidence_net"}
+    trainer.batch = lambda iteration: one
+    last = [trainer.step(1)["total"] for _ in range(8)][-1]
+    assert float(last) < float(terms["total"])
+
+
 def test_a_prior_holds_coefficients_that_are_not_labelled(morphable):
     """Landmarks alone are fitted by coefficients that no face has."""
     weights = {"labelled_code": 0.0, "labelled_prior": 0.25}
@@ -463,6 +494,18 @@ def test_presets_state_the_papers_sizes():
         (["--data.masks", "."], "--data.masks is of --data.photos"),
         (["--data.labelled", "."], "--data.labelled has no effect here"),
         (["--world.persons", "0"], "R-Net and C-Net learn from photographs"),
+        (
+            ["--stages.confidence-pictures", "renders", "--weights.labelled-code", "0"],
+            "labelled_code must not all be 0",
+        ),
+        (
+            [*("--stages.confidence-pictures", "renders"), *("--weights.confidence-perception", "1")],
+            "--weights.confidence-perception has no effect with --stages.confidence-pictures renders",
+        ),
+        (
+            [*("--stages.confidence-pictures", "renders"), *("--stages.confidence-iterations", "0")],
+            "--stages.confidence-pictures is of C-Net",
+        ),
         (["--world.yaw", "91"], "--world.yaw must lie in [0, 90] degrees, got 91"),
         (["--world.persons", "0", "--data.photos", ".", "--world.yaw", "80"], "--world.yaw is of rendered persons"),
         (["--world.pictures", "1"], "--world.pictures must be at least --data.photos-per-identity"),

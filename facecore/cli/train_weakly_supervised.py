@@ -68,7 +68,7 @@ class WeaklySupervisedCommand(TrainingCommand):
                 f"--data.photo-batch must be a multiple of --data.photos-per-identity, the size of a person's set, got "
                 f"{data.photo_batch} and {sets}"
             )
-        if stages.confidence_iterations and data.photos is None and config.world.pictures < sets:
+        if _sets_of_photographs(config) and data.photos is None and config.world.pictures < sets:
             raise UsageError(
                 f"--world.pictures must be at least --data.photos-per-identity, the size of a person's set, got "
                 f"{config.world.pictures} and {sets}"
@@ -109,14 +109,20 @@ class WeaklySupervisedCommand(TrainingCommand):
         return f"{facts['morphable']}, {known}{rendered}"
 
 
+def _sets_of_photographs(config: WeaklySupervisedConfig) -> int:
+    """Iterations that look at them."""
+    return config.stages.confidence_iterations if config.stages.confidence_pictures == "photos" else 0
+
+
 def _check_terms(config: WeaklySupervisedConfig) -> None:
     """Refuses a stage without a loss."""
     weights, stages = config.weights, config.stages
     pictures = ("photometric", "landmark", "coefficient")
+    labelled = stages.confidence_pictures == "renders"
     for count, names in (
         (stages.encoder_iterations, ("labelled_code", "labelled_pose", "labelled_light", "labelled_landmark")),
         (stages.weak_iterations, (*pictures, "perception", "flattening")),
-        (stages.confidence_iterations, (*pictures, "confidence_perception")),
+        (stages.confidence_iterations, ("labelled_code",) if labelled else (*pictures, "confidence_perception")),
     ):
         if count and not any(getattr(weights, name) for name in names):
             raise UsageError(f"--weights: {', '.join(names)} must not all be 0")
@@ -125,14 +131,15 @@ def _check_terms(config: WeaklySupervisedConfig) -> None:
 def _check_pictures(config: WeaklySupervisedConfig) -> None:
     """Refuses stages on photographs without any, photographs without a stage, and masks that say nothing."""
     data, attention = config.data, config.weights.attention
-    used = config.stages.weak_iterations + config.stages.confidence_iterations
+    used = config.stages.weak_iterations + _sets_of_photographs(config)
     if used and not (data.unlabelled and (data.photos is not None or config.world.persons > 0)):
         raise UsageError(
             "R-Net and C-Net learn from photographs: give --data.photos, or --world.persons rendered ones, or set "
-            "--stages.weak-iterations and --stages.confidence-iterations to 0"
+            "--stages.weak-iterations and --stages.confidence-iterations to 0 (or, of the latter, "
+            "--stages.confidence-pictures renders)"
         )
     if data.photos is not None and not used:
-        raise UsageError("--data.photos has no effect: both stages that see photographs have 0 iterations")
+        raise UsageError("--data.photos has no effect: no stage that sees photographs has iterations")
     if data.masks is not None and attention != "mask":
         raise UsageError("--data.masks has no effect here: add --weights.attention mask, or leave it out")
     if attention == "mask" and data.photos is not None and data.masks is None:
@@ -141,6 +148,13 @@ def _check_pictures(config: WeaklySupervisedConfig) -> None:
 
 def _check_perception(config: WeaklySupervisedConfig) -> None:
     """Refuses L_per without a network, and a network without L_per."""
+    labelled = config.stages.confidence_pictures == "renders"
+    if labelled and config.weights.confidence_perception:
+        raise UsageError(
+            "--weights.confidence-perception has no effect with --stages.confidence-pictures renders: give 0"
+        )
+    if labelled and not config.stages.confidence_iterations:
+        raise UsageError("--stages.confidence-pictures is of C-Net, which has 0 iterations: give photos")
     perceived = config.weights.perception or config.weights.confidence_perception
     recognition = config.model.recognition
     if perceived and recognition is None:

@@ -11,3 +11,4 @@ JOINT_PERSONS = 8_000_009
 JOINT_STRANGERS = 9_000_011  # held-out persons whose codes are verified
 REGRESSION_FACES = 10_000_019  # synthetic faces
 REGRESSION_VIEWS = 11_000_027  # views of photographs' faces
+LABELLED_SETS = 12_000_017  # pictures of one person, of which the truth is known

@@ -10,12 +10,13 @@ from torch import nn
 from tqdm import tqdm
 
 from facecore import losses
-from facecore.data import PhotoBatch, PhotoSource, sample_generator
+from facecore.data import LabelledBatch, PersonRenders, PhotoBatch, PhotoSource, sample_generator
 from facecore.data.pose_sets import PoseSets
 from facecore.morphable import MorphableModel
 from facecore.nn import aggregate
 from facecore.perception import IdentityNetwork
 from facecore.render import WeakPerspectiveCamera
+from facecore.systems import seeds
 from facecore.systems.coefficient_metric import CoefficientMetric
 from facecore.systems.face_trainer import FaceTrainer
 from facecore.systems.morphable_assets import assets_of
@@ -40,6 +41,7 @@ NAME = "weakly-supervised"
 STAGES = ("encoder", "weak", "confidence")  # WeakStageConfig.<stage>_iterations each
 SKIN = "skin"  # the region of the morphable model whose albedo is to be even
 BATCH = 20  # pictures whose yaw is looked at together
+SET_YAW = 80.0  # degrees: sets of labelled renders turn farther than R-Net's, so that some are to be trusted less
 
 
 class WeakObjective(nn.Module):
@@ -56,7 +58,8 @@ class WeakObjective(nn.Module):
 
     def forward(self, stage: str, batch: Any) -> tuple[torch.Tensor, Terms]:
         """The weighted sum, and the terms by name, without gradient. batch: LabelledBatch in the stage `encoder`,
-        PhotoBatch else, in the stage `confidence` sets of data.photos-per-identity, one after the other."""
+        PhotoBatch in the stage `weak`, one of both in the stage `confidence`: sets of data.photos-per-identity, one
+        after the other."""
         weights = self.config.weights
         if stage == "confidence":
             weights = dataclasses.replace(weights, perception=weights.confidence_perception)
@@ -98,13 +101,18 @@ class WeakObjective(nn.Module):
         return terms
 
     def _confidence(self, batch: Any, weights: WeakWeights) -> Terms:
-        """Each picture of a set with the set's identity; R-Net is frozen."""
+        """Each photograph of a set with the set's identity, or that identity against its label; R-Net is frozen."""
+        system = self.system
         with torch.no_grad():
-            encoding = self.system.encode(batch.image)
-        confidence = self.system.confidence(encoding.maps)
+            encoding = system.encode(batch.image)
+        confidence = system.confidence(encoding.maps)
         size = self.config.data.photos_per_identity
         codes = encoding.codes
         sets = aggregate(codes.identity.unflatten(0, (-1, size)), confidence.unflatten(0, (-1, size)))
+        if isinstance(batch, LabelledBatch):
+            difference = sets - system.morphable.prior.whiten("identity", batch.identity[::size])
+            whole = nn.functional.pad(difference, (0, system.expression_size))
+            return {"labelled_code": self.metric.shape_error(whole).mean()}
         codes.identity = sets.repeat_interleave(size, 0)
         return self._picture_terms(codes, batch, weights)[0]
 
@@ -151,15 +159,19 @@ class WeaklySupervisedTrainer(FaceTrainer):
         self._counts = [getattr(stages, f"{stage}_iterations") for stage in STAGES]
         self.total_iterations = sum(self._counts)
         self._sets: PoseSets | None = None
+        size, seed = config.model.image_size, config.run.seed + seeds.LABELLED_SETS
+        pictures = config.data.photos_per_identity
+        self.set_renders = PersonRenders(self.morphable, size, size, seed, pictures=pictures, yaw=SET_YAW)
         self._stream = self.stream_of_photographs(1)
         self.begin()
 
     def _refuse_what_fails_later(self) -> None:
         """Before a long training: persons of too few photographs, a model without the region of L_tex."""
         stages, photos = self.config.stages, self.photos
-        if photos is None and stages.weak_iterations + stages.confidence_iterations:
+        on_photos = stages.confidence_iterations if stages.confidence_pictures == "photos" else 0
+        if photos is None and stages.weak_iterations + on_photos:
             raise ValueError("R-Net and C-Net learn from photographs: give some, or rendered persons (world.persons)")
-        if photos is not None and stages.confidence_iterations:
+        if photos is not None and on_photos:
             PoseSets(photos.identity, torch.zeros(len(photos.identity)), self.config.data.photos_per_identity)
         if stages.weak_iterations and self.config.weights.flattening and SKIN not in self.morphable.regions:
             raise ValueError(f"{self.morphable.name} has no region '{SKIN}' for L_tex; set weights.flattening to 0")
@@ -212,6 +224,8 @@ class WeaklySupervisedTrainer(FaceTrainer):
         if stage == "encoder":
             index = iteration * data.labelled_batch + torch.arange(data.labelled_batch)
             return self.renders.batch(index[self._share.rows(data.labelled_batch)])
+        if stage == "confidence" and self.config.stages.confidence_pictures == "renders":
+            return self._labelled_sets(iteration)
         assert self.photos is not None and self._stream is not None
         if stage == "weak":
             return self._stream.at(iteration).to(self.device)
@@ -219,6 +233,13 @@ class WeaklySupervisedTrainer(FaceTrainer):
         sets = self.sets().sample(generator, data.photo_batch // data.photos_per_identity)
         own = sets[self._share.rows(len(sets))].flatten()
         return self.photos.batch(own, iteration).to(self.device)
+
+    def _labelled_sets(self, iteration: int) -> LabelledBatch:
+        """Each of a person whom no other shows."""
+        pictures = self.set_renders.pictures
+        count = self.config.data.photo_batch // pictures
+        person = (iteration * count + torch.arange(count))[self._share.rows(count)]
+        return self.set_renders.batch((person[:, None] * pictures + torch.arange(pictures)).flatten())
 
     def sets(self) -> PoseSets:
         """Sets of one person's photographs, spread over the yaws that the frozen R-Net sees in them."""
