@@ -267,18 +267,6 @@ def test_c_net_may_learn_from_labelled_sets(morphable):
     assert float(last) < float(terms["total"])
 
 
-def test_a_prior_holds_coefficients_that_are_not_labelled(morphable):
-    """Landmarks alone are fitted by coefficients that no face has."""
-    weights = {"labelled_code": 0.0, "labelled_prior": 0.25}
-    trainer = WeaklySupervisedTrainer(config(weights=weights, stages={"encoder_iterations": 2}), morphable, None)
-    assert float(trainer.step(0)["labelled_prior"]) == 0  # heads begin at the mean face
-    terms = trainer.step(1)
-    weights = trainer.config.weights
-    expected = sum(getattr(weights, name) * value for name, value in terms.items() if name != "total")
-    torch.testing.assert_close(terms["total"], expected, rtol=1e-4, atol=0)
-    assert float(terms["labelled_prior"]) > 0
-
-
 def test_a_step_lowers_the_loss_of_its_batch(morphable):
     stages = {"encoder_iterations": 0, "head_renders": 0, "weak_iterations": 9, "confidence_iterations": 0}
     trainer = WeaklySupervisedTrainer(config(stages=stages | {"learning_rate": 1e-3}), morphable, None)

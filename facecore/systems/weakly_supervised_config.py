@@ -53,9 +53,6 @@ class WeakWeights:
     """Of L_photo: skin probability; masks, given (data.masks) or true ones of renders; or all that the model covers."""
     labelled_code: float = 1.0
     """Beyond the paper, in the stage `encoder`: coefficients, by the shape and albedo that they make."""
-    labelled_prior: float = dataclasses.field(default=0.0, metadata=LATER)
-    """In that stage: L_coef, for trainings whose coefficients are not labelled, as landmarks alone would be fitted by
-    coefficients that no face has."""
     labelled_pose: float = 0.5
     """In that stage: the angles."""
     labelled_light: float = 2.0

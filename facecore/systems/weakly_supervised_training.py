@@ -71,8 +71,6 @@ class WeakObjective(nn.Module):
     def _encoder(self, batch: Any, weights: WeakWeights) -> Terms:
         encoding = self.system.encode(batch.image)
         terms = labelled_terms(self.system, self.metric, encoding.codes, batch)
-        if weights.labelled_prior:
-            terms["labelled_prior"] = coefficient_term(encoding.codes)
         if encoding.points is not None:
             if self._point_shapes is None:
                 self._point_shapes = PointShapes(self.system.morphable, self.system.point_vertices)
