@@ -64,6 +64,22 @@ def test_the_table_of_the_systems_counts_right():
         assert abs(max(counts) - int(largest)) <= 0.1 * max(counts), name
 
 
+def test_the_table_of_what_systems_share_counts_right():
+    """Of docs/systems.md, too: names of a row are of facecore/systems, or of the folder that the row has named."""
+    page = (REPOSITORY / "docs" / "systems.md").read_text()
+    rows = re.findall(r"^\| (`.*) \| ([\d,]+) \| [^|]* \|$", page, re.M)
+    assert len(rows) > 10
+    for parts, lines in rows:
+        folder, found = PACKAGE / "systems", []
+        for name in re.findall(r"`([\w/]+(?:\.py)?)`", parts):
+            path = REPOSITORY / name if "/" in name else PACKAGE / "systems" / name
+            path = path if path.exists() else folder / name
+            folder = path.parent
+            found += sorted(path.glob("*.py")) if path.is_dir() else [path]
+        count = sum(len(path.read_text().splitlines()) for path in found)
+        assert abs(count - int(lines.replace(",", ""))) <= 0.05 * count, parts
+
+
 ABLATIONS = sorted((REPOSITORY / "benchmarks" / "results").glob("ablation_*.jsonl"))
 
 
