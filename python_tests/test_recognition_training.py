@@ -18,7 +18,7 @@ from facecore.cli.train_recognition import COMMAND
 from facecore.data import PhotoFolder, five_points
 from facecore.morphable import load as load_model
 from facecore.perception import alignment, load_identity_network
-from facecore.systems.recognition_config import PRESETS, RecognitionConfig
+from facecore.systems.recognition_config import PRESETS, RecognitionConfig, options_of
 from facecore.systems.recognition_training import HELD_OUT_PICTURES, RecognitionTrainer
 from facecore.training.checkpoint import Checkpoint
 from facecore.training.config import overlay
@@ -159,12 +159,16 @@ def test_points_are_where_the_aligned_faces_have_them(morphable):
 
 
 def test_a_network_of_points_is_exported_and_loaded(tmp_path, capsys):
+    """With its depth, too, which manifests of before do not name."""
     options = [*OPTIONS, "--model.architecture", "point-recognition", "--model.surface-points", "68"]
+    options += ["--model.depth", "34"]
     options[options.index("--model.width") + 1] = "1"
     options[options.index("--stages.iterations") + 1] = "0"
     out = tmp_path / "run"
     assert main.main(["train", "recognition", *options, "--stages.head-renders", "16", "--run.out", str(out)]) == 0
     network = load_identity_network(out / "manifest.json")
+    assert json.loads((out / "manifest.json").read_text())["options"]["depth"] == 34
+    assert "depth" not in options_of(config(model=POINTS).model, load_model("procedural", num_vertices=2500))
     faces = torch.rand(2, 3, 112, 112, generator=torch.Generator().manual_seed(0), requires_grad=True)
     features = network(faces)
     assert torch.equal(features.embed, features.pooled)
@@ -280,6 +284,7 @@ def test_settings_of_a_file(tmp_path):
         (["--model.width", "nan"], "--model.width must be positive"),
         (["--model.architecture", "small-recognition"], "--model.width scales sphereface alone"),
         (["--stages.head-renders", "8"], "are for point-recognition alone"),
+        (["--model.depth", "34"], "are for point-recognition alone"),
         (["--stages.iterations", "0", "--stages.margin", "0.1"], "--stages.margin has no effect here"),
         (["--stages.iterations", "0", "--data.photos", "."], "--data.photos has no effect here"),
         (["--stages.iterations", "0", "--stages.coefficient-iterations", "0"], "must not both be 0"),

@@ -25,7 +25,7 @@ Writes to --run.out what 'facecore train' writes, and network.safetensors with m
 evaluations take. Use one network in losses and another, of another architecture and seed, in evaluation."""
 
 GOOD_AUC = 95.0  # percent of held-out rendered persons (METHODS 7)
-_POINTS = (RecognitionModelConfig.surface_points, RecognitionModelConfig.point_features)
+_POINTS = (RecognitionModelConfig.surface_points, RecognitionModelConfig.point_features, RecognitionModelConfig.depth)
 _ALIGNED = "faces are aligned by their landmarks"
 
 
@@ -69,10 +69,10 @@ class RecognitionCommand(TrainingCommand):
         if model.architecture == "point-recognition":
             if stages.head_renders and not stages.coefficient_iterations:
                 raise UsageError("--stages.head-renders are for the end of the first stage, which has 0 iterations")
-        elif stages.head_renders or (model.surface_points, model.point_features) != _POINTS:
+        elif stages.head_renders or (model.surface_points, model.point_features, model.depth) != _POINTS:
             raise UsageError(
-                "--model.surface-points, --model.point-features and --stages.head-renders are for point-recognition "
-                f"alone, the architecture is {model.architecture}"
+                "--model.surface-points, --model.point-features, --model.depth and --stages.head-renders are for "
+                f"point-recognition alone, the architecture is {model.architecture}"
             )
 
     def trainer(self, config: RecognitionConfig, morphable: MorphableModel) -> RecognitionTrainer:

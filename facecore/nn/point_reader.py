@@ -26,8 +26,8 @@ class Sight(NamedTuple):
 
 
 class PointReader(EmbeddingNetwork, abc.ABC):
-    """Square pictures of faces that stand upright, in one place and of one size, to embeddings, by a ResNet-18 and maps
-    of surface points.
+    """Square pictures of faces that stand upright, in one place and of one size, to embeddings, by a ResNet and maps of
+    surface points.
 
     Beyond METHODS: pooled features tell shape only after long training, positions of points almost at once. Heads read
     pooled features, positions and what the finest map shows there; and, once solved by least squares, what pitch and
@@ -39,19 +39,20 @@ class PointReader(EmbeddingNetwork, abc.ABC):
         points: number of surface points, the 68 landmarks first. `set_mean_points` says where the mean face has them.
         features: numbers read of each.
         embed: length of the embedding.
+        depth: of the ResNet, 18, 34 or 50.
 
-    Raises ValueError for fewer than 68 points, features or embed below 1.
+    Raises ValueError for fewer than 68 points, features or embed below 1, another depth.
     """
 
     mean_points: torch.Tensor
     mean_positions: torch.Tensor
 
-    def __init__(self, size: int, points: int, features: int, embed: int) -> None:
+    def __init__(self, size: int, points: int, features: int, embed: int, depth: int = 18) -> None:
         super().__init__()
         if points < NUM_LANDMARKS or features < 1 or embed < 1:
             raise ValueError(f"points must be at least 68, features and embed 1, got {points}, {features}, {embed}")
         self.input_size = (size, size)
-        self.encoder = ResNetEncoder(18)
+        self.encoder = ResNetEncoder(depth)
         self.point_maps = SurfacePoints(points, self.encoder.widths)
         self.point_features = PointFeatures(self.encoder.widths[0], features)
         # Channels-last is what CPUs and tensor cores convolve fastest.

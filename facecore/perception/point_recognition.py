@@ -11,8 +11,8 @@ from facecore.perception.alignment import ALIGNED_SIZE, align_points
 class PointRecognition(PointReader):
     """Aligned faces of 112 x 112 pixels to embeddings; see PointReader."""
 
-    def __init__(self, points: int = 132, features: int = 16, embed: int = 128) -> None:
-        super().__init__(ALIGNED_SIZE, points, features, embed)
+    def __init__(self, points: int = 132, features: int = 16, embed: int = 128, depth: int = 18) -> None:
+        super().__init__(ALIGNED_SIZE, points, features, embed, depth)
 
     def place(self, seen: torch.Tensor) -> torch.Tensor:
         """Aligned by their own five points."""

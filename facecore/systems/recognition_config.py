@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any, Literal
 
 from facecore.morphable import MorphableModel
-from facecore.training.config import DataConfig, MorphableConfig, RunConfig, WorldConfig
+from facecore.training.config import LATER, DataConfig, MorphableConfig, RunConfig, WorldConfig
 
 Architecture = Literal["small-recognition", "sphereface", "point-recognition"]
 
@@ -24,6 +24,8 @@ class RecognitionModelConfig(MorphableConfig):
     """Points that point-recognition finds; the 68 landmarks are the first of them."""
     point_features: int = 16
     """Numbers that it reads of each point."""
+    depth: Literal[18, 34, 50] = dataclasses.field(default=18, metadata=LATER)
+    """Of its ResNet."""
     image_size: int = 128
     """Height and width of the crops from which faces are aligned, pixels."""
 
@@ -71,7 +73,8 @@ def options_of(config: RecognitionModelConfig, model: MorphableModel) -> dict[st
         return {"width": config.width}
     if config.architecture == "point-recognition":
         embed = model.num_identity + model.num_albedo
-        return {"points": config.surface_points, "features": config.point_features, "embed": embed}
+        points = {"points": config.surface_points, "features": config.point_features, "embed": embed}
+        return points | ({} if config.depth == 18 else {"depth": config.depth})
     return {}
 
 
@@ -96,10 +99,17 @@ def _preset(
     )
 
 
+def _deeper(config: RecognitionConfig) -> RecognitionConfig:
+    """Another architecture, for evaluation alone: a ResNet-34 that finds other points (METHODS 7)."""
+    model = dataclasses.replace(config.model, depth=34, surface_points=168, point_features=24)
+    return dataclasses.replace(config, model=model)
+
+
 PRESETS: dict[str, RecognitionConfig] = {
     "paper": RecognitionConfig(),
     "small": _preset("small-recognition", 1.0, 2000, 1000, 112, 1000),
     "small-points": _preset("point-recognition", 1.0, 2000, 0, 112, 1000, heads=15_000, batch=32),
+    "small-points-34": _deeper(_preset("point-recognition", 1.0, 1200, 0, 112, 1000, heads=15_000, batch=32)),
     "small-sphereface": _preset("sphereface", 0.25, 4000, 2000, 112, 1000),
     "quick": _preset("small-recognition", 1.0, 40, 20, 96, 64),
 }
