@@ -48,7 +48,7 @@ def test_the_table_of_claims_by_hand():
     rows = rows_of({0: 8, 1: 9, 2: 7}, {0: 10, 1: 12, 2: 11})
     cells = "0, 1, 2 | with, `error`: 8, 9, 7 | without, `error`: 10, 12, 11 | +27.3 % ± 10.5 | yes"
     assert claims_table(experiment, rows) == f"{head}{start} {cells} |\n"
-    cells = "0 | with, `error`: 8 | without, `error`: 10 | - | 1 of 3 seeds"
+    cells = "0 | with, `error`: 8 | without, `error`: 10 | +20.0 % | 1 of 3 seeds"
     assert claims_table(experiment, rows[::3]) == f"{head}{start} {cells} |\n"
     assert claims_table(experiment, []).endswith(
         f"{start} none | with, `error`: - | without, `error`: - | - | 0 of 3 seeds |\n"
@@ -94,6 +94,8 @@ def test_only_seeds_of_both_count():
     verdict = judge(COMPARISON, rows_of({0: 1, 1: 2, 5: 9}, {1: 3, 0: 4, 2: 7}))
     assert verdict.seeds == (0, 1) and verdict.better == (1, 2) and verdict.worse == (4, 3)
     assert math.isnan(judge(COMPARISON, []).difference)
+    one = judge(COMPARISON, rows_of({0: 8}, {0: 10}))
+    assert (one.difference, one.relative) == (2, 0.2) and math.isnan(one.standard_error) and not one.holds
 
 
 def test_two_measures_of_one_variant_compare_by_hand():

@@ -138,7 +138,7 @@ class Ablate:
         return read_rows(self.out / ROWS)
 
     def report(self, experiment: Ablation, rows: list[Row]) -> int:
-        from facecore.evaluation.ablation_page import claims_table, make_page
+        from facecore.evaluation.ablation_page import claims_table, make_page, percent
         from facecore.files import write_atomically
         from facecore.training.ablation import judge
 
@@ -150,8 +150,8 @@ class Ablate:
             verdict = judge(comparison, rows)
             word = "holds" if verdict.holds else "does not hold" if verdict.enough else "open"
             print(
-                f"claim {comparison.claim:>2}: {word:<13} {comparison.measure}: {100 * verdict.relative:+.1f} % over "
-                f"{len(verdict.seeds)} seeds: {comparison.sentence}"
+                f"claim {comparison.claim:>2}: {word:<13} {comparison.measure}: {percent(verdict)} over "
+                f"{len(verdict.seeds)} seed{'s' * (len(verdict.seeds) != 1)}: {comparison.sentence}"
             )
         print(self.out / "index.html")
         return 0

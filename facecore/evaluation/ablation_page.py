@@ -56,11 +56,16 @@ def claims_table(ablation: Ablation, rows: Sequence[Row]) -> str:
             ", ".join(map(str, verdict.seeds)) or "none",
             f"{lower}: {_values(verdict.better)}",
             f"{comparison.worse}, `{comparison.worse_measure}`: {_values(verdict.worse)}",
-            f"{100 * verdict.relative:+.1f} % ± {_error_percent(verdict):.1f}" if len(verdict.seeds) > 1 else "-",
+            percent(verdict) + (f" ± {_error_percent(verdict):.1f}" if len(verdict.seeds) > 1 else ""),
             _word(verdict),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def percent(verdict: Verdict) -> str:
+    """The difference over what it is less than, for people."""
+    return f"{100 * verdict.relative:+.1f} %" if verdict.seeds else "-"
 
 
 def _values(values: Sequence[float]) -> str:
@@ -85,8 +90,8 @@ def _claim(verdict: Verdict) -> list[Value]:
         _compared(comparison),
         f"{comparison.better}: {_mean(verdict.better)}",
         f"{comparison.worse}: {_mean(verdict.worse)}",
-        f"{100 * verdict.relative:+.1f} %",
-        f"{_error_percent(verdict):.1f} %",
+        percent(verdict),
+        f"{_error_percent(verdict):.1f} %" if len(verdict.seeds) > 1 else "-",
         _word(verdict),
     ]
 

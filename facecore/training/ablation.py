@@ -106,7 +106,7 @@ class Verdict:
 
 
 def judge(comparison: Comparison, rows: Iterable[Row]) -> Verdict:
-    """The paired difference of a comparison; NaN where fewer than two seeds have both variants.
+    """The paired difference of a comparison; NaN where no seed has both variants, its error where only one has.
 
     A row without the measure does not count.
     """
@@ -117,11 +117,12 @@ def judge(comparison: Comparison, rows: Iterable[Row]) -> Verdict:
     better, worse = [of_better[seed] for seed in seeds], [of_worse[seed] for seed in seeds]
     count = len(seeds)
     mean = error = relative = float("nan")
-    if count > 1:
+    if count:
         differences = [b - a for a, b in zip(better, worse)]
         mean = sum(differences) / count
+        relative = mean * count / sum(worse) if sum(worse) else 0.0
+    if count > 1:
         error = (sum((d - mean) ** 2 for d in differences) / (count - 1) / count) ** 0.5
-        relative = mean * count / sum(worse)
     return Verdict(comparison, tuple(seeds), tuple(better), tuple(worse), mean, error, relative)
 
 
