@@ -25,6 +25,7 @@ TINY = {
 
 def test_every_variant_trains_and_has_every_measure(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(measure.__wrapped__, "__defaults__", (2, 4, 1))  # renders, persons verified, persons fitted
+    monkeypatch.setattr("facecore.systems.joint_recognition_training.VERIFIED_PERSONS", 4)
     settings = overlay(PRESETS["ablation"], TINY)
     write_yaml(tmp_path / "settings.yaml", settings)
     arguments = ["--system", "joint-recognition", "--config", str(tmp_path / "settings.yaml"), "--seeds", "0"]
