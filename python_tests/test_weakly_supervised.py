@@ -16,6 +16,7 @@ from trainer_checks import assert_resumes
 from facecore import systems
 from facecore.cli import main
 from facecore.data import LabelledRenders, PhotoFolder, RenderedPhotos, five_points
+from facecore.evaluation.alignment import vertex_error
 from facecore.evaluation.held_out import evaluate_held_out
 from facecore.morphable import load as load_model
 from facecore.nn import ConfidenceNet, RecognitionNet, aggregate
@@ -36,6 +37,7 @@ from facecore.systems.weakly_supervised_losses import (
 )
 from facecore.systems.weakly_supervised_training import WeaklySupervisedTrainer
 from facecore.training.config import overlay
+from facecore.training.distributed import Share
 
 SIZE = 32
 TINY = {
@@ -262,6 +264,12 @@ def test_c_net_may_learn_from_labelled_sets(morphable):
     torch.testing.assert_close(terms["labelled_code"], expected, rtol=1e-4, atol=0)
     changed = {n.split(".")[0] for n, v in system.state_dict().items() if not torch.equal(v, before[n])}
     assert changed == {"confidence_net"}
+    with pytest.MonkeyPatch.context() as patch:
+        halves = []
+        for process in range(2):  # each looks at its own sets
+            patch.setattr(trainer, "_share", Share(process, 2))
+            halves.append(trainer.batch(0).image)
+    assert torch.equal(torch.cat(halves), one.image)
     trainer.batch = lambda iteration: one
     last = [trainer.step(1)["total"] for _ in range(8)][-1]
     assert float(last) < float(terms["total"])
@@ -304,9 +312,10 @@ def test_perception_reaches_the_network_and_needs_one(morphable, recogniser):
         other.restore(trainer.checkpoint(1, resumable=True))
 
 
-def test_resumes_to_the_same_weights(morphable):
-    for stop in (2, 3):
-        assert_resumes(lambda: WeaklySupervisedTrainer(config(), morphable, None), stop, lambda trainer: trainer.system)
+@pytest.mark.parametrize(("sets", "stop"), [("photos", 2), ("photos", 3), ("renders", 4)])
+def test_resumes_to_the_same_weights(morphable, sets, stop):
+    settings = config(stages={"confidence_pictures": sets, "confidence_iterations": 2})
+    assert_resumes(lambda: WeaklySupervisedTrainer(settings, morphable, None), stop, lambda trainer: trainer.system)
 
 
 @pytest.fixture(scope="module")
@@ -387,11 +396,10 @@ def test_ablation_measures_what_its_claims_compare(morphable, monkeypatch, recog
     experiment = ablation(PRESETS["ablation"])
     for settings in (experiment.warmup, *experiment.variants.values()):
         overlay(PRESETS["ablation"], dict(settings))
-    monkeypatch.setattr(weakly_supervised_ablation, "NUM_PERSONS", 2)
     monkeypatch.setattr(weakly_supervised_ablation, "FIT_STEPS", 2)
     trainer = WeaklySupervisedTrainer(config(world={"yaw": 80.0}), morphable, None)
     assert trainer.photos.renders.yaw == 80
-    of_sets = weakly_supervised_ablation.measure(trainer)
+    of_sets = weakly_supervised_ablation.measure(trainer, persons=2)
     trainer.system.confidence_net = None
     measures = weakly_supervised_ablation.measure(trainer, count=4)
     assert {name for c in experiment.comparisons for name in (c.measure, c.worse_measure)} <= {*of_sets, *measures}
@@ -401,28 +409,36 @@ def test_ablation_measures_what_its_claims_compare(morphable, monkeypatch, recog
     assert measures["shading"] != trainer.validate()["shading"]
 
 
-def test_codes_are_fitted_by_the_losses_of_the_training(morphable):
-    """From the mean face: shapes come nearer; with no loss but the prior nothing moves; nothing of the network does."""
+def test_codes_are_fitted_by_the_losses_of_the_training(morphable, recogniser):
+    """They begin with what R-Net says and come nearer to the truth; from the mean face the prior moves nothing, L_per
+    does; and nothing of the network moves."""
     renders = LabelledRenders(morphable, 64, 64, seed=9, occluders=0.0, yaw=5.0)
+    prior = dict.fromkeys(("photometric", "landmark", "flattening", "perception"), 0.0)
 
-    def fitted(steps: int, **weights: float) -> float:
+    def fitted(steps: int, spread: float, **weights: float) -> float:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(weakly_supervised_ablation, "FIT_STEPS", steps)
             settings = config(
                 model={"image_size": 64, "focal": 10150.0, "distance_mm": 10_000.0},  # as the renders' parallel rays
-                weights=weights | {"perception": 0.0},
+                weights={"perception": 0.0} | weights,
             )
-            trainer = WeaklySupervisedTrainer(settings, morphable, None)
+            trainer = WeaklySupervisedTrainer(settings, morphable, None, load_identity_network(recogniser))
+            torch.nn.init.normal_(trainer.system.identity_head.weight, std=spread)
             trainer.system.eval()
             before = {name: value.clone() for name, value in trainer.system.state_dict().items()}
             error = weakly_supervised_ablation.fitted_error(trainer, renders, 6)
             assert all(value.equal(before[name]) for name, value in trainer.system.state_dict().items())
+            if not steps:
+                batch = renders.batch(torch.arange(6))
+                said = trainer.system.reconstruct(batch.image).neutral_vertices
+                assert error == pytest.approx(float(vertex_error(said, morphable.shape(batch.identity)).mean()))
             return error
 
-    mean = fitted(0)
-    nothing = {"photometric": 0.0, "landmark": 0.0, "flattening": 0.0}
-    assert fitted(15, **nothing) == pytest.approx(mean, rel=1e-6)
-    assert fitted(60) < 0.85 * mean  # 0.76 was seen
+    said, mean = fitted(0, 0.02), fitted(0, 0.0)
+    assert said > 1.02 * mean
+    assert fitted(15, 0.0, **prior) == pytest.approx(mean, rel=1e-6)
+    assert fitted(3, 0.0, **prior | {"perception": 1.0}) != pytest.approx(mean, rel=1e-4)
+    assert fitted(60, 0.0) < 0.85 * mean  # 0.76 was seen
 
 
 def test_sets_are_weighed_by_confidence(morphable, monkeypatch):
@@ -488,14 +504,19 @@ def test_presets_state_the_papers_sizes():
         ),
         (
             [*("--stages.confidence-pictures", "renders"), *("--weights.confidence-perception", "1")],
-            "--weights.confidence-perception has no effect with --stages.confidence-pictures renders",
+            "--weights.confidence-perception has no effect here: C-Net learns from renders",
         ),
         (
             [*("--stages.confidence-pictures", "renders"), *("--stages.confidence-iterations", "0")],
             "--stages.confidence-pictures is of C-Net",
         ),
         (["--world.yaw", "91"], "--world.yaw must lie in [0, 90] degrees, got 91"),
+        (["--data.photos", ".", "--world.yaw", "80"], "--world.yaw is of rendered persons, of whom there are none"),
         (["--world.persons", "0", "--data.photos", ".", "--world.yaw", "80"], "--world.yaw is of rendered persons"),
+        (
+            ["--stages.weak-iterations", "0", "--weights.perception", "1", "--weights.perception-background", "photo"],
+            "--weights.perception-background has no effect here: no stage that looks at photographs has L_per",
+        ),
         (["--world.pictures", "1"], "--world.pictures must be at least --data.photos-per-identity"),
         (["--data.landmarks", "."], "--data.landmarks is of --data.photos"),
         (["--data.photos", ".", "--weights.attention", "mask"], "give the masks of the photographs"),

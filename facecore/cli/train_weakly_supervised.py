@@ -8,8 +8,8 @@ from facecore.cli.errors import UsageError
 from facecore.cli.parsing import check_exists
 from facecore.cli.train_data import check_modes, check_surface_points, load_photos
 from facecore.cli.training import TrainingCommand
-from facecore.cli.training_settings import check_encoder, check_weights
-from facecore.systems.weakly_supervised_config import PRESETS, WeaklySupervisedConfig
+from facecore.cli.training_settings import check_encoder, check_weights, refuse_unused
+from facecore.systems.weakly_supervised_config import PRESETS, WeaklySupervisedConfig, WeakWeights
 
 if TYPE_CHECKING:
     from facecore.morphable import MorphableModel
@@ -68,7 +68,7 @@ class WeaklySupervisedCommand(TrainingCommand):
                 f"--data.photo-batch must be a multiple of --data.photos-per-identity, the size of a person's set, got "
                 f"{data.photo_batch} and {sets}"
             )
-        if _sets_of_photographs(config) and data.photos is None and config.world.pictures < sets:
+        if config.stages.photo_set_iterations and data.photos is None and config.world.pictures < sets:
             raise UsageError(
                 f"--world.pictures must be at least --data.photos-per-identity, the size of a person's set, got "
                 f"{config.world.pictures} and {sets}"
@@ -109,11 +109,6 @@ class WeaklySupervisedCommand(TrainingCommand):
         return f"{facts['morphable']}, {known}{rendered}"
 
 
-def _sets_of_photographs(config: WeaklySupervisedConfig) -> int:
-    """Iterations that look at them."""
-    return config.stages.confidence_iterations if config.stages.confidence_pictures == "photos" else 0
-
-
 def _check_terms(config: WeaklySupervisedConfig) -> None:
     """Refuses a stage without a loss."""
     weights, stages = config.weights, config.stages
@@ -131,7 +126,7 @@ def _check_terms(config: WeaklySupervisedConfig) -> None:
 def _check_pictures(config: WeaklySupervisedConfig) -> None:
     """Refuses stages on photographs without any, photographs without a stage, and masks that say nothing."""
     data, attention = config.data, config.weights.attention
-    used = config.stages.weak_iterations + _sets_of_photographs(config)
+    used = config.stages.weak_iterations + config.stages.photo_set_iterations
     if used and not (data.unlabelled and (data.photos is not None or config.world.persons > 0)):
         raise UsageError(
             "R-Net and C-Net learn from photographs: give --data.photos, or --world.persons rendered ones, or set "
@@ -148,24 +143,22 @@ def _check_pictures(config: WeaklySupervisedConfig) -> None:
 
 def _check_perception(config: WeaklySupervisedConfig) -> None:
     """Refuses L_per without a network, and a network without L_per."""
-    labelled = config.stages.confidence_pictures == "renders"
-    if labelled and config.weights.confidence_perception:
-        raise UsageError(
-            "--weights.confidence-perception has no effect with --stages.confidence-pictures renders: give 0"
-        )
-    if labelled and not config.stages.confidence_iterations:
-        raise UsageError("--stages.confidence-pictures is of C-Net, which has 0 iterations: give photos")
-    perceived = config.weights.perception or config.weights.confidence_perception
+    if config.stages.confidence_pictures == "renders":
+        if not config.stages.confidence_iterations:
+            raise UsageError("--stages.confidence-pictures is of C-Net, which has 0 iterations: give photos")
+        if config.weights.confidence_perception not in (0, WeakWeights.confidence_perception):
+            raise UsageError(
+                "--weights.confidence-perception has no effect here: C-Net learns from renders; leave it out"
+            )
     recognition = config.model.recognition
-    if perceived and recognition is None:
+    if config.perceives and recognition is None:
         raise UsageError(
             "L_per needs a recognition network: give --model.recognition MANIFEST ('facecore train recognition' makes "
             "one), or --weights.perception 0 --weights.confidence-perception 0"
         )
-    if recognition is not None and not perceived:
-        raise UsageError("--model.recognition has no effect with perception weights of 0; leave it out")
-    if config.weights.perception_background != "black" and not perceived:
-        raise UsageError("--weights.perception-background has no effect with perception weights of 0; leave it out")
+    if not config.perceives:
+        reason = "no stage that looks at photographs has L_per"
+        refuse_unused(config, {"model.recognition": reason, "weights.perception_background": reason})
     check_exists(**{"model.recognition": recognition})
 
 

@@ -64,7 +64,7 @@ class TrainingCommand(abc.ABC):
         check_photographs(config)
         self.check_own(config)
         if has_world:
-            check_persons(config.world)
+            check_persons(config)
 
     @abc.abstractmethod
     def check_own(self, config: Any) -> None:

@@ -116,12 +116,14 @@ def check_bumps(world: WorldConfig) -> None:
             raise UsageError(f"--world.{name.replace('_', '-')} must be positive and finite, got {value}")
 
 
-def check_persons(world: WorldConfig) -> None:
+def check_persons(config: Any) -> None:
     """Refuses what rendered persons should be like where there are none, and turns that hide the face."""
+    world, data = config.world, config.data
     if not 0 <= world.yaw <= 90:
         raise UsageError(f"--world.yaw must lie in [0, 90] degrees, got {world.yaw}")
-    if world.yaw != WorldConfig().yaw and not world.persons:
-        raise UsageError("--world.yaw is of rendered persons: give --world.persons, or leave it out")
+    rendered = world.persons and data.unlabelled and data.photos is None
+    if world.yaw != WorldConfig().yaw and not rendered:
+        raise UsageError("--world.yaw is of rendered persons, of whom there are none: leave it out, or give 45")
     if world.steady_light and not world.persons:
         raise UsageError(
             "--world.steady-light is of rendered persons: give --world.persons, or --world.no-steady-light"

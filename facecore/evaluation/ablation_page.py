@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import pathlib
 from collections.abc import Sequence
 
@@ -148,9 +147,10 @@ def _add_pictures(report: Report, ablation: Ablation, rows: Sequence[Row], folde
 def _made_of(rows: Sequence[Row]) -> str:
     if not rows:
         return "There is no row yet."
-    seconds = [float(row.facts.get("seconds", math.nan)) for row in rows]
+    seconds = [float(row.facts["seconds"]) for row in rows if "seconds" in row.facts]  # those that were not resumed
+    took = f" of {min(seconds):.0f} to {max(seconds):.0f} s" if seconds else ""
     commits = ", ".join(sorted({str(row.facts.get("commit")) for row in rows}))
     return (
-        f"{len(rows)} trainings of {min(seconds):.0f} to {max(seconds):.0f} s after the warm-up, commit {commits}, on "
+        f"{len(rows)} trainings{took} after the warm-up, commit {commits}, on "
         f"renders of {', '.join(sorted({str(row.facts.get('morphable')) for row in rows}))}."
     )

@@ -17,7 +17,7 @@ class RecognitionModelConfig(MorphableConfig):
 
     architecture: Architecture = "small-recognition"
     """small-recognition: 112 x 112 pixels, 2.0 million weights; sphereface: 112 x 96, 22.7 million at width 1;
-    point-recognition: 112 x 112, 12 million, finds points of the face first and embeds coefficients."""
+    point-recognition: 112 x 112, 12 million at depth 18, finds points of the face first and embeds coefficients."""
     width: float = 1.0
     """Factor of sphereface's numbers of channels."""
     surface_points: int = 132
@@ -100,7 +100,7 @@ def _preset(
 
 
 def _deeper(config: RecognitionConfig) -> RecognitionConfig:
-    """Another architecture, for evaluation alone: a ResNet-34 that finds other points (METHODS 7)."""
+    """For evaluation alone, beside `small-points` for losses (METHODS 7): a deeper ResNet that finds more points."""
     model = dataclasses.replace(config.model, depth=34, surface_points=168, point_features=24)
     return dataclasses.replace(config, model=model)
 

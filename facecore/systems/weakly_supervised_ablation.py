@@ -32,7 +32,7 @@ BRANCH: dict[str, Any] = {"stages": {"encoder_iterations": 0, "head_renders": 0,
 # C-Net over R-Net as the warm-up leaves it, which knows faces that are turned by 45 degrees at most
 SETS_ALONE: dict[str, Any] = {"stages": {"encoder_iterations": 0, "head_renders": 0, "weak_iterations": 0}}
 ONE_FOR_ALL: dict[str, Any] = {"model": {"confidence": "scalar"}}
-# Where R-Net errs in the pose of profiles, their points fit best with an identity that errs with it.
+# Where R-Net errs in the pose of profiles, their points may fit best with an identity that errs with it.
 NO_LANDMARKS: dict[str, Any] = {"weights": {"landmark": 0.0}}
 LABELLED: dict[str, Any] = {"stages": {"confidence_pictures": "renders"}}
 NO_PIXELS = {"photometric": 0.0, "flattening": 0.0}
@@ -53,7 +53,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 LOSS_SETS = (
     ("perception alone is worse than all losses", BASE, "perception alone"),
     ("perception adds to pixels and landmarks", BASE, "no perception"),
-    ("or where it sees the photograph behind the face", "perception over photographs", "no perception"),
+    ("perception over the photograph adds to pixels and landmarks", "perception over photographs", "no perception"),
     ("pixels add to landmarks and perception", BASE, "no pixels"),
 )
 FITTED = "; codes fitted to each picture"
@@ -95,17 +95,16 @@ def ablation(config: WeaklySupervisedConfig) -> Ablation:
 
 
 @torch.no_grad()
-def measure(trainer: WeaklySupervisedTrainer, count: int = NUM_RENDERS) -> Measures:
-    """Every measure of the comparisons, means over held-out renders of the world, turned as far as the photographs;
-    lower is better in each.
+def measure(trainer: WeaklySupervisedTrainer, count: int = NUM_RENDERS, persons: int = NUM_PERSONS) -> Measures:
+    """What the comparisons need of a variant, means over held-out renders of the world.
 
-    Of R-Net trained on photographs: shape_mm, neutral_mm, albedo, shading, landmark_percent: evaluate_held_out;
-    occluded_mm: neutral_mm of renders that all have something in front of the face; fitted_mm, fitted_occluded_mm: of
-    the first NUM_FITTED of both, `fitted_error`. Of C-Net: `set_errors`.
+    With C-Net: `set_errors`. Without, of renders that turn as far as the photographs: evaluate_held_out (the light of
+    its mean face is that of renders which turn less); occluded_mm, its neutral_mm where all have something in front of
+    the face; fitted_mm, fitted_occluded_mm: `fitted_error` of the first NUM_FITTED of both.
     """
     trainer.system.eval()
     if trainer.system.confidence_net is not None:
-        return set_errors(trainer)
+        return set_errors(trainer, persons)
     config, arguments = trainer.config, (trainer.system.reconstruct, trainer.world)
     size, seed = config.model.image_size, config.run.seed + seeds.HELD_OUT
     renders = LabelledRenders(trainer.world, size, size, seed, yaw=config.world.yaw)
@@ -144,7 +143,7 @@ def fitted_error(trainer: WeaklySupervisedTrainer, renders: LabelledRenders, cou
 
 @torch.no_grad()
 def set_errors(trainer: WeaklySupervisedTrainer, persons: int = NUM_PERSONS) -> Measures:
-    """Claim 11, over persons seen from SET_YAWS, by one R-Net.
+    """Claim 11, over persons seen from SET_YAWS, in one light, with one expression and nothing in front of the face.
 
     aggregated_mm: error of the identity shape that C-Net makes of a set; average_mm: that its plain mean makes.
     trust_at_0, trust_at_80: confidence of a picture over the mean of its set, mean over coefficients and persons.

@@ -52,7 +52,8 @@ class WeakWeights:
     attention: Literal["skin", "mask", "none"] = "skin"
     """Of L_photo: skin probability; masks, given (data.masks) or true ones of renders; or all that the model covers."""
     labelled_code: float = 1.0
-    """Beyond the paper, in the stage `encoder`: coefficients, by the shape and albedo that they make."""
+    """Beyond the paper, in the stage `encoder`: coefficients, by the shape and albedo that they make; of C-Net on
+    labelled sets the identity alone."""
     labelled_pose: float = 0.5
     """In that stage: the angles."""
     labelled_light: float = 2.0
@@ -89,18 +90,24 @@ class WeakStageConfig:
     """Adam in that stage."""
     confidence_pictures: Literal["photos", "renders"] = dataclasses.field(default="photos", metadata=LATER)
     """Of that stage: sets of photographs, by the losses of the stage `weak`; or, beyond the paper, sets of labelled
-    renders, by the shape that the set's identity makes."""
+    renders that turn by up to 80 degrees, by the shape that the set's identity makes."""
     clip_norm: float = 10.0
     """Largest gradient norm."""
+
+    @property
+    def photo_set_iterations(self) -> int:
+        """Those of the stage `confidence` that look at photographs."""
+        return self.confidence_iterations if self.confidence_pictures == "photos" else 0
 
 
 @dataclasses.dataclass(frozen=True)
 class WeaklySupervisedConfig:
     """Everything that determines a training run of system 2.
 
-    data.labelled_batch: renders of a batch in the stage `encoder`; data.photo_batch: photographs of a batch;
-    data.photos_per_identity: of a person's set in the stage `confidence`. Without data.photos, world.persons rendered
-    persons stand for photographs: landmarks and masks are known of them, nothing of the shape.
+    data.labelled_batch: renders of a batch in the stage `encoder`; data.photo_batch: photographs of a batch, and
+    renders of one of labelled sets; data.photos_per_identity: pictures of a person's set in the stage `confidence`.
+    Without data.photos, world.persons rendered persons stand for photographs: landmarks and masks are known of them,
+    nothing of the shape.
     """
 
     model: WeakModelConfig = WeakModelConfig()
@@ -109,6 +116,13 @@ class WeaklySupervisedConfig:
     data: DataConfig = dataclasses.field(default_factory=lambda: DataConfig(photo_batch=5, photos_per_identity=5))
     world: WorldConfig = dataclasses.field(default_factory=WorldConfig)
     run: RunConfig = dataclasses.field(default_factory=lambda: RunConfig(validate_every=1000, checkpoint_every=500))
+
+    @property
+    def perceives(self) -> bool:
+        """Whether a stage has L_per."""
+        stages, weights = self.stages, self.weights
+        of_sets = stages.photo_set_iterations and weights.confidence_perception
+        return bool((stages.weak_iterations and weights.perception) or of_sets)
 
 
 def _on_renders(size: int, points: int, encoder: int, heads: int, weak: int, confidence: int) -> WeaklySupervisedConfig:
@@ -142,9 +156,10 @@ def _on_renders(size: int, points: int, encoder: int, heads: int, weak: int, con
     )
 
 
-def _with_perception(config: WeaklySupervisedConfig) -> WeaklySupervisedConfig:
-    """For an ablation: L_per is on, so that it can be left out, but C-Net's steps are too many for it; photographs turn
-    farther than the renders that come first, which leaves R-Net something to learn and C-Net something to doubt."""
+def _for_ablation(config: WeaklySupervisedConfig) -> WeaklySupervisedConfig:
+    """L_per is on for R-Net, so that it can be left out; C-Net learns without it, which would take three times as long.
+    Photographs turn farther than the renders that come first, which leaves R-Net something to learn and C-Net something
+    to doubt."""
     return dataclasses.replace(
         config,
         weights=WeakWeights(confidence_perception=0.0),
@@ -157,6 +172,6 @@ def _with_perception(config: WeaklySupervisedConfig) -> WeaklySupervisedConfig:
 PRESETS: dict[str, WeaklySupervisedConfig] = {
     "paper": WeaklySupervisedConfig(),
     "small": _on_renders(96, 168, 2800, 20_000, 150, 150),
-    "ablation": _with_perception(_on_renders(64, 132, 1600, 12_000, 200, 400)),
+    "ablation": _for_ablation(_on_renders(64, 132, 1600, 12_000, 200, 400)),
     "quick": _on_renders(64, 100, 150, 1000, 10, 10),
 }

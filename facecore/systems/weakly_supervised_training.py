@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import torch
@@ -58,7 +59,7 @@ class WeakObjective(nn.Module):
 
     def forward(self, stage: str, batch: Any) -> tuple[torch.Tensor, Terms]:
         """The weighted sum, and the terms by name, without gradient. batch: LabelledBatch in the stage `encoder`,
-        PhotoBatch in the stage `weak`, one of both in the stage `confidence`: sets of data.photos-per-identity, one
+        PhotoBatch in the stage `weak`, either in the stage `confidence`: sets of data.photos-per-identity, one
         after the other."""
         weights = self.config.weights
         if stage == "confidence":
@@ -135,7 +136,7 @@ class WeaklySupervisedTrainer(FaceTrainer):
         recogniser: IdentityNetwork | None = None,
     ) -> None:
         super().__init__(config, morphable, photos)
-        if recogniser is None and (config.weights.perception or config.weights.confidence_perception):
+        if recogniser is None and config.perceives:
             raise ValueError("L_per needs a recognition network: give one, or both perception weights 0")
         stages = config.stages
         self._refuse_what_fails_later()
@@ -157,19 +158,15 @@ class WeaklySupervisedTrainer(FaceTrainer):
         self._counts = [getattr(stages, f"{stage}_iterations") for stage in STAGES]
         self.total_iterations = sum(self._counts)
         self._sets: PoseSets | None = None
-        size, seed = config.model.image_size, config.run.seed + seeds.LABELLED_SETS
-        pictures = config.data.photos_per_identity
-        self.set_renders = PersonRenders(self.morphable, size, size, seed, pictures=pictures, yaw=SET_YAW)
         self._stream = self.stream_of_photographs(1)
         self.begin()
 
     def _refuse_what_fails_later(self) -> None:
         """Before a long training: persons of too few photographs, a model without the region of L_tex."""
         stages, photos = self.config.stages, self.photos
-        on_photos = stages.confidence_iterations if stages.confidence_pictures == "photos" else 0
-        if photos is None and stages.weak_iterations + on_photos:
+        if photos is None and stages.weak_iterations + stages.photo_set_iterations:
             raise ValueError("R-Net and C-Net learn from photographs: give some, or rendered persons (world.persons)")
-        if photos is not None and on_photos:
+        if photos is not None and stages.photo_set_iterations:
             PoseSets(photos.identity, torch.zeros(len(photos.identity)), self.config.data.photos_per_identity)
         if stages.weak_iterations and self.config.weights.flattening and SKIN not in self.morphable.regions:
             raise ValueError(f"{self.morphable.name} has no region '{SKIN}' for L_tex; set weights.flattening to 0")
@@ -231,6 +228,13 @@ class WeaklySupervisedTrainer(FaceTrainer):
         sets = self.sets().sample(generator, data.photo_batch // data.photos_per_identity)
         own = sets[self._share.rows(len(sets))].flatten()
         return self.photos.batch(own, iteration).to(self.device)
+
+    @functools.cached_property
+    def set_renders(self) -> PersonRenders:
+        """Of which sets are that C-Net may learn from."""
+        size, seed = self.config.model.image_size, self.config.run.seed + seeds.LABELLED_SETS
+        pictures = self.config.data.photos_per_identity
+        return PersonRenders(self.morphable, size, size, seed, pictures=pictures, yaw=SET_YAW)
 
     def _labelled_sets(self, iteration: int) -> LabelledBatch:
         """Each of a person whom no other shows."""

@@ -39,7 +39,8 @@ def run_ablation(
 ) -> Iterator[Row]:
     """Trains what has no row yet and yields every row asked for, in the order of seeds, then variants.
 
-    Writes to out: rows.jsonl, and seedN/NAME/ with what each training writes and pictures.png. A row counts as done if
+    Writes to out: rows.jsonl, and seedN/NAME/ with what each training writes and pictures.png; a training that was
+    interrupted has no `seconds`. A row counts as done if
     variant, seed, configuration, warm-up and the facts UNHASHED_FACTS are the same. Raises what training raises;
     calling it again then goes on. Raises ValueError where out has a warm-up of another configuration.
     """
@@ -59,11 +60,11 @@ def run_ablation(
                 if not start.is_file():
                     _train(warmup, start.parent, build, None)
                 _check_warmup(start, identity["warmup"], facts.get("recognition"))
-                began = time.perf_counter()
+                began, whole = time.perf_counter(), not (folder / slug(name) / LAST).is_file()
                 trainer = _train(branch, folder / slug(name), build, start)
                 seconds = time.perf_counter() - began
                 write_png(folder / slug(name) / PICTURES, trainer.picture_grid())
-                own = {"threads": torch.get_num_threads(), "seconds": round(seconds, 1)}
+                own = {"threads": torch.get_num_threads()} | ({"seconds": round(seconds, 1)} if whole else {})
                 row = Row(ablation.system, name, seed, measure(trainer), facts | identity | own)
                 rows = _rows_of(out) | {row.key: row}  # another process, with other seeds, may have written rows since
                 write_rows(out / ROWS, rows.values())
