@@ -39,8 +39,8 @@ class WeakWeights:
     perception: float = 0.2
     """L_per: distance of the recognition network's embeddings; needs model.recognition."""
     perception_background: Literal["black", "photo"] = dataclasses.field(default="black", metadata=LATER)
-    """What L_per sees behind the rendered face: nothing, or the photograph, which then says nothing of the person that
-    the photograph does not (beyond the paper)."""
+    """What L_per sees behind the rendered face: black, or, beyond the paper, the photograph itself, so that faces
+    alone can differ."""
     coefficient: float = 3e-4
     """L_coef: squared whitened coefficients, identity + 0.8 expression + 1.7e-3 albedo."""
     flattening: float = 5.0
