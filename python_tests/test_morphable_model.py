@@ -1,58 +1,15 @@
-"""MorphableModel: shapes against sums written out, priors against their moments, files, crops, refusals."""
+"""MorphableModel: shapes against sums written out, priors against their moments, crops, refusals."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from grid_faces import COLUMNS, ROWS, grid_model
 
 from facecore.morphable import BlendshapePrior, MorphableModel, Prior, load
-from facecore.morphable.io import model_from_tensors, model_to_tensors
-from facecore.morphable.recognise import BFM_300WLP, BFM_2009, DEEP3D, EOS, FLAME, STATISMO, recognise
-
-ROWS, COLUMNS = 9, 11  # of a curved grid; the middle column is the plane of symmetry
-
-
-def grid_model(dtype: torch.dtype = torch.float32, *, albedo: bool = True, **changes: Any) -> MorphableModel:
-    """A small symmetric model with random modes: 99 vertices, 4 identity, 3 expression, 2 albedo modes."""
-    generator = torch.Generator().manual_seed(7)
-    y, x = torch.meshgrid(torch.arange(ROWS) - 4.0, torch.arange(COLUMNS) - 5.0, indexing="ij")
-    template = 10 * torch.stack([x, y, -0.1 * (x**2 + y**2)], dim=2).reshape(-1, 3)
-    template -= template.mean(0)
-    index = torch.arange(ROWS * COLUMNS).reshape(ROWS, COLUMNS)
-    a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]
-    triangles = torch.stack([torch.stack([a, b, c], -1), torch.stack([a, c, d], -1)]).reshape(-1, 3).int()
-    count = len(template)
-
-    def random(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator)
-
-    fields: dict[str, Any] = {
-        "name": "grid",
-        "template": template,
-        "triangles": triangles,
-        "identity_basis": random(4, count, 3),
-        "identity_std": torch.ones(4),
-        "expression_basis": random(3, count, 3),
-        "expression_std": torch.tensor([1.0, 2.0, 3.0]),
-        "landmarks68": torch.arange(68) + 11,
-        "prior": Prior.with_blendshapes(4, BlendshapePrior(torch.tensor([1, 0, 2]), torch.tensor([-1] * 3), 0.5, 0.8)),
-        "mirror_map": index.flip(1).reshape(-1),
-        "regions": {"left": template[:, 0] > 0},
-        "uv": torch.rand(count, 2, generator=generator),
-        "source": "a test",
-    }
-    model = MorphableModel(**(fields | changes))
-    if albedo:
-        mean, basis = torch.rand(count, 3, generator=generator), 0.1 * random(2, count, 3)
-        model = model.with_albedo(mean, basis, torch.ones(2), source="test")
-    return model.to(dtype=dtype)
-
 
 # -- shapes and colours ------------------------------------------------------------------------------------------------
 
@@ -188,6 +145,16 @@ def test_impossible_blendshapes_are_refused(partner: list[int], scaled_by: list[
         BlendshapePrior(torch.tensor(partner), torch.tensor(scaled_by), 0.5, 0.5)
 
 
+def test_whitened_coefficients_have_the_priors_moments() -> None:
+    """By hand: a mean of 0.5 and a standard deviation of 2; exact binary numbers, so exactly."""
+    prior = dataclasses.replace(
+        Prior.normal(1, 2), expression_mean=torch.tensor([0.5, 0.0]), expression_std=torch.tensor([2.0, 1.0])
+    )
+    coefficients, whitened = torch.tensor([[4.5, -1.0]]), torch.tensor([[2.0, -1.0]])
+    assert torch.equal(prior.whiten("expression", coefficients), whitened)
+    assert torch.equal(prior.unwhiten("expression", whitened), coefficients)
+
+
 # -- what is refused ---------------------------------------------------------------------------------------------------
 
 
@@ -315,144 +282,6 @@ def test_crop_refuses_to_cut_landmarks_or_symmetry() -> None:
         model.crop(torch.arange(10))
 
 
-# -- files -------------------------------------------------------------------------------------------------------------
-
-
-def _tensors(value: Any) -> dict[str, torch.Tensor]:
-    found = {}
-    for field in dataclasses.fields(value):
-        entry = getattr(value, field.name)
-        if isinstance(entry, torch.Tensor):
-            found[field.name] = entry
-        elif dataclasses.is_dataclass(entry):
-            found |= {f"{field.name}.{key}": tensor for key, tensor in _tensors(entry).items()}
-        elif isinstance(entry, dict):
-            found |= {f"{field.name}.{key}": tensor for key, tensor in entry.items()}
-    return found
-
-
-@pytest.mark.parametrize("complete", [True, False])
-def test_saved_models_come_back_equal(tmp_path: pathlib.Path, complete: bool) -> None:
-    model = grid_model() if complete else grid_model(albedo=False, mirror_map=None, uv=None, prior=Prior.normal(4, 3))
-    model.save(tmp_path / "model.npz")
-    same = load(tmp_path / "model.npz")
-    before, after = _tensors(model), _tensors(same)
-    assert before.keys() == after.keys() and all(torch.equal(before[key], after[key]) for key in before)
-    for field in ("name", "source", "albedo_source", "identity_names", "expression_names", "albedo_names"):
-        assert getattr(same, field) == getattr(model, field)
-    assert (same.prior.blendshapes is None) == (model.prior.blendshapes is None)
-    assert same.content_hash() == model.content_hash()
-    assert [entry.name for entry in tmp_path.iterdir()] == ["model.npz"]
-
-
-def test_models_come_back_equal_from_a_checkpoints_tensors_and_values() -> None:
-    """Through JSON, as checkpoints keep the plain values; blendshapes, regions and names too."""
-    model = load("procedural", num_vertices=2500)
-    tensors, plain = model_to_tensors(model)
-    again = model_from_tensors(tensors, json.loads(json.dumps(plain)))
-    assert again.content_hash() == model.content_hash() and again.name == model.name
-    del tensors["template"]
-    with pytest.raises(TypeError, match="template"):
-        model_from_tensors(tensors, plain)
-
-
-def test_whitened_coefficients_have_the_priors_moments() -> None:
-    """By hand: a mean of 0.5 and a standard deviation of 2; exact binary numbers, so exactly."""
-    prior = dataclasses.replace(
-        Prior.normal(1, 2), expression_mean=torch.tensor([0.5, 0.0]), expression_std=torch.tensor([2.0, 1.0])
-    )
-    coefficients, whitened = torch.tensor([[4.5, -1.0]]), torch.tensor([[2.0, -1.0]])
-    assert torch.equal(prior.whiten("expression", coefficients), whitened)
-    assert torch.equal(prior.unwhiten("expression", whitened), coefficients)
-
-
-def test_content_hash_covers_every_tensor_but_not_the_name() -> None:
-    model = grid_model()
-    assert (
-        model.content_hash() == dataclasses.replace(model, name="other").content_hash() == grid_model().content_hash()
-    )
-    rule = dataclasses.replace(model.prior.blendshapes, activity=0.4)  # type: ignore[type-var]
-    changes: list[dict[str, Any]] = [
-        {key: getattr(model, key) * 0.5}
-        for key in ("template", "identity_basis", "expression_std", "albedo_mean", "uv")
-    ]
-    changes += [
-        {"triangles": model.triangles.roll(1, 0)},
-        {"landmarks68": model.landmarks68.flip(0)},
-        {"mirror_map": None},
-        {"regions": {"right": model.regions["left"]}},
-        {"prior": dataclasses.replace(model.prior, blendshapes=rule)},
-        {"expression_names": ("a", "b", "c")},
-    ]
-    hashes = {dataclasses.replace(model, **change).content_hash() for change in changes} | {model.content_hash()}
-    assert len(hashes) == len(changes) + 1
-
-
-def test_saving_is_all_or_nothing(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "model.npz"
-    grid_model().save(path)
-    before = path.read_bytes()
-
-    def fails_halfway(file: Any, **arrays: np.ndarray) -> None:
-        file.write(b"half")
-        raise OSError("disk full")
-
-    monkeypatch.setattr(np, "savez", fails_halfway)
-    with pytest.raises(OSError, match="disk full"):
-        grid_model(albedo=False).save(path)
-    assert path.read_bytes() == before and [entry.name for entry in tmp_path.iterdir()] == ["model.npz"]
-    with pytest.raises(ValueError, match=r"must end in \.npz"):
-        grid_model().save(tmp_path / "model.pkl")
-
-
-def test_damaged_files_are_refused_in_one_line(tmp_path: pathlib.Path) -> None:
-    path = tmp_path / "model.npz"
-    grid_model().save(path)
-    whole = path.read_bytes()
-    cuts = [whole[:length] for length in (100, len(whole) // 2, len(whole) - 1)]
-    flips = [
-        whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :]
-        for place in np.linspace(200, len(whole) - 200, 12).astype(int)
-    ]
-    for content in cuts + flips:
-        path.write_bytes(content)
-        try:
-            model = load(path)
-        except ValueError as error:
-            assert "\n" not in str(error) and str(path) in str(error)
-        else:  # a byte that zip itself does not read, such as a time stamp: nothing may have changed
-            assert model.content_hash() == grid_model().content_hash()
-    assert sum(1 for content in cuts if _refused(path, content)) == 3
-    assert sum(1 for content in flips if _refused(path, content)) >= 10
-
-
-def _refused(path: pathlib.Path, content: bytes) -> bool:
-    path.write_bytes(content)
-    try:
-        load(path)
-    except ValueError:
-        return True
-    return False
-
-
-def test_tampered_and_newer_files_are_refused(tmp_path: pathlib.Path) -> None:
-    path = tmp_path / "model.npz"
-    grid_model().save(path)
-    with np.load(path) as file:
-        arrays = dict(file)
-    np.savez(path, **(arrays | {"template": arrays["template"] * 1.5}))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="do not match the hash"):
-        load(path)
-    newer = str(arrays["header"]).replace('"version": 1', '"version": 2')
-    np.savez(path, **(arrays | {"header": np.array(newer)}))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="format version 2, this facecore reads up to 1"):
-        load(path)
-    del arrays["triangles"]
-    np.savez(path, **arrays)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="damaged or incomplete"):
-        load(path)
-
-
 def test_the_origin_in_the_source_follows_a_crop() -> None:
     model = grid_model(origin=torch.tensor([1.0, 2.0, 3.0]))
     mask = torch.ones(model.num_vertices, dtype=torch.bool)
@@ -464,69 +293,3 @@ def test_the_origin_in_the_source_follows_a_crop() -> None:
         torch.testing.assert_close(part.template + part.origin, model.template[mask] + model.origin)
     with pytest.raises(ValueError, match=r"origin must have shape \[3\]"):
         grid_model(origin=torch.zeros(2))
-
-
-def test_foreign_files_are_refused_by_kind(tmp_path: pathlib.Path) -> None:
-    import scipy.io
-
-    def refused(name: str) -> str:
-        with pytest.raises(ValueError, match="supported kinds: 'procedural', a facecore npz") as caught:
-            load(tmp_path / name)
-        return str(caught.value)
-
-    (tmp_path / "notes.txt").write_text("hello")
-    (tmp_path / "empty.npz").write_bytes(b"")
-    (tmp_path / "folder").mkdir()
-    np.savez(tmp_path / "other.npz", a=np.zeros(3))
-    for name in ("notes.txt", "empty.npz", "folder", "other.npz"):
-        assert "not a morphable model of a known kind" in refused(name)
-    scipy.io.savemat(tmp_path / "other.mat", {"a": np.zeros(3)})
-    assert "not a morphable model of a known kind" in refused("other.mat")
-    with pytest.raises(FileNotFoundError, match="or 'procedural'"):
-        load(tmp_path / "nothing.npz")
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "kind"),
-    [
-        ("a.pkl", b"\x80\x02}.", FLAME),
-        ("a.h5", b"\x89HDF\r\n\x1a\n" + bytes(100), STATISMO),
-        ("a.bin", b"\x04\x00\x00\x00" + bytes(100), EOS),
-        ("a.mat", {"shapeMU": np.zeros(3), "shapePC": np.zeros((3, 2))}, BFM_2009),
-        ("a.mat", {"meanshape": np.zeros(3), "idBase": np.zeros((3, 2))}, DEEP3D),
-        ("a.mat", {"model": {"shapeMU": np.zeros(3)}}, BFM_300WLP),
-        ("folder/BFM.mat", {"model": {"shapeMU": np.zeros(3)}}, BFM_300WLP),
-        ("folder/BFM_model_front.mat", {"meanshape": np.zeros(3)}, DEEP3D),
-    ],
-)
-def test_kinds_are_recognised_by_content_and_empty_ones_refused(
-    tmp_path: pathlib.Path, name: str, content: Any, kind: str
-) -> None:
-    import scipy.io
-
-    path = tmp_path / name
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(content) if isinstance(content, bytes) else scipy.io.savemat(path, content)
-    path = path.parent if name.startswith("folder") else path
-    assert recognise(path) == kind
-    with pytest.raises(ValueError, match=str(tmp_path)) as caught:
-        load(path)
-    assert "\n" not in str(caught.value)
-
-
-def test_no_pickle_is_ever_read(tmp_path: pathlib.Path) -> None:
-    path = tmp_path / "evil.npz"
-    grid_model().save(path)
-    with np.load(path) as file:
-        arrays = dict(file)
-    np.savez(path, **(arrays | {"uv": np.array([{"a": 1}], dtype=object)}))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="allow_pickle"):
-        load(path)
-
-
-def test_options_a_kind_does_not_have_are_refused(tmp_path: pathlib.Path) -> None:
-    grid_model().save(tmp_path / "model.npz")
-    with pytest.raises(ValueError, match="a facecore npz has no option region; it takes none"):
-        load(tmp_path / "model.npz", region="face")
-    with pytest.raises(ValueError, match="the procedural model has no option refine; it takes num_vertices"):
-        load("procedural", refine=1)
