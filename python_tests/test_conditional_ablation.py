@@ -55,7 +55,8 @@ def test_every_variant_trains_and_has_every_measure(tmp_path, capsys, monkeypatc
     for variant, values in measures.items():
         assert wanted <= values.keys() and all(math.isfinite(value) for value in values.values()), variant
     renders = {variant: values["renders"] for variant, values in measures.items()}
-    assert renders == {BASE: 2, "uncoupled": 2, "consistency": 1, "symmetry": 2, "none": 1, "all exchanges": 8}
+    expected = {BASE: 2, "uncoupled": 2, "warmed up again": 2}
+    assert renders == expected | {"consistency": 1, "symmetry": 2, "none": 1, "all exchanges": 8}
 
 
 def test_variants_differ_from_the_base_in_one_thing(settings):
@@ -64,7 +65,8 @@ def test_variants_differ_from_the_base_in_one_thing(settings):
     for name, changes in experiment.variants.items():
         own = overlay(settings, dict(changes))
         same = [part for part in ("model", "weights", "data", "world") if getattr(own, part) == getattr(base, part)]
-        assert len(same) == (4 if name == BASE else 3)
+        assert len(same) == (4 if name in (BASE, "warmed up again") else 3)
+        assert bool(own.stages.warmup_iterations) == (name in ("uncoupled", "warmed up again"))
 
 
 def test_measures_tell_a_copy_from_a_reflectance(morphable, settings):
