@@ -10,7 +10,7 @@ from facecore.losses import _triton
 from facecore.losses._triton import Launch
 
 # Uninitialised tensors on the CPU, of the sizes of a real batch: enough to compile from.
-IMAGES, VERTICES = 8, 37249
+IMAGES, VERTICES, PICTURE, TEXTURE = 8, 37249, (224, 224), (256, 256)
 
 
 def shape(dtype: torch.dtype, exact: torch.dtype) -> list[Launch]:
@@ -53,8 +53,8 @@ def symmetry(dtype: torch.dtype, exact: torch.dtype) -> list[Launch]:
 def texture_symmetry(dtype: torch.dtype, exact: torch.dtype) -> list[Launch]:
     from facecore.losses import _texture_symmetry_triton as kernels
 
-    texture, value = torch.empty(IMAGES, 3, 256, 256, dtype=dtype), torch.empty((), dtype=exact)
-    valid, scales = torch.empty(256, 256, dtype=torch.bool), torch.empty(IMAGES, dtype=exact)
+    texture, value = torch.empty(IMAGES, 3, *TEXTURE, dtype=dtype), torch.empty((), dtype=exact)
+    valid, scales = torch.empty(TEXTURE, dtype=torch.bool), torch.empty(IMAGES, dtype=exact)
     return [
         *kernels.value_launches(texture, valid, value, scales),
         *kernels.gradient_launches(value, texture, valid, scales, torch.empty_like(texture)),
@@ -84,8 +84,8 @@ def landmark(dtype: torch.dtype, exact: torch.dtype) -> list[Launch]:
 def skin(dtype: torch.dtype, exact: torch.dtype) -> list[Launch]:
     from facecore.losses import _skin_triton as kernels
 
-    image, gaussians = torch.empty(IMAGES, 3, 224, 224, dtype=dtype), torch.empty(8, 13, dtype=exact)
-    probability = torch.empty(IMAGES, 224, 224, dtype=exact)
+    image, gaussians = torch.empty(IMAGES, 3, *PICTURE, dtype=dtype), torch.empty(8, 13, dtype=exact)
+    probability = torch.empty(IMAGES, *PICTURE, dtype=exact)
     return [
         *kernels.value_launches(image, gaussians, probability),
         *kernels.gradient_launches(probability, image, gaussians, torch.empty_like(image)),

@@ -132,6 +132,10 @@ def test_patch_loss_by_hand():
     assert torch.autograd.gradcheck(lambda x: patch_adversarial_loss(x, True), logits.requires_grad_())
 
 
+def test_patch_loss_of_nothing_is_zero():
+    assert float(patch_adversarial_loss(torch.zeros(0, 2, 3, 3), True)) == 0.0
+
+
 def test_bad_inputs(generator):
     real, fake = samples(generator)
 

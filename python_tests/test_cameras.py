@@ -265,6 +265,17 @@ def test_autocast_does_not_lower_the_precision(generator):
         got = camera.project(points)
         assert camera.to_clip(points).dtype == torch.float32
     assert torch.equal(got, expected)
+    eye, zero, up = torch.tensor([[100.0, 200.0, 900.0]]), torch.zeros(1, 3), torch.tensor([[0.0, 1.0, 0.0]])
+    rows = torch.tensor([[0.1, -0.3, 0.05, 112.0, 96.0, 0.0, 1e-3]])
+    centroid = torch.tensor([1000.0, -20000.0, 40000.0])
+    make = (
+        lambda: PerspectiveCamera.look_at(eye, zero, up, torch.tensor([0.2]), 64, 64).translation,
+        lambda: WeakPerspectiveCamera.from_300wlp(rows, 224, 224, centroid).translation,
+    )
+    for translation in make:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            lowered = translation()
+        assert torch.equal(lowered, translation())
 
 
 def test_indexing_and_batches(generator):

@@ -144,6 +144,14 @@ def test_a_tetrahedron_and_a_lone_triangle_stay():
         assert kept.tolist() == sorted(set(np.ravel(triangles).tolist()))
 
 
+def test_an_edge_of_three_triangles_stays():
+    """Nothing says which surface goes on: the fan is left as it is, instead of vanishing."""
+    corners = np.array([[0.0, 0, 0], [0, 0, 1], [1, 0, 0], [-1, 1, 0], [-1, -1, 0]])
+    mesh = make_mesh(corners, [[0, 1, 2], [0, 1, 3], [0, 1, 4]])
+    _, left, merged_into = simplify(mesh, 2)
+    assert len(left) > 0 and (np.asarray(merged_into) >= 0).all()
+
+
 def test_simplify_refuses_indices_out_of_range():
     vertices, triangles = torch.zeros(3, 3), torch.tensor([[0, 1, 3]], dtype=torch.int32)
     with pytest.raises(ValueError, match="triangles must have three different indices of vertices"):

@@ -24,6 +24,14 @@ def test_no_known_person_is_zero_with_a_gradient():
     assert identification_loss(logits[:0], torch.zeros(0, dtype=torch.int64)) == 0
 
 
+def test_logits_of_the_unknown_reach_nothing():
+    logits = torch.zeros(3, 4)
+    logits[1] = math.nan
+    loss = identification_loss(logits.requires_grad_(), torch.tensor([2, -1, 0]), margin=0.2, scale=3.0)
+    loss.backward()
+    assert bool(loss.isfinite()) and not logits.grad[1].any() and bool(logits.grad[0].all())
+
+
 def test_gradients(generator):
     logits = torch.randn(4, 3, generator=generator, dtype=torch.float64, requires_grad=True)
     labels = torch.tensor([0, 2, -1, 1])

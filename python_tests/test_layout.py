@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import pytest
 from loss_launches import LAUNCHES
 
-from facecore import ops, reference
+from facecore import losses, ops, reference
 from facecore.evaluation.ablation_page import claims_table
 from facecore.training.ablation import read_rows
 
@@ -100,7 +100,7 @@ def test_every_table_of_claims_has_rows():
     assert page.count("| claim |") == len(ABLATIONS) > 0
 
 
-@pytest.mark.parametrize("page", ["graph_convolution.md", "rasterizer.md"])
+@pytest.mark.parametrize("page", ["graph_convolution.md", "losses.md", "rasterizer.md"])
 def test_the_tables_of_times_are_those_of_the_rows(page, tmp_path):
     """What benchmarks/ratios.py makes of the machine whose rows the page shows."""
     shown = REPOSITORY / "docs" / page
@@ -130,13 +130,14 @@ def test_an_op_has_a_reference_with_its_arguments(op):
     assert list(inspect.signature(function).parameters) == list(inspect.signature(getattr(ops, op)).parameters)
 
 
-@pytest.mark.parametrize("op", ops.__all__)
+@pytest.mark.parametrize("op", [*ops.__all__, *(name for name in losses.__all__ if name != "Loss")])
 def test_an_op_says_what_it_takes_and_how_it_differentiates(op):
-    text = inspect.getdoc(getattr(ops, op)) or ""
+    function = getattr(ops, op, None) or getattr(losses, op)
+    text = inspect.getdoc(function) or ""
     assert "ifferentiable" in text, f"{op}: say in what it is differentiable"
     assert "eterministic" in text, f"{op}: say whether it is deterministic"
     assert "Raises" in text, f"{op}: say what it raises"
-    absent = [name for name in inspect.signature(getattr(ops, op)).parameters if name not in text]
+    absent = [name for name in inspect.signature(function).parameters if name not in text]
     assert not absent, f"{op}: the docstring does not speak of {absent}"
 
 

@@ -1,7 +1,8 @@
-"""opcheck of every registered operator of facecore.losses, forward and backward, on the CPU."""
+"""opcheck of every registered operator of facecore.losses on the CPU; arguments that are no tensors are named."""
 
 from __future__ import annotations
 
+import inspect
 import pathlib
 import re
 
@@ -11,6 +12,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 import facecore.losses
+from facecore import losses
 from facecore.losses._landmark_pairs import pair_matrix
 from facecore.losses.skin import _numbers
 from facecore.ops.sparse_matmul import matrix_arguments
@@ -110,3 +112,13 @@ def test_every_operator_of_the_losses_is_here():
     folder = pathlib.Path(facecore.losses.__file__).parent
     names = [name for file in folder.glob("*.py") for name in re.findall(r'make_op\(\s*"(\w+)"', file.read_text())]
     assert sorted(names) == sorted(CASES)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in losses.__all__ if name.endswith(("_loss", "skin_mask", "_attention"))]
+)
+def test_what_is_no_tensor_is_named(name):
+    function = getattr(losses, name)
+    wanted = [p.name for p in inspect.signature(function).parameters.values() if p.default is p.empty]
+    with pytest.raises(ValueError, match=r"must be a torch\.Tensor, got str"):
+        function(**dict.fromkeys(wanted, "no tensor"))

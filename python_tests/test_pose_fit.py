@@ -32,6 +32,10 @@ def test_points_of_weight_zero_take_no_part(device):
     weight = torch.zeros(3, 20, dtype=torch.float64, device=device)
     weight[:, :10] = 1
     torch.testing.assert_close(fit_weak_perspective(shape, ndc, weight), pose, rtol=0, atol=1e-6)
+    ndc[:, 12:], shape[:, 15:] = math.nan, math.inf
+    torch.testing.assert_close(fit_weak_perspective(shape, ndc, weight), pose, rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match="weight must not be negative"):
+        fit_weak_perspective(shape, ndc, weight - 0.5)
 
 
 def test_few_points_give_a_frontal_pose(device):

@@ -44,6 +44,14 @@ def test_function_transforms(device):
         assert all(torch.equal(x[k], y) for x, y in zip(mapped, ops.rasterize(vertices * scale, triangles, 5, 6)))
         alone = torch.func.grad(lambda s: loss(vertices * torch.stack((s, s, s, s / s))))(scale)
         torch.testing.assert_close(grads[k], alone, rtol=1e-12, atol=1e-12)
+    with pytest.raises(NotImplementedError, match="forward mode over forward mode"):
+        torch.func.jacfwd(torch.func.jacfwd(loss))(vertices)
+    torch.testing.assert_close(
+        torch.func.jacrev(torch.func.jacfwd(loss))(vertices),
+        torch.func.jacrev(torch.func.jacrev(loss))(vertices),
+        rtol=1e-9,
+        atol=1e-9,
+    )
     with pytest.raises(ValueError, match="triangles cannot be mapped by vmap"):
         torch.func.vmap(lambda t: ops.rasterize(vertices, t, 5, 6).barycentric)(triangles.expand(2, -1, -1))
 

@@ -295,6 +295,20 @@ def test_phong_by_hand():
     assert phong_shading(positions, up, albedo, up, lights)[0, 0].tolist() == pytest.approx(expected)
 
 
+def test_phong_where_light_grazes_and_where_there_is_no_normal():
+    """The slope at n.l = 0 is 0; a surface whose two sides cancel in the normals is black, not ambient."""
+    up = torch.tensor([[[0.0, 0.0, 1.0]]], dtype=torch.float64, requires_grad=True)
+    zero, one = torch.zeros(1, 1, 3, dtype=torch.float64), torch.ones(1, 1, 3, dtype=torch.float64)
+    lights = PhongLights(torch.tensor([[[2000.0, 0.0, 0.0]]], dtype=torch.float64), one, 0.3 * one[:, 0], gloss=0.0)
+    phong_shading(zero, up, one, torch.tensor([[[0.0, 0.0, 1.0]]], dtype=torch.float64), lights).sum().backward()
+    assert not up.grad.any()
+    vertices, triangles = quad(0.0)
+    both = torch.cat([triangles, triangles.flip(1)])
+    camera = weak()
+    drawn = Renderer(both, 64, 64)(vertices[None], torch.ones_like(vertices)[None], camera, lights=lights)
+    assert bool(drawn.alpha.any()) and not drawn.image.any()
+
+
 def test_phong_highlight_is_where_the_light_mirrors():
     vertices, triangles = sphere()
     camera = PerspectiveCamera.from_pose(*(torch.zeros(1, 3, dtype=torch.float64),) * 2, 96, 96, focal=400.0)

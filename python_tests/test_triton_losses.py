@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 
+import loss_launches
 import pytest
 import scipy.sparse
 import torch
@@ -61,6 +62,18 @@ def test_compiles_for_other_precisions(loss, compiler, tmp_path):
         check_resources(compiler, launch, assembly, tmp_path)
         float32 = re.findall(r"(?:add|mul|fma|div|sqrt|ex2)\S*\.f32", assembly["ptx"])
         assert float32 == [], f"{launch.kernel.__name__} computes in float32"
+
+
+@needs_triton
+@compiles
+@pytest.mark.parametrize("loss", LAUNCHES)
+def test_compiles_for_small_sizes(loss, compiler, monkeypatch):
+    """A size of 1 is a Python int inside of the compiled kernel."""
+    for sizes in ((1, 37249, (224, 224)), (1, 1, (1, 1)), (2, 1, (1, 7)), (8, 3, (7, 1))):
+        for name, size in zip(("IMAGES", "VERTICES", "PICTURE", "TEXTURE"), (*sizes, sizes[2])):
+            monkeypatch.setattr(loss_launches, name, size)
+        for launch in of_step(loss, torch.float32):
+            assert compiler.compiled(launch, 90)["cubin"]
 
 
 def random(*shape, dtype=torch.float32, device="cpu", seed=0):

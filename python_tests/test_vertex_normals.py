@@ -266,6 +266,22 @@ def test_the_cpu_refuses_indices_out_of_range_in_every_operator():
             )
 
 
+def test_a_triangle_of_no_vertices_has_no_derivative_of_any_order_on_cuda(cuda_kernels):
+    """As kernels of CUDA leave it out: every order is that of the mesh without it."""
+    vertices, triangles = (x.detach() for x in make_inputs("cpu", torch.float64, *SHAPES["odd"]))
+    broken = triangles.clone()
+    broken[1, 0], broken[3, 2] = -1, vertices.shape[1]
+    whole = triangles[torch.tensor([0, 2, 4])].contiguous()
+    weight = torch.rand(vertices.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+
+    def penalty(triangles: torch.Tensor) -> torch.Tensor:
+        leaf = vertices.clone().requires_grad_()
+        (first,) = torch.autograd.grad((ops.vertex_normals(leaf, triangles) * weight).sum(), leaf, create_graph=True)
+        return torch.autograd.grad(first.square().sum(), leaf)[0]
+
+    torch.testing.assert_close(penalty(broken), penalty(whole), rtol=1e-12, atol=1e-14)
+
+
 def test_corners_are_listed_in_order(device):
     triangles = torch.tensor([[2, 0, 1], [2, 1, 3]], dtype=torch.int32, device=device)
     corner_start, corners = torch.ops.facecore.vertex_corners(triangles, 5)

@@ -16,7 +16,7 @@ from facecore.morphable import MorphableModel, load
 
 DESCRIPTION = """Lists, shows and converts morphable models.
 
-Example: facecore model convert ict_facekit.npz ict_face.npz --region face --refine 1
+Example: facecore model convert ICT-FaceKit ict_face.npz --region face --refine 1
 
 MODEL is 'procedural' (built in) or a path; the kind of a file or folder is recognised from its content."""
 
@@ -82,7 +82,7 @@ class LoadOptions:
 class ModelShow(LoadOptions):
     """The parts and sizes of a model.
 
-    Example: facecore model show ict_facekit.npz --region face --json
+    Example: facecore model show ICT-FaceKit --region face --json
     """
 
     json: bool = False
@@ -93,7 +93,7 @@ class ModelShow(LoadOptions):
 class ModelConvert(LoadOptions):
     """Writes a model as a facecore npz, which loads quickly and carries everything.
 
-    Example: facecore model convert ict_facekit.npz ict_face.npz --refine 1
+    Example: facecore model convert ICT-FaceKit ict_face.npz --refine 1
     """
 
     out: Annotated[tyro.conf.Positional[pathlib.Path], tyro.conf.arg(metavar="OUT")] = dataclasses.field(kw_only=True)

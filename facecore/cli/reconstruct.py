@@ -95,7 +95,8 @@ class Reconstruct:
             return reconstruct_person(self, source, faces, refused)
         report = Report("facecore reconstruct", self.summary(source))
         written = 0
-        for name, found in zip(output_names([face.path for face in faces]), faces):
+        named = list(zip(output_names([face.path for face in faces]), faces))
+        for name, found in tqdm(named, desc="reconstructing", unit="face", disable=len(named) < 20):
             try:
                 face = found.read()
                 result = reconstruct_with_progress(face, source, self.size, self.refine)

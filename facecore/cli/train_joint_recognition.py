@@ -18,7 +18,7 @@ DESCRIPTION = f"""Trains joint reconstruction and recognition (Liu et al. 2018) 
 on photographs of known persons (--data.photos), whose labels are fitted to their landmarks. Settings come from \
 --preset ({", ".join(PRESETS)}), over it a YAML file (--config), over both the options below.
 
-Example: facecore train --system joint-recognition --preset small --model.morphable ict_facekit.npz --run.out runs/joint
+Example: facecore train --system joint-recognition --preset small --model.morphable ICT-FaceKit --run.out runs/joint
 
 Writes to --run.out what 'facecore train' writes."""
 

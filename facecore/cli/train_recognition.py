@@ -19,7 +19,7 @@ DESCRIPTION = f"""Trains a recognition network on renders of a morphable model, 
 (--data.photos). Settings come from --preset ({", ".join(PRESETS)}), over it a YAML file (--config), over both the \
 options below.
 
-Example: facecore train recognition --preset small --model.morphable ict_facekit.npz --run.out runs/recognition
+Example: facecore train recognition --preset small --model.morphable ICT-FaceKit --run.out runs/recognition
 
 Writes to --run.out what 'facecore train' writes, and network.safetensors with manifest.json, which losses and \
 evaluations take. Use one network in losses and another, of another architecture and seed, in evaluation."""

@@ -18,7 +18,7 @@ DESCRIPTION = f"""Trains a face segmentation network on renders of a morphable m
 and on photographs with masks (--data.photos, --data.masks). Settings come from --preset ({", ".join(PRESETS)}), over \
 it a YAML file (--config), over both the options below.
 
-Example: facecore train segmentation --preset small --model.morphable ict_facekit.npz --run.out runs/segmentation
+Example: facecore train segmentation --preset small --model.morphable ICT-FaceKit --run.out runs/segmentation
 
 Writes to --run.out what 'facecore train' writes, and network.safetensors with manifest.json, which 'facecore \
 reconstruct --segmentation' and 'facecore data prepare' take."""

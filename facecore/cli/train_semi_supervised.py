@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 DESCRIPTION = f"""Trains a system. Settings come from --preset ({", ".join(PRESETS)}), over it a YAML file (--config), \
 over both the options below.
 
-Example: facecore train --preset small --model.morphable ict_facekit.npz --data.photos photos/ --run.out runs/small
+Example: facecore train --preset small --model.morphable ICT-FaceKit --data.photos photos/ --run.out runs/small
 
 Other systems: --system joint-recognition, weakly-supervised, conditional-estimation, unsupervised-regression (their \
 options: facecore train --system NAME --help).

@@ -20,7 +20,7 @@ model (Genova et al. 2018): on rendered faces, then on photographs (--data.photo
 --preset ({", ".join(PRESETS)}), over it a YAML file (--config), over both the options below.
 
 Example: facecore train --system unsupervised-regression --preset small --model.recognition \
-runs/recognition/manifest.json --model.morphable ict_facekit.npz --data.photos photos/ --run.out runs/regression
+runs/recognition/manifest.json --model.morphable ICT-FaceKit --data.photos photos/ --run.out runs/regression
 
 'facecore train recognition' makes such a network. Without --data.photos, renders of --world.persons stand for \
 photographs. Writes to --run.out what 'facecore train' writes."""

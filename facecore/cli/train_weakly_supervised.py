@@ -22,7 +22,7 @@ DESCRIPTION = f"""Trains weakly supervised reconstruction (Deng et al. 2019): R-
 person by what it shows. Settings come from --preset ({", ".join(PRESETS)}), over it a YAML file (--config), over both \
 the options below.
 
-Example: facecore train --system weakly-supervised --preset small --model.morphable ict_facekit.npz --run.out runs/weak
+Example: facecore train --system weakly-supervised --preset small --model.morphable ICT-FaceKit --run.out runs/weak
 
 Writes to --run.out what 'facecore train' writes."""
 

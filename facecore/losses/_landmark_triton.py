@@ -88,7 +88,7 @@ def _structure_of_images(
             slope = times_sign(pair / (divisor * images), length - target_length)
             to = gradient + n * COUNT * 2
             _store_slopes(to, a, a < COUNT, slope, x, y, length)
-            to += images.to(tl.int64) * COUNT * 2
+            to = gradient + (n + images) * COUNT * 2  # of n, an int64: `images` is a Python int where it is 1
             _store_slopes(to, a, a < COUNT, -slope, target_ab_x, target_ab_y, target_length)
     tl.store(parts + n, tl.sum(errors) / 2 / divisor)
 

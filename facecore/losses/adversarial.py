@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from facecore.ops._library import takes_halves_under_autocast
+from facecore.ops._library import check_tensors, takes_halves_under_autocast
 
 Critic = Callable[[torch.Tensor], torch.Tensor]
 REAL_CLASS = 1
@@ -32,14 +32,15 @@ def wgan_div_loss(
         real: the same shape, with `generator`, the random source of the penalty's points; None = the generator's side.
         k, p: weight and power of the penalty, p >= 2.
 
-    Differentiable in the critic's parameters, and on the generator's side in fake. Under torch.autocast half precision
-    is taken as float32. Raises ValueError as the two do, and when only one of real and generator is given. METHODS
-    1.11.
+    Differentiable in the critic's parameters, and on the generator's side in fake. Deterministic where the critic is;
+    `generator` moves on. Under torch.autocast half precision is taken as float32. Raises ValueError as the two do, and
+    when only one of real and generator is given. METHODS 1.11.
     """
     if (real is None) != (generator is None):
         raise ValueError("real and generator belong together: give both for the critic's side, none for the other")
     if real is not None and generator is not None:
         return wgan_div_critic_loss(critic, real, fake, generator, k, p)
+    check_tensors(fake=fake)
     with torch.autocast(fake.device.type, enabled=False):
         return wgan_div_generator_loss(_scores(critic, fake))
 
@@ -68,9 +69,11 @@ def wgan_div_critic_loss(
         mix: e itself, N numbers of the samples' dtype and device, instead of a generator: so that the parts of a
             batch have what the whole batch has.
 
-    Differentiable in the critic's parameters. Runs without autocast: the penalty needs full precision. Raises
-    ValueError for shapes that differ, a wrong dtype, p < 2, or neither or both of generator and mix. METHODS 1.11.
+    Differentiable in the critic's parameters. Deterministic where the critic is; `generator` moves on. Runs without
+    autocast: the penalty needs full precision. Raises ValueError for shapes that differ, a wrong dtype, p < 2, or
+    neither or both of generator and mix. METHODS 1.11.
     """
+    check_tensors(real=real, fake=fake)
     if real.shape != fake.shape:
         raise ValueError(f"real and fake must have the same shape, got {list(real.shape)} and {list(fake.shape)}")
     if real.dtype not in (torch.float32, torch.float64) or fake.dtype != real.dtype:
@@ -93,8 +96,10 @@ def wgan_div_generator_loss(fake_scores: torch.Tensor) -> torch.Tensor:
     """Returns what the generator minimises: mean D(fake), a scalar.
 
     fake_scores: the critic's scores of the generator's samples, [N] or [N, 1]. The critic learns high scores for fakes
-    (mind the sign: METHODS 1.11); evaluate it without autocast. Differentiable. Raises ValueError for no scores.
+    (mind the sign: METHODS 1.11); evaluate it without autocast. Differentiable. Deterministic. Raises ValueError for
+    no scores.
     """
+    check_tensors(fake_scores=fake_scores)
     if fake_scores.numel() == 0:
         raise ValueError("fake_scores must hold at least one score")
     return fake_scores.mean()
@@ -105,12 +110,15 @@ def patch_adversarial_loss(logits: torch.Tensor, real: bool) -> torch.Tensor:
     """Returns the softmax cross-entropy of every patch against one answer, averaged over patches: a scalar.
 
     logits: [N, 2, H, W], channel 1 = real; real: the answer that is wanted (the generator wants True for its fakes).
-    Differentiable in logits. Raises ValueError for a wrong shape. METHODS 2.1, 2.2 (L_patch).
+    Differentiable in logits. Deterministic. 0 for an empty batch. Raises ValueError for a wrong shape.
+    METHODS 2.1, 2.2 (L_patch).
     """
+    check_tensors(logits=logits)
     if logits.dim() != 4 or logits.shape[1] != 2:
         raise ValueError(f"logits must have shape [N, 2, H, W], got {list(logits.shape)}")
     answer = REAL_CLASS if real else 1 - REAL_CLASS
-    return -torch.log_softmax(logits, 1)[:, answer].mean()
+    answers = torch.log_softmax(logits, 1)[:, answer]
+    return -answers.sum() / max(answers.numel(), 1)
 
 
 def _mix(real: torch.Tensor, generator: torch.Generator | None, mix: torch.Tensor | None) -> torch.Tensor:

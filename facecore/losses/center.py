@@ -31,7 +31,8 @@ class CenterLoss(torch.nn.Module):
         num_features: D, the length of a code.
         rate: alpha, how far a center moves in one update.
 
-    The centers [K, D] are a buffer, part of the state_dict, all 0 at first. METHODS 1.11.
+    The centers [K, D] are a buffer, part of the state_dict, all 0 at first. Differentiable in features only.
+    Deterministic, forward and update. Raises ValueError for numbers out of range. METHODS 1.11.
     """
 
     centers: torch.Tensor

@@ -27,6 +27,7 @@ def softmax_identification_loss(
     check_labels(labels, logits, sizes)
     if not margin >= 0 or not scale > 0:
         raise ValueError(f"margin must not be negative and scale must be positive, got {margin} and {scale}")
+    logits = torch.where((labels >= 0)[:, None], logits, 0.0)  # of an unknown person: whatever they are
     if margin:
         right = labels.clamp_min(0)[:, None]  # of an unknown person: any, the row is ignored
         logits = logits.scatter_add(1, right, logits.new_full(right.shape, -margin))

@@ -13,7 +13,7 @@ from facecore.losses import _triton
 from facecore.losses._constants import tensor_table
 from facecore.losses._masked import check_floating_point
 from facecore.losses._skin_model import LINEAR, LOG_WEIGHT, OFFSET, OTHER_MIXTURE, SKIN_MIXTURE, SKIN_PRIOR
-from facecore.ops._library import call, check_tensor, make_op, takes_halves_under_autocast
+from facecore.ops._library import call, check_tensor, check_tensors, make_op, takes_halves_under_autocast
 
 __all__ = ["OTHER_MIXTURE", "SKIN_MIXTURE", "skin_attention", "skin_mask", "skin_probability"]
 
@@ -38,14 +38,21 @@ def skin_probability(image: torch.Tensor) -> torch.Tensor:
 def skin_attention(image: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
     """Returns the attention A [N, H, W] of photometric_loss: 1 where the skin probability exceeds `threshold`, else it.
 
-    image: RGB in [0, 1], [N, 3, H, W]. A constant, without gradient. METHODS 1.10.
+    image: RGB in [0, 1], as for skin_probability. A constant: differentiable in nothing. Deterministic. Raises
+    ValueError for a wrong shape or dtype. METHODS 1.10.
     """
+    check_tensors(image=image)
     probability = skin_probability(image.detach())
     return torch.where(probability > threshold, 1.0, probability)
 
 
 def skin_mask(image: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
-    """Returns where the skin probability exceeds `threshold`, bool [N, H, W]; image: RGB in [0, 1], [N, 3, H, W]."""
+    """Returns where the skin probability exceeds `threshold`, bool [N, H, W].
+
+    image: RGB in [0, 1], as for skin_probability. Differentiable in nothing. Deterministic. Raises ValueError for a
+    wrong shape or dtype. METHODS 1.10.
+    """
+    check_tensors(image=image)
     return skin_probability(image.detach()) > threshold
 
 

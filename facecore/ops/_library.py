@@ -178,12 +178,22 @@ def make_op(
         if torch.compiler.is_compiling():
             return op(*args)
         if torch._C._are_functorch_transforms_active():
+            if jvp is not None:
+                _refuse_nested_forward_mode(qualified)
             return Functorch.apply(*args)
         return Eager.apply(*args)
 
     call_op.__name__ = name
     call_op.op = op  # type: ignore[attr-defined]
     return call_op
+
+
+def _refuse_nested_forward_mode(name: str) -> None:
+    """torch runs a custom jvp blind to an outer forward mode: the second derivative would be 0 without a word."""
+    functorch = torch._C._functorch
+    levels = functorch.get_interpreter_stack() or ()
+    if sum(level.key() == functorch.TransformType.Jvp for level in levels) > 1:
+        raise NotImplementedError(f"{name}: forward mode over forward mode is wrong in torch: take two reverses")
 
 
 def wanted_gradients(ctx: Any) -> tuple[bool, ...]:

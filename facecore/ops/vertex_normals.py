@@ -162,7 +162,8 @@ def _backward_backward(ctx: Any, direction: torch.Tensor) -> tuple[torch.Tensor 
     for the vertices the adjoint of the two normalisations and two cross products below, taken in reverse.
     """
     grad_out, vertices, triangles = ctx.saved_tensors
-    index = triangles.long()
+    is_vertex = ((triangles >= 0) & (triangles < vertices.shape[1])).all(1, keepdim=True)
+    index = torch.where(is_vertex, triangles, 0).long()  # three equal corners: no normal, as the kernels leave it out
     edges, edges_along = _edges(vertices, index), _edges(direction, index)
     normal = torch.linalg.cross(*edges)
     scale = edges[0].square().sum(-1, keepdim=True) * edges[1].square().sum(-1, keepdim=True)

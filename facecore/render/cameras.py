@@ -58,7 +58,7 @@ class WeakPerspectiveCamera(BaseCamera):
         scale, offset = pose_para[:, 6], pose_para[:, 3:5]
         if centroid_um is not None:
             check_tensor("centroid_um", centroid_um, (3,), like=pose_para)
-            offset = offset + scale[:, None] * torch.matmul(rotation, centroid_um)[:, :2]
+            offset = offset + scale[:, None] * (rotation * centroid_um).sum(-1)[:, :2]
         half = min(height, width) / 2.0
         center = offset.new_tensor([width / 2.0 + 0.5, height / 2.0 + 0.5])
         return cls(rotation, scale * (MICROMETRES_PER_UNIT / half), (offset - center) / half, height, width)
@@ -185,7 +185,7 @@ class PerspectiveCamera(BaseCamera):
         backward = _unit(eye - center, "eye must differ from center")
         right = _unit(torch.linalg.cross(up, backward), "up must not be zero or parallel to the view")
         rotation = torch.stack([right, torch.linalg.cross(backward, right), backward], 1)
-        translation = -torch.matmul(rotation, eye[:, :, None])[:, :, 0]
+        translation = -(rotation * eye[:, None]).sum(-1)  # no matmul: autocast would lower its precision
         return cls(rotation, height / 2.0 / torch.tan(fov_y / 2.0), translation, height, width, near, far)
 
     def weak_perspective_pose(self) -> torch.Tensor:

@@ -118,6 +118,6 @@ def phong_shading(
         lit = (cosine > 0) & (highlight > 0)
         # pow has a NaN gradient at 0 for exponents below 1, so its base is 1 where the highlight is absent.
         power = torch.where(lit, torch.where(lit, highlight, 1.0) ** lights.shininess, 0.0)
-        reflected = albedo * cosine.clamp_min(0) + specular_reflectance * power
+        reflected = albedo * torch.where(cosine > 0, cosine, 0.0) + specular_reflectance * power
         color = color + lights.intensity[:, None, light] * reflected
     return color

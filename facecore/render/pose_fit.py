@@ -21,19 +21,24 @@ def fit_weak_perspective(
     """Returns pose codes [N, 6] that project points_mm near points_ndc.
 
     Args:
-        points_mm: float [N, P, 3], object frame. points_ndc: [N, P, 2], q of METHODS 1.3. weight: [N, P], 0 = unknown.
+        points_mm: float [N, P, 3], object frame. points_ndc: [N, P, 2], q of METHODS 1.3. weight: [N, P], 0 = unknown,
+            whatever is there.
 
     With at least six weighted points: least-squares affine camera, then the nearest rotation. With fewer: scale,
     in-plane rotation and offset of a frontal face. Computed in float64, no gradient. Raises ValueError for wrong
-    shapes and for fewer than two weighted points.
+    shapes, for negative weights and for fewer than two weighted points.
     """
     sizes = check_tensor("points_mm", points_mm, ("N", "P", 3))
     check_tensor("points_ndc", points_ndc, ("N", "P", 2), like=points_mm, sizes=sizes)
     weight = torch.ones_like(points_mm[..., 0]) if weight is None else weight
     check_tensor("weight", weight, ("N", "P"), like=points_mm, sizes=sizes)
+    if bool((weight < 0).any()):
+        raise ValueError("weight must not be negative")
     if bool(((weight > 0).sum(1) < 2).any()):
         raise ValueError("a pose needs at least two points with a weight above 0")
-    rotation, scale, offset = nearest_pose((points_mm / MM_PER_UNIT).double(), points_ndc.double(), weight.double())
+    known = (weight > 0)[..., None]
+    points, target = torch.where(known, points_mm / MM_PER_UNIT, 0.0), torch.where(known, points_ndc, 0.0)
+    rotation, scale, offset = nearest_pose(points.double(), target.double(), weight.double())
     return torch.cat([matrix_to_euler(rotation), (scale / MEAN_SCALE).log()[:, None], offset], 1).to(points_mm)
 
 

@@ -93,7 +93,7 @@ class Renderer(torch.nn.Module):
             normals = _unit_normals(normals, covered)
             positions = self._at_pixels(camera.to_camera(vertices_mm), fragments)
             color = _phong(positions, normals, pixel_albedo, covered, camera, lights)
-            color = torch.where(covered, color, 0.0)
+            color = torch.where((normals != 0).any(-1, keepdim=True), color, 0.0)  # and nothing is covered elsewhere
         image = _channels_first(color)
         if background is not None:
             image = torch.where(covered.squeeze(-1)[:, None], image, background)

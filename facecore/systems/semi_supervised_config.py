@@ -158,7 +158,6 @@ PRESETS: dict[str, SemiSupervisedConfig] = {
     "paper": SemiSupervisedConfig(model=ModelConfig(albedo_decoder="both")),
     "small": SemiSupervisedConfig(
         model=ModelConfig(
-            morphable="ict",
             image_size=96,
             encoder_depth=18,
             surface_points=168,
