@@ -61,6 +61,18 @@ def test_bad_usage(arguments, message, capsys, tmp_path, monkeypatch):
     assert message in capsys.readouterr().err
 
 
+def test_rows_of_another_system_are_named(tmp_path, capsys):
+    write_rows(tmp_path / "rows.jsonl", [Row("joint-recognition", "all", 0, {"neutral_mm": 1.0}, {})])
+    assert main(["ablate", "--rows", str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / "out")]) == 2
+    assert "holds rows of joint-recognition: give --system joint-recognition" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_an_ablation_lacks_belongs_into_its_file(tmp_path, capsys):
+    assert main(["ablate", "--system", "unsupervised-regression", "--out", str(tmp_path / "out")]) == 2
+    assert "An ablation takes settings from a YAML file, --config" in capsys.readouterr().err.replace(" its ", " ")
+
+
 def test_photographs_of_a_folder_are_refused(tmp_path, capsys):
     (tmp_path / "photos").mkdir()
     (tmp_path / "c.yaml").write_text(f"data: {{photos: {tmp_path / 'photos'}}}")

@@ -71,7 +71,7 @@ def test_command(checkpoints, recognition, tmp_path, capsys):
     assert "trained on renders" in capsys.readouterr().out
     results = json.loads((out / "results.json").read_text())
     rows = {row["system"]: row for row in results["summary"]}
-    assert list(rows) == ["mean face", "SemiSupervised", "JointRecognition", "WeaklySupervised"]
+    assert list(rows) == ["mean face", "semi-supervised", "joint-recognition", "weakly-supervised"]
     for name, checkpoint in zip(list(rows)[1:], checkpoints.values()):
         row = rows[name]
         assert row["parameters"] == sum(p.numel() for p in load(checkpoint).parameters())
@@ -79,13 +79,14 @@ def test_command(checkpoints, recognition, tmp_path, capsys):
         thirds = [row[f"identity_shape_{tone}_mm"] for tone in ("dark", "medium", "light")]
         assert sum(thirds) / 3 == pytest.approx(row["identity_shape_mm"], rel=1e-5)  # of one render each
     # a system that has learned nothing of shape says the mean face: its head starts at 0, one step hardly moves it
-    assert rows["WeaklySupervised"]["identity_shape_mm"] == pytest.approx(
+    assert rows["weakly-supervised"]["identity_shape_mm"] == pytest.approx(
         rows["mean face"]["identity_shape_mm"], rel=0.2
     )
     # what was fitted to the truth is not counted
-    assert rows["JointRecognition"]["landmark_NME_percent"] is None and rows["JointRecognition"]["pixels"] is None
-    assert rows["WeaklySupervised"]["landmark_NME_percent"] > 0 and rows["SemiSupervised"]["pixels"] > 0
-    assert "JointRecognition: pose, light" in " ".join(results["notes"])
+    assert rows["joint-recognition"]["landmark_NME_percent"] is None and rows["joint-recognition"]["pixels"] is None
+    assert rows["weakly-supervised"]["landmark_NME_percent"] > 0 and rows["semi-supervised"]["pixels"] > 0
+    assert "joint-recognition: pose, light" in " ".join(results["notes"])
+    assert "<h1>facecore compare</h1>" in (out / "index.html").read_text()
     assert len(results["rows"]) == 9 and "render 0" in (out / "index.html").read_text()
 
 
@@ -144,7 +145,8 @@ def test_systems_of_other_faces_are_refused(checkpoints, tmp_path, capsys):
     assert main.main(["train", *other]) == 0
     paths = [str(checkpoints["weak"]), str(tmp_path / "run" / "model.safetensors")]
     assert main.main(["compare", *paths, "--out", str(tmp_path / "out")]) == 2
-    assert "was trained with other faces" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "was trained with other faces (procedural, 3000 vertices) than" in error and "(procedural, 2500 v" in error
 
 
 def test_no_network_judges_a_training_that_used_it(recognition, tmp_path, capsys):

@@ -14,7 +14,7 @@ from faces import SIZE, make_face
 from PIL import Image
 
 from facecore.data import FaceCrop, Landmarks
-from facecore.evaluation.panels import draw_over_picture, panels, shape_view, wider_camera
+from facecore.evaluation.panels import WHITE, draw_over_picture, panels, shape_view, unclipped_grey, wider_camera
 from facecore.evaluation.report import PANEL, Report, describe_face
 
 CROP = FaceCrop((130.3, 88.7), 90.5, SIZE, SIZE)
@@ -98,6 +98,15 @@ def test_panels_show_the_face(picture):
         assert bool((shown[caption][:3] <= alpha + 1e-6).all()), f"{caption}: colours are multiplied by alpha"
     assert torch.equal(shown["overlay"][:, 0, 0], shown["input"][:, 0, 0])
     assert not torch.equal(shown["overlay"][:, 48, 48], shown["input"][:, 48, 48])
+
+
+def test_bright_light_is_shown_unclipped(picture):
+    face = make_face()
+    bright = dataclasses.replace(face, sh_coefficients=4 * face.sh_coefficients)
+    panel = panels(bright, picture, CROP)["light"]
+    shown = panel[:3, panel[3] == 1]
+    assert float((shown > 0.999).float().mean()) < 0.03 and float(shown.max()) > 0.9
+    assert unclipped_grey(dataclasses.replace(face, sh_coefficients=0.01 * face.sh_coefficients)) == WHITE
 
 
 def test_shapes_fill_their_picture_and_share_a_scale():

@@ -45,7 +45,9 @@ def test_perfect_and_useless_similarities():
     fold = np.repeat(np.arange(10), 20)
     same = np.tile(np.repeat([True, False], 10), 10)
     perfect = verify(same.astype(float), same, fold)
-    assert perfect.measures == dict.fromkeys(("accuracy", "equal_error", "auc", "tar_10", "tar_1"), (100, 0))
+    assert perfect.measures == dict.fromkeys(
+        ("accuracy", "accuracy_at_equal_error", "auc", "tar_10", "tar_1"), (100, 0)
+    )
     noise = verify(np.random.default_rng(0).normal(size=200), same, fold)
     assert abs(noise.measures["auc"][0] - 50) < 10  # 200 pairs: a standard error of 4
     assert 0 <= noise.measures["tar_1"][0] < noise.measures["tar_10"][0] < 40

@@ -174,7 +174,7 @@ class Simplifier {
 
   bool is_allowed(int32_t removed, int32_t kept) {
     const int shared = count_shared(removed, kept);
-    if (shared > 2) return false;  // where three triangles meet nothing says which surface goes on
+    if (shared > 2) return false;                       // where three triangles meet nothing says which surface goes on
     if (on_rim_[removed] && shared == 2) return false;  // a rim vertex only moves along the rim
     return keeps_topology(removed, kept, shared) && keeps_orientation(removed, kept);
   }

@@ -27,7 +27,8 @@ Example: facecore ablate --out runs/ablation --seeds 0 1 2
          facecore ablate --out runs/ablation --variants all "no pairs" --seeds 0
          facecore ablate --system weakly-supervised --config settings.yaml --out runs/weak (model.recognition is needed)
          facecore ablate --system conditional-estimation --list
-         facecore ablate --rows runs/ablation/rows.jsonl --out report"""
+         facecore ablate --rows runs/ablation/rows.jsonl --system weakly-supervised --out report"""
+EXAMPLE = "such as model: {morphable: ICT-FaceKit, recognition: runs/points/manifest.json}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +105,10 @@ class Ablate:
         from facecore.training.ablation import read_rows
 
         assert self.rows is not None
-        return read_rows(self.rows)
+        rows = read_rows(self.rows)
+        if rows and not any(row.system == self.system for row in rows):
+            raise UsageError(f"--rows {self.rows} holds rows of {rows[0].system}: give --system {rows[0].system}")
+        return rows
 
     def trained_rows(self, experiment: Ablation, config: Any, variants: list[str]) -> list[Row]:
         from facecore.cli.train_data import load_morphable
@@ -114,7 +118,12 @@ class Ablate:
         from facecore.training.loop import Interrupted
 
         training = self.training
-        training.check(config)
+        try:
+            training.check(config)
+        except UsageError as error:
+            raise UsageError(
+                f"{error}. An ablation takes its settings from a YAML file, --config; {EXAMPLE}"
+            ) from error
         for name in ("photos", "labelled"):
             if getattr(config.data, name) is not None:
                 raise UsageError(f"--config: data.{name} is not used here; an ablation's pictures are rendered")

@@ -96,14 +96,14 @@ class Compare(Output):
         loaded: dict[str, Loaded] = {}
         for path in self.checkpoints:
             one = SystemOptions(checkpoint=path, model=self.model, device=self.device, seed=self.seed).load()
-            name = type(one.system).__name__
+            name = one.system.name
             loaded[name if name not in loaded else f"{name} {one.system.config_hash} {len(loaded)}"] = one
         first = next(iter(loaded.values()))
         for path, one in zip(self.checkpoints, loaded.values()):
             if one.morphable.content_hash() != first.morphable.content_hash():
                 raise UsageError(
-                    f"{path} was trained with other faces ({one.morphable.name}) than {self.checkpoints[0]} "
-                    f"({first.morphable.name}): compare systems of one morphable model and one `world`"
+                    f"{path} was trained with other faces ({described(one)}) than {self.checkpoints[0]} "
+                    f"({described(first)}): compare systems of one morphable model, its size, and one `world`"
                 )
         return loaded
 
@@ -226,6 +226,10 @@ class Compare(Output):
         return drawn
 
 
+def described(one: Loaded) -> str:
+    return f"{one.morphable.name}, {one.morphable.num_vertices} vertices"
+
+
 def given_to(system: System) -> list[str]:
     """Errors that say nothing of a system, as what they measure was fitted to the truth."""
     hidden = [] if system.estimates_view else ["landmark_percent", "photometric", "shading"]
@@ -241,11 +245,12 @@ def table_row(result: Compared) -> Row:
     def mean(name: str) -> float | None:
         return float(errors[name].mean()) if name in errors else None
 
+    remaining = float(errors["neutral_mm"].mean() / errors["neutral_mm_mean_face"].mean())
     row: Row = {
         "system": result.name,
         "shape_mm": mean("shape_mm"),
         "identity_shape_mm": float(errors["neutral_mm"].mean()),
-        "gain_percent": 100 * (1 - float(errors["neutral_mm"].mean() / errors["neutral_mm_mean_face"].mean())),
+        "identity_shape_gain_percent": 100 * (1 - remaining),
         "landmark_NME_percent": mean("landmark_percent"),
         "pixels": mean("photometric"),
         "albedo": float(errors["albedo"].mean()),
@@ -266,6 +271,7 @@ def mean_face_row(result: Compared) -> Row:
         "system": "mean face",
         "shape_mm": float(errors["shape_mm_mean_face"].mean()),
         "identity_shape_mm": float(errors["neutral_mm_mean_face"].mean()),
+        "identity_shape_gain_percent": 0.0,
         "albedo": float(errors["albedo_mean_face"].mean()),
     }
 

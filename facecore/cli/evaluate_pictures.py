@@ -259,7 +259,7 @@ class VerificationPairs(Output):
 
 NAMES: Mapping[str, str] = {
     "accuracy": "accuracy",
-    "equal_error": "100 - EER",
+    "accuracy_at_equal_error": "100 - EER",
     "auc": "AUC",
     "tar_10": "TAR at FAR 10 %",
     "tar_1": "TAR at FAR 1 %",

@@ -72,7 +72,9 @@ class Fit:
         model = self.load_model()
         faces, refused = self.find_faces()
         if not faces:
-            raise ValueError("; ".join(refused))
+            for reason in refused:
+                print(f"facecore fit: refused {reason}", file=sys.stderr)
+            raise ValueError("no photograph with 68 landmarks is left: put NAME.pts of 68 points beside each")
         fit = fit_landmarks(model, self.points(faces), ridge=self.ridge, max_iterations=self.iterations)
         written = self.write(model, faces, fit, refused)
         for reason in refused:

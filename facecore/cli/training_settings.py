@@ -12,6 +12,7 @@ from facecore.cli.errors import UsageError
 from facecore.cli.parsing import check_exists, check_folders, parse_options
 from facecore.training.config import RunConfig, WorldConfig, overlay, read_yaml
 
+DEFAULT_PRESET = "quick"
 LARGEST_SEED = 2**62  # a 64-bit integer with room for what is added to it
 # Smallest values that work, beside what the parts check themselves; of every system.
 LEAST = {
@@ -46,10 +47,16 @@ def resolve(
     first = _Parser(add_help=False, allow_abbrev=False, prog=prog)
     if systems:
         first.add_argument("--system", default=systems[0], choices=systems)
-    first.add_argument("--preset", default="quick", choices=sorted(presets))
+    first.add_argument("--preset", default=DEFAULT_PRESET, choices=sorted(presets))
     first.add_argument("--config", type=pathlib.Path)
     known, rest = first.parse_known_args(argv)
     config = presets[known.preset]
+    before = "--system NAME, --preset NAME, --config FILE" if systems else "--preset NAME, --config FILE"
+    description += (
+        f"\n\nBefore the options below: {before}. The defaults shown are those of --preset {known.preset}"
+        f"{', which is taken unless another is named' if known.preset == DEFAULT_PRESET else ''}; presets: "
+        f"{', '.join(presets)}."
+    )
     if known.config is not None:
         try:
             config = overlay(config, read_yaml(known.config))

@@ -13,8 +13,8 @@ from facecore.training.ablation_run import PICTURES, slug
 RULE = (
     f"A claim holds when the paired difference over at least {MIN_SEEDS} seeds is larger than {MIN_ERRORS:.0f} "
     f"standard errors and than {100 * MIN_RELATIVE:.0f} % of the worse variant's error; one of being no worse, "
-    f"when the difference is above -{100 * MIN_RELATIVE:.0f} % by {MIN_ERRORS:.0f} standard errors. Every measure is "
-    "an error or a spread on held-out renders: lower is better."
+    f"when the difference is above -{100 * MIN_RELATIVE:.0f} % by {MIN_ERRORS:.0f} standard errors. What is "
+    "compared is an error or a spread on held-out renders: lower is better."
 )
 
 

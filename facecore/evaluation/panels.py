@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from facecore import ops
 from facecore.data import FaceCrop, Landmarks
 from facecore.render import Camera, PerspectiveCamera, Renderer, WeakPerspectiveCamera, euler_to_matrix
 from facecore.structures import Texture
@@ -24,7 +25,7 @@ LARGEST = 2048  # pixels: a face that is larger in its picture is drawn at this 
 SUPERSAMPLING = 2
 SMOOTHED = 1024  # pixels: larger pictures are drawn without supersampling, which would take gigabytes
 GREY = 0.78  # albedo of a shape without its colours
-WHITE = 0.75  # albedo on which light is shown: a shading of 1.33 is still not clipped
+WHITE = 0.75  # albedo on which light is shown, less where that would be clipped
 THREE_QUARTERS = math.radians(40.0)
 # Light of the shape pictures: 0.20 + 0.62 n_z + 0.30 n_y - 0.18 n_x, from the basis of METHODS 1.5.
 STUDIO_LIGHT: Mapping[int, float] = {0: 0.20 / 0.886227, 1: -0.30 / 1.772454, 2: 0.62 / 1.772454, 3: 0.18 / 1.772454}
@@ -72,9 +73,17 @@ def panels(
         "shape, front": shape_view(face, 0.0, size),
         "shape, three quarters": shape_view(face, THREE_QUARTERS, size),
         "albedo": rgba(face, camera, light=flat_light(face)),
-        "light": rgba(face, camera, albedo=torch.full_like(face.albedo, WHITE)),
+        "light": rgba(face, camera, albedo=torch.full_like(face.albedo, unclipped_grey(face))),
         "landmarks": opaque(draw_landmarks(small, face, camera, wide, landmarks)),
     }
+
+
+@torch.no_grad()
+def unclipped_grey(face: Reconstruction) -> float:
+    """The grey, WHITE at most, on which the light stays below 1 at 99 % of the vertices that face the camera."""
+    normals = face.camera.rotate(ops.vertex_normals(face.vertices, face.triangles))
+    shading = ops.sh_shading(normals, face.sh_coefficients).amax(-1)[normals[..., 2] > 0]
+    return min(WHITE, 1 / max(1.0, float(shading.quantile(0.99)))) if len(shading) else WHITE
 
 
 def wider_camera(camera: Camera, factor: float, size: int) -> Camera:

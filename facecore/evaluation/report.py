@@ -139,7 +139,8 @@ class Report:
         introduction = f"<p>{html.escape(self.introduction)}</p>" if self.introduction else ""
         legend = (
             "<p>Landmarks: blue dots are the face's own 68 points projected, orange rings those given. "
-            "Light is shown on a grey surface. Lengths in millimetres, angles in degrees.</p>"
+            "Light is shown on a grey surface, a darker one where it is bright. Lengths in millimetres, angles in "
+            "degrees.</p>"
         )
         footer = f"{legend if self._has_faces else ''}<p>facecore {facecore.__version__}</p>"
         return (

@@ -76,7 +76,8 @@ class Evaluation:
             f"{self.total - len(self.skipped)} of {self.total} evaluated, {len(self.skipped)} missing or skipped. "
             f"Commit {plain['commit']}, {plain['date']}."
         )
-        report = Report(f"facecore evaluate {self.protocol}", introduction)
+        command = "facecore compare" if self.protocol == "compare" else f"facecore evaluate {self.protocol}"
+        report = Report(command, introduction)
         more = pictures(self.pictures) if self.pictures else ""
         report.add_table("Result", *_columns(self.summary), text=" ".join(self.notes), more=more + self._drawing())
         flat = flatten(plain["settings"])

@@ -15,8 +15,8 @@ FOLDS = 10  # of `verify_persons`
 class Verification:
     """Mean and standard deviation over folds of each measure, in percent. thresholds: of each fold's accuracy.
 
-    accuracy; equal_error: 100 - EER; auc: area under the ROC curve; tar_10, tar_1: true accept rate where 10 % and 1 %
-    of the other pairs are accepted.
+    accuracy; accuracy_at_equal_error: 100 - EER; auc: area under the ROC curve; tar_10, tar_1: true accept rate where
+    10 % and 1 % of the other pairs are accepted.
     """
 
     measures: dict[str, tuple[float, float]]
@@ -57,7 +57,7 @@ def verify(similarity: np.ndarray, same: np.ndarray, fold: np.ndarray) -> Verifi
         folds.append(
             {
                 "accuracy": 100 * float(((score[own] >= threshold) == same[own]).mean()),
-                "equal_error": 100 * (1 - equal_error_rate(false_accept, true_accept)),
+                "accuracy_at_equal_error": 100 * (1 - equal_error_rate(false_accept, true_accept)),
                 "auc": 100 * float(trapezoid(true_accept, false_accept)),
                 **{
                     f"tar_{100 * rate:g}": 100 * float(np.interp(rate, *_upper(false_accept, true_accept)))

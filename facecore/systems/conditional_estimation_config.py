@@ -12,7 +12,7 @@ Constraint = Literal["both", "consistency", "symmetry", "none"]
 
 @dataclasses.dataclass(frozen=True)
 class ConditionalModelConfig(MorphableConfig):
-    """Morphable model and networks; the defaults are the paper's sizes."""
+    """Morphable model and networks; those of the preset `paper` are the paper's sizes."""
 
     image_size: int = 256
     """Height and width of the pictures, pixels; a multiple of 32."""

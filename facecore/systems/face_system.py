@@ -8,10 +8,12 @@ from torch import nn
 class FaceSystem(nn.Module):
     """A trainable module with .reconstruct(images) -> Reconstruction.
 
-    config_hash: of the training's whole configuration; set by whoever trains or loads.
+    config_hash: of the training's whole configuration; set by whoever trains or loads. name: as `facecore train
+    --system` has it; set by whoever loads.
     """
 
     config_hash: str = ""
+    name: str = ""
     aligned: bool = False  # `reconstruct` takes landmarks beside the pictures
     estimates_view: bool = True  # pose and light
     estimates_expression: bool = True

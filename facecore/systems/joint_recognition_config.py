@@ -10,7 +10,7 @@ from facecore.training.config import LATER, DataConfig, MorphableConfig, RunConf
 
 @dataclasses.dataclass(frozen=True)
 class JointModelConfig(MorphableConfig):
-    """Morphable model and network; the defaults are the paper's sizes."""
+    """Morphable model and network; those of the preset `paper` are the paper's sizes."""
 
     image_size: int = 112
     """Height and width of the crops from which faces are aligned, pixels; SphereFace sees 112 x 96 of

@@ -67,7 +67,7 @@ def load_trained(path: str | pathlib.Path, device: torch.device | str = "cpu") -
         config = overlay(kind.config, plain["config"])
         system = kind.make(config, checkpoint.tensors["assets"], plain["assets"])
         system.load_state_dict(checkpoint.tensors["model"])
-        system.config_hash = str(plain["config_hash"])
+        system.config_hash, system.name = str(plain["config_hash"]), name
         names = (str(plain["assets"]["morphable_name"]), str(plain["assets"]["morphable_hash"]))
     except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]

@@ -174,7 +174,7 @@ class RecognitionTrainer(SystemTrainer):
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Verification of held-out rendered persons, in percent (METHODS 8.1): accuracy, equal_error, auc, tar_*."""
+        """`verify_persons` of held-out rendered persons, in percent (METHODS 8.1)."""
         self._watch.check()
         return verify_persons(self.embed_held_out(), HELD_OUT_PICTURES)
 

@@ -13,7 +13,7 @@ Preset = Literal["quick", "small", "ablation", "paper"]
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig(EncoderConfig):
-    """Morphable model and networks; the defaults are the paper's sizes (METHODS 2.1)."""
+    """Morphable model and networks; those of the preset `paper` are the paper's sizes (METHODS 2.1)."""
 
     identity_size: int = 128
     """Length of the identity code c_id."""

@@ -11,7 +11,7 @@ from facecore.training.config import LATER, DataConfig, MorphableConfig, RunConf
 
 @dataclasses.dataclass(frozen=True)
 class RegressionModelConfig(MorphableConfig):
-    """Recognition network, morphable model and decoder; the defaults are the paper's sizes."""
+    """Recognition network, morphable model and decoder; those of the preset `paper` are the paper's sizes."""
 
     recognition: pathlib.Path | None = None
     """Manifest of the recognition network whose features are decoded, of the format state-dict; needed."""

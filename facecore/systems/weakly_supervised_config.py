@@ -12,7 +12,7 @@ from facecore.training.config import LATER, DataConfig, RunConfig, WorldConfig
 
 @dataclasses.dataclass(frozen=True)
 class WeakModelConfig(EncoderConfig):
-    """R-Net, its camera, C-Net; the defaults are the paper's sizes."""
+    """R-Net, its camera, C-Net; those of the preset `paper` are the paper's sizes."""
 
     light: Literal["white", "rgb"] = "white"
     """9 numbers, or 27."""

@@ -99,7 +99,7 @@ class RunConfig:
     """What a run writes, and when."""
 
     out: pathlib.Path = pathlib.Path("runs/facecore")
-    """Folder of the run; must be new, unless --resume."""
+    """Folder of the run; must be new, unless --run.resume."""
     seed: int = 0
     """Seed of the weights, the renders and the augmentation."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
