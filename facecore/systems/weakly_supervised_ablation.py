@@ -25,6 +25,7 @@ NUM_RENDERS = 200
 NUM_PERSONS = 100  # of claim 11, each seen from SET_YAWS
 SET_YAWS = (-80.0, -40.0, 0.0, 40.0, 80.0)  # degrees, of the paper's sweep over poses (METHODS 8.1)
 NUM_FITTED, FIT_STEPS, FIT_RATE = 20, 100, 0.05  # pictures whose codes are fitted; Adam
+NUM_HIDDEN = 100  # the same under occlusion where L_per, which takes most of a fit's time, is off
 POSE_SHARE = 0.2  # of that rate: its numbers are radians and 100 mm, the others standard deviations
 BASE, SCALAR, ELEMENTWISE = "all", "scalar confidence", "elementwise confidence"
 WARMUP = {"stages": {"weak_iterations": 0, "confidence_iterations": 0}}
@@ -43,6 +44,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "perception over photographs": merged(BRANCH, {"weights": {"perception_background": "photo"}}),
     "no pixels": merged(BRANCH, {"weights": NO_PIXELS}),
     "no attention": merged(BRANCH, {"weights": {"attention": "none"}}),
+    "no perception, no attention": merged(BRANCH, {"weights": {"perception": 0.0, "attention": "none"}}),
     ELEMENTWISE: SETS_ALONE,
     SCALAR: merged(SETS_ALONE, ONE_FOR_ALL),
     f"{ELEMENTWISE}, no landmarks": merged(SETS_ALONE, NO_LANDMARKS),
@@ -68,6 +70,13 @@ COMPARISONS = (
         "fitted_occluded_mm",
         BASE,
         "no attention",
+    ),
+    Comparison(
+        "10",
+        "skin attention helps where something hides the face, without L_per, which sees what hides it" + FITTED,
+        "fitted_hidden_mm",
+        "no perception",
+        "no perception, no attention",
     ),
     *(
         comparison
@@ -100,7 +109,8 @@ def measure(trainer: WeaklySupervisedTrainer, count: int = NUM_RENDERS, persons:
 
     With C-Net: `set_errors`. Without, of renders that turn as far as the photographs: evaluate_held_out (the light of
     its mean face is that of renders which turn less); occluded_mm, its neutral_mm where all have something in front of
-    the face; fitted_mm, fitted_occluded_mm: `fitted_error` of the first NUM_FITTED of both.
+    the face; fitted_mm, fitted_occluded_mm: `fitted_error` of the first NUM_FITTED of both, and without L_per
+    fitted_hidden_mm, of the first NUM_HIDDEN of the latter.
     """
     trainer.system.eval()
     if trainer.system.confidence_net is not None:
@@ -114,6 +124,8 @@ def measure(trainer: WeaklySupervisedTrainer, count: int = NUM_RENDERS, persons:
     result["occluded_mm"] = float(occluded["neutral_mm"].mean())
     result["fitted_mm"] = fitted_error(trainer, renders, min(count, NUM_FITTED))
     result["fitted_occluded_mm"] = fitted_error(trainer, hidden, min(count, NUM_FITTED))
+    if not config.weights.perception:
+        result["fitted_hidden_mm"] = fitted_error(trainer, hidden, min(count, NUM_HIDDEN))
     return result
 
 
