@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Everything that needs a GPU, in under ten minutes: builds for the GPU at hand, runs `pytest -m cuda`, every kernel
-# under compute-sanitizer, and the benchmarks on CUDA beside the peers that are installed.
+# What needs a GPU, in under ten minutes: builds for the GPU at hand, runs `pytest -m cuda`, the operators' kernels
+# (not Triton's) under compute-sanitizer, and the benchmarks of operators and losses on CUDA beside the peers that are
+# installed.
 #
 # benchmarks/gpu_check.sh [--dry-run] [FOLDER]   (FOLDER: where logs and JSON rows go; default gpu_check)
 #
@@ -143,7 +144,7 @@ test_with() {
     tee -a "$out/tests.log" | grep -v '^SKIPPED'
 }
 
-# Every kernel on small cases under one tool of compute-sanitizer. torch's caching allocator would hide an access beyond
+# Every operator's kernels on small cases under one tool of compute-sanitizer. torch's caching allocator would hide an access beyond
 # an allocation; other libraries' kernels are left out, except that initcheck must see what they write.
 sanitize() {
   local tool=$1 options=(--error-exitcode 99 --kernel-name kns=facecore)
@@ -250,6 +251,6 @@ needed 'machine' show_machine
 needed 'build' build
 step 'pytest -m cuda' run_tests
 step 'sanitizers report planted faults' plant_faults
-step 'every kernel under the sanitizers' sanitize_all
+step 'operators under the sanitizers' sanitize_all
 step 'benchmarks' run_benchmarks 'not compile'
 step 'benchmarks of torch.compile' run_benchmarks 'compile'
