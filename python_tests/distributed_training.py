@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import sys
 
-import test_joint_recognition
 import test_recognition_training
-import test_weakly_supervised
+import tiny_joint
+import tiny_weak
 import torch
 from test_semi_supervised import overlay_values
 
@@ -108,7 +108,7 @@ def places_of_persons() -> dict[str, torch.Tensor]:
 
 def sets_by_yaw() -> dict[str, torch.Tensor]:
     """The sets that each process of a training of system 2 draws; statistics before and after it looked at yaws."""
-    config = test_weakly_supervised.config()
+    config = tiny_weak.config()
     trainer = WeaklySupervisedTrainer(config, load_model("procedural", num_vertices=2500), None)
     for iteration in range(2):
         trainer.step(iteration)  # the first ends with heads that are solved on one process's statistics
@@ -121,7 +121,7 @@ def sets_by_yaw() -> dict[str, torch.Tensor]:
 def softmax_over_persons() -> dict[str, torch.Tensor]:
     """The one that each process of a training of system 1 begins phase III with; statistics before and after that."""
     stages = {"classifier": "solved", "encoder_iterations": 2}
-    config = test_joint_recognition.config(model=test_joint_recognition.POINTS["model"], stages=stages)
+    config = tiny_joint.config(model=tiny_joint.POINTS["model"], stages=stages)
     trainer = JointRecognitionTrainer(config, load_model("procedural", num_vertices=2500), None)
     for iteration in range(2):
         trainer.step(iteration)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_faces import write_portraits
-from tiny_joint import config
+from tiny_joint import POINTS, config
 from trainer_checks import assert_resumes
 
 from facecore import systems
@@ -203,12 +203,6 @@ def test_photographs_are_fitted_person_by_person(morphable, photos):
     known = labels.known[rows]
     assert torch.equal(identity[4:], labels.identity[rows][known])
     assert torch.equal(persons[4:], person[rows][known] + 5)
-
-
-POINTS = {
-    "model": {"encoder": "point-recognition", "width": 1.0, "surface_points": 70, "point_features": 2},
-    "stages": {"code_error": "shape", "head_renders": 8, "head_rate": 0.1},
-}
 
 
 @pytest.mark.parametrize(("changes", "stop"), [({}, 3), (POINTS, 1), (POINTS, 2), (SOLVED, 1), (SOLVED, 2)])

@@ -12,6 +12,10 @@ TINY = {
     "world": {"persons": 5, "pictures": 3},
     "run": {"validation_size": 4, "validate_every": 100, "checkpoint_every": 2, "log_every": 1},
 }
+POINTS = {
+    "model": {"encoder": "point-recognition", "width": 1.0, "surface_points": 70, "point_features": 2},
+    "stages": {"code_error": "shape", "head_renders": 8, "head_rate": 0.1},
+}
 
 
 def config(**changes) -> JointRecognitionConfig:

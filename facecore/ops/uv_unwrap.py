@@ -62,8 +62,6 @@ def uv_unwrap(
     check_tensors(**{f"uv_map.{name}": getattr(uv_map, name) for name in fields})
     check_tensor("uv_map.corners", uv_map.corners, ("Hu", "Wu", 3), INT32)
     check_tensor("uv_map.barycentric", uv_map.barycentric, ("Hu", "Wu", 3), FLOATS)
-    if torch.is_grad_enabled() and uv_map.barycentric.requires_grad:
-        raise ValueError("uv_map.barycentric is a constant: it must not require a gradient, detach it")
     z_ndc = triangle_id = None
     if fragments is not None:
         if not isinstance(fragments, Fragments):
