@@ -144,8 +144,8 @@ test_with() {
     tee -a "$out/tests.log" | grep -v '^SKIPPED'
 }
 
-# Every operator's kernels on small cases under one tool of compute-sanitizer. torch's caching allocator would hide an access beyond
-# an allocation; other libraries' kernels are left out, except that initcheck must see what they write.
+# Every operator's kernels on small cases under one tool of compute-sanitizer. torch's caching allocator would hide an
+# access beyond an allocation; other libraries' kernels are left out, except that initcheck must see what they write.
 sanitize() {
   local tool=$1 options=(--error-exitcode 99 --kernel-name kns=facecore)
   if [ "$tool" = initcheck ]; then
