@@ -111,7 +111,7 @@ def _gradient_of_tiles(
     other, other_red, other_green, other_blue = _mixture(gaussians + 4 * 13, red, green, blue)
     less = tl.exp(-tl.abs(skin - other))  # of p and 1 - p, the smaller over the larger: no overflow
     slope = tl.load(grad + n * grad_n + y * grad_y + x * grad_x, mask=here, other=0) * less / ((1 + less) * (1 + less))
-    plane = height * width  # Python ints where they are 1
+    plane = tl.cast(height, tl.int64) * width  # tl.cast: a Python int, where it is 1, has no .to
     to = grad_image + n * 3 * plane + y * width + x
     tl.store(to, slope * (skin_red - other_red), mask=here)
     tl.store(to + plane, slope * (skin_green - other_green), mask=here)
