@@ -251,6 +251,9 @@ def test_commands(tmp_path, capsys, photos):
     assert main.main(["reconstruct", str(photos / "ann"), "--average", *faces[2:], "--out", str(tmp_path / "a")]) == 0
 
 
+ALL_ZERO = [word for phase in ("encoder", "joint", "final") for word in (f"--stages.{phase}-iterations", "0")]
+
+
 def test_presets_state_the_papers_sizes():
     """METHODS 3: SphereFace-20 at its full width, lambda_R 0.5 then 1, Adam 1e-4, batch 64."""
     paper = PRESETS["paper"]
@@ -261,7 +264,7 @@ def test_presets_state_the_papers_sizes():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--stages.encoder-iterations", "0", "--stages.joint-iterations", "0", "--stages.final-iterations", "0"], "0"),
+        (ALL_ZERO, "--stages: iterations must not all be 0"),
         (["--weights.reconstruction", "-1"], "--weights.reconstruction must be at least 0"),
         (["--weights.recognition", "nan"], "--weights.recognition must be at least 0"),
         (["--model.width", "0"], "--model.width must be positive"),

@@ -21,6 +21,22 @@ def test_sets_are_spread_over_the_yaws(generator):
         assert set(column) == part  # 50 draws miss one of two with probability 2^-49
 
 
+def test_sets_of_faces_that_mostly_look_ahead_still_turn(generator):
+    """Evenly spread over the yaws, not over the pictures: both profiles are in every set. The empty parts around 40
+    take what is nearest to their middle of the rest, and no picture is in a set twice."""
+    yaw = torch.tensor([-80.0, *torch.linspace(-8, 8, 18).tolist(), 80])
+    drawn = PoseSets(torch.zeros(20, dtype=torch.int64), yaw, 5).sample(generator, 30)
+    assert (drawn[:, 0] == 0).all() and (drawn[:, 4] == 19).all()
+    assert all(len(set(row)) == 5 for row in drawn.tolist())
+    assert set(drawn[:, 1].tolist()) <= {1, 2} and set(drawn[:, 3].tolist()) <= {17, 18}  # 2, 17: if 1 or 18 is ahead
+    assert len(set(drawn[:, 2].tolist())) > 5
+
+
+def test_pictures_of_one_yaw_are_drawn_too(generator):
+    drawn = PoseSets(torch.zeros(4, dtype=torch.int64), torch.full((4,), 7.0), 3).sample(generator, 40)
+    assert all(len(set(row)) == 3 for row in drawn.tolist())
+
+
 def test_persons_are_distinct_while_there_are_enough(generator):
     identity = torch.arange(4).repeat_interleave(2)
     drawn = PoseSets(identity, torch.zeros(8), 2).sample(generator, 4)

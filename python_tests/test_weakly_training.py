@@ -222,6 +222,7 @@ def test_presets_state_the_papers_sizes():
         (["--model.distance-mm", "0"], "--model.distance-mm must be positive"),
         (["--model.surface-points", "0"], "--model.point-features are of surface points"),
         (["--model.surface-points", "9999"], "--model.surface-points must be 0 or from 68"),
+        (["--data.photos-per-identity", "1"], "--data.photos-per-identity must be at least 2 for C-Net"),
         (["--data.photo-batch", "5"], "must be a multiple of --data.photos-per-identity"),
         (["--data.photos", ".", "--data.masks", "."], "--data.masks has no effect here"),
         (["--data.masks", "."], "--data.masks is of --data.photos"),

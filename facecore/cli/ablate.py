@@ -174,13 +174,13 @@ class Ablate:
 
 
 def recognition_of(config: Any) -> dict[str, str]:
-    """The recognition network of the settings, where they name one, as IdentityNetwork.identity says it."""
+    """The recognition network of the settings, where they name one: IdentityNetwork.origin."""
     manifest = getattr(config.model, "recognition", None)
     if manifest is None:
         return {}
     from facecore.perception import load_identity_network
 
-    return {"recognition": load_identity_network(manifest).identity}
+    return load_identity_network(manifest).origin
 
 
 def main(argv: list[str]) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from facecore.cli.errors import UsageError
 from facecore.cli.train_data import check_modes, load_photos
 from facecore.cli.training import TrainingCommand
-from facecore.cli.training_settings import check_weights, refuse_unused
+from facecore.cli.training_settings import check_terms, check_weights, refuse_unused
 from facecore.systems.conditional_estimation_config import PRESETS, ConditionalEstimationConfig
 
 if TYPE_CHECKING:
@@ -105,13 +105,12 @@ class ConditionalEstimationCommand(TrainingCommand):
 
 def _check_terms(config: ConditionalEstimationConfig) -> None:
     """Refuses a stage without a loss."""
-    weights, stages = config.weights, config.stages
+    stages = config.stages
     for count, names in (
         (stages.warmup_iterations, ("labelled_shape", "labelled_pose")),
         (stages.iterations, ("photometric", "landmark", "regularisation")),
     ):
-        if count and not any(getattr(weights, name) for name in names):
-            raise UsageError(f"--weights: {', '.join(names)} must not all be 0")
+        check_terms(config, count, names)
 
 
 def _check_effects(config: ConditionalEstimationConfig) -> None:

@@ -141,6 +141,14 @@ def load_labelled(config: SemiSupervisedConfig, morphable: MorphableModel) -> Pa
     return photos
 
 
+def refuse_unknown_persons(photos: PhotoFolder) -> None:
+    """Refuses photographs none of which has a known person. Raises UsageError."""
+    if photos.num_identities == 0:
+        raise UsageError(
+            "--data.photos: nobody is known on them; put each person's into a folder, or give --data.identities"
+        )
+
+
 def open_photos(kind: str, folder: pathlib.Path, *, prefix: str = "--", **options: Any) -> PhotoFolder:
     """`open_dataset`, where an option that the data set decides by itself is bad usage. prefix: of the options."""
     from facecore.data import open_dataset

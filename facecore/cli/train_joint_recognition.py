@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from facecore.cli.errors import UsageError
-from facecore.cli.train_data import check_modes, load_photos
+from facecore.cli.train_data import check_modes, load_photos, refuse_unknown_persons
 from facecore.cli.training import TrainingCommand
+from facecore.cli.training_settings import check_terms, check_weights, refuse_unseen_photographs
 from facecore.systems.joint_recognition_config import PRESETS, JointModelConfig, JointRecognitionConfig
 
 if TYPE_CHECKING:
@@ -39,9 +40,6 @@ class JointRecognitionCommand(TrainingCommand):
         "stages.head_renders": 0,
         "model.surface_points": 68,
         "model.point_features": 1,
-        "weights.reconstruction": 0,
-        "weights.final_reconstruction": 0,
-        "weights.recognition": 0,
         "data.labelled_batch": 2,
         "world.persons": 2,
         "model.image_size": SMALLEST_CROP,
@@ -60,6 +58,10 @@ class JointRecognitionCommand(TrainingCommand):
 
     def check_own(self, config: JointRecognitionConfig) -> None:
         stages = config.stages
+        check_weights(config)
+        refuse_unseen_photographs(config)
+        check_terms(config, stages.joint_iterations, ("reconstruction", "recognition"))
+        check_terms(config, stages.final_iterations, ("final_reconstruction", "recognition"))
         if stages.encoder_iterations + stages.joint_iterations + stages.final_iterations < 1:
             raise UsageError("--stages: iterations must not all be 0")
         if stages.head_renders and not stages.encoder_iterations:
@@ -82,6 +84,8 @@ class JointRecognitionCommand(TrainingCommand):
         check_modes(config.world, morphable)
         # a mirrored face has other coefficients than those that were fitted
         photos = load_photos(config, augmentation=Augmentation(mirror=0.0))
+        if photos is not None:
+            refuse_unknown_persons(photos)
         return JointRecognitionTrainer(config, morphable, photos)
 
     def learns_from(

@@ -6,9 +6,9 @@ import pathlib
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from facecore.cli.errors import UsageError
-from facecore.cli.train_data import load_photos
+from facecore.cli.train_data import load_photos, refuse_unknown_persons
 from facecore.cli.training import TrainingCommand
-from facecore.cli.training_settings import refuse_unused
+from facecore.cli.training_settings import refuse_unseen_photographs, refuse_unused
 from facecore.systems.recognition_config import PRESETS, RecognitionConfig, RecognitionModelConfig, options_of
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class RecognitionCommand(TrainingCommand):
     }
 
     def check_own(self, config: RecognitionConfig) -> None:
+        refuse_unseen_photographs(config)
         if not 0 <= config.stages.margin < 2:
             raise UsageError(f"--stages.margin must lie in [0, 2), got {config.stages.margin}")
         if config.model.width != 1 and config.model.architecture != "sphereface":
@@ -79,10 +80,8 @@ class RecognitionCommand(TrainingCommand):
         from facecore.systems.recognition_training import RecognitionTrainer
 
         photos = load_photos(config)
-        if photos is not None and photos.num_identities == 0:
-            raise UsageError(
-                "--data.photos: nobody is known on them; put each person's into a folder, or give --data.identities"
-            )
+        if photos is not None:
+            refuse_unknown_persons(photos)
         return RecognitionTrainer(config, morphable, photos)
 
     def learns_from(self, config: RecognitionConfig, trainer: RecognitionTrainer, facts: dict[str, Any]) -> str:

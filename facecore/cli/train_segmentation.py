@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from facecore.cli.errors import UsageError
 from facecore.cli.train_data import load_photos
 from facecore.cli.training import TrainingCommand
+from facecore.cli.training_settings import refuse_unseen_photographs
 from facecore.systems.segmentation_config import PRESETS, SegmentationConfig
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class SegmentationCommand(TrainingCommand):
             raise UsageError(f"--model.image-size must be a multiple of 16, got {config.model.image_size}")
         if not 0 <= config.stages.occluders <= 1:
             raise UsageError(f"--stages.occluders must be a share from 0 to 1, got {config.stages.occluders}")
+        refuse_unseen_photographs(config)
         if (config.data.photos is None) != (config.data.masks is None):
             raise UsageError("--data.photos and --data.masks: photographs teach by their masks; give both or neither")
 

@@ -8,6 +8,7 @@ from facecore.cli.errors import UsageError
 from facecore.cli.parsing import check_exists
 from facecore.cli.train_data import check_modes, load_photos
 from facecore.cli.training import TrainingCommand
+from facecore.cli.training_settings import check_terms, check_weights
 from facecore.systems.unsupervised_regression_config import PRESETS, RegressionConfig
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ class UnsupervisedRegressionCommand(TrainingCommand):
         "stages.weight_decay": 0,
         "stages.views": 1,
         "stages.pool": 0,
-        **{f"weights.{name}": 0 for name in ("shape", "texture", "identity", "batch", "loop")},
     }
     positive = ("stages.learning_rate", "stages.mixed_learning_rate", "stages.clip_norm")
     unused: ClassVar = {
@@ -49,6 +49,9 @@ class UnsupervisedRegressionCommand(TrainingCommand):
 
     def check_own(self, config: RegressionConfig) -> None:
         stages, data = config.stages, config.data
+        check_weights(config)
+        check_terms(config, stages.synthetic_iterations, ("shape", "texture"))
+        check_terms(config, stages.mixed_iterations, ("shape", "texture", "identity", "batch"))
         if config.model.recognition is None:
             raise UsageError(
                 "--model.recognition: give the manifest of a recognition network, such as 'facecore train recognition' "
@@ -82,9 +85,7 @@ class UnsupervisedRegressionCommand(TrainingCommand):
     def facts(
         self, config: RegressionConfig, morphable: MorphableModel, trainer: UnsupervisedRegressionTrainer
     ) -> dict[str, Any]:
-        recognition = trainer.system.recognition
-        own = {"recognition": recognition.identity, "recognition_trained_on": recognition.trained_on}
-        return super().facts(config, morphable, trainer) | own
+        return super().facts(config, morphable, trainer) | trainer.system.recognition.origin
 
     def learns_from(
         self, config: RegressionConfig, trainer: UnsupervisedRegressionTrainer, facts: dict[str, Any]

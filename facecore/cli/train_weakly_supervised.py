@@ -8,7 +8,7 @@ from facecore.cli.errors import UsageError
 from facecore.cli.parsing import check_exists
 from facecore.cli.train_data import check_modes, check_surface_points, load_photos
 from facecore.cli.training import TrainingCommand
-from facecore.cli.training_settings import check_encoder, check_weights, refuse_unused
+from facecore.cli.training_settings import check_encoder, check_terms, check_weights, refuse_unused
 from facecore.systems.weakly_supervised_config import PRESETS, WeaklySupervisedConfig, WeakWeights
 
 if TYPE_CHECKING:
@@ -63,6 +63,11 @@ class WeaklySupervisedCommand(TrainingCommand):
         _check_pictures(config)
         _check_perception(config)
         sets = data.photos_per_identity
+        if stages.confidence_iterations and sets < 2:
+            raise UsageError(
+                "--data.photos-per-identity must be at least 2 for C-Net: of one picture every confidence says the "
+                f"same, got {sets}"
+            )
         if stages.confidence_iterations and data.photo_batch % sets:
             raise UsageError(
                 f"--data.photo-batch must be a multiple of --data.photos-per-identity, the size of a person's set, got "
@@ -100,6 +105,12 @@ class WeaklySupervisedCommand(TrainingCommand):
         say_if_rendered(config.model.recognition, "see whether its persons are yours")
         return load_identity_network(config.model.recognition)
 
+    def facts(
+        self, config: WeaklySupervisedConfig, morphable: MorphableModel, trainer: WeaklySupervisedTrainer
+    ) -> dict[str, Any]:
+        recogniser = trainer.recogniser
+        return super().facts(config, morphable, trainer) | ({} if recogniser is None else recogniser.origin)
+
     def learns_from(
         self, config: WeaklySupervisedConfig, trainer: WeaklySupervisedTrainer, facts: dict[str, Any]
     ) -> str:
@@ -111,7 +122,7 @@ class WeaklySupervisedCommand(TrainingCommand):
 
 def _check_terms(config: WeaklySupervisedConfig) -> None:
     """Refuses a stage without a loss."""
-    weights, stages = config.weights, config.stages
+    stages = config.stages
     pictures = ("photometric", "landmark", "coefficient")
     labelled = stages.confidence_pictures == "renders"
     for count, names in (
@@ -119,8 +130,7 @@ def _check_terms(config: WeaklySupervisedConfig) -> None:
         (stages.weak_iterations, (*pictures, "perception", "flattening")),
         (stages.confidence_iterations, ("labelled_code",) if labelled else (*pictures, "confidence_perception")),
     ):
-        if count and not any(getattr(weights, name) for name in names):
-            raise UsageError(f"--weights: {', '.join(names)} must not all be 0")
+        check_terms(config, count, names)
 
 
 def _check_pictures(config: WeaklySupervisedConfig) -> None:

@@ -115,6 +115,20 @@ def check_photographs(config: Any) -> None:
     check_exists(**{"data.landmarks": data.landmarks, "data.identities": identities})
 
 
+def refuse_unseen_photographs(config: Any) -> None:
+    """Refuses a folder of photographs of which no batch holds one."""
+    data = config.data
+    if data.photos is not None and not (data.unlabelled and data.photo_batch):
+        off = "--data.photo-batch is 0" if data.unlabelled else "--data.no-unlabelled leaves photographs out"
+        raise UsageError(f"--data.photos has no effect here: {off}; leave one of them out")
+
+
+def check_terms(config: Any, count: int, names: Sequence[str]) -> None:
+    """Refuses a stage of `count` iterations whose losses, `weights` of these names, are all off."""
+    if count and not any(getattr(config.weights, name) for name in names):
+        raise UsageError(f"--weights: {', '.join(names)} must not all be 0")
+
+
 def check_bumps(world: WorldConfig) -> None:
     """Refuses bumps without a height or a width."""
     for name in ("bump_mm", "bump_radius_mm"):

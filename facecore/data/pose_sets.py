@@ -6,7 +6,7 @@ import torch
 
 
 class PoseSets:
-    """Draws sets of M pictures of one person whose yaws are spread over those that there are of the person.
+    """Draws sets of M pictures of one person whose yaws are spread evenly from the least to the greatest of the person.
 
     identity: int64 [N], -1 = unknown; yaw: float [N], any unit; size: M. Persons with fewer than M pictures are left
     out (`num_persons` says how many remain). Raises ValueError where nobody has M.
@@ -22,7 +22,7 @@ class PoseSets:
         for person in identity[identity >= 0].unique().tolist():
             own = (identity == person).nonzero()[:, 0]
             if len(own) >= size:
-                self._members.append(own[yaw[own].argsort(stable=True)])
+                self._members.append((own, yaw[own].double()))
         if not self._members:
             raise ValueError(
                 f"nobody is on {size} photographs: put each person's into a folder, or make the sets smaller"
@@ -33,14 +33,25 @@ class PoseSets:
         return len(self._members)
 
     def sample(self, generator: torch.Generator, count: int) -> torch.Tensor:
-        """`count` sets, int64 [count, M], by rising yaw: a person's pictures are split by yaw into M equal parts, and
-        one is drawn of each. Persons are distinct while there are enough."""
+        """`count` sets, int64 [count, M]: see `_one_set`. Persons are distinct while there are enough."""
         rounds = range(-(-count // self.num_persons))
         order = [i for _ in rounds for i in torch.randperm(self.num_persons, generator=generator).tolist()]
-        sets = []
-        for person in order[:count]:
-            members = self._members[person]
-            edges = torch.linspace(0, len(members), self.size + 1, dtype=torch.float64).round().long()
-            draw = torch.rand(self.size, generator=generator, dtype=torch.float64)
-            sets.append(members[edges[:-1] + (draw * edges.diff()).long()])
+        sets = [self._one_set(*self._members[person], generator) for person in order[:count]]
         return torch.stack(sets) if sets else torch.zeros(0, self.size, dtype=torch.int64)
+
+    def _one_set(self, members: torch.Tensor, yaw: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """[M], one of each of M equally wide parts of the person's yaws, by rising part; for a part that shows nobody,
+        the picture nearest to its middle of those that are left."""
+        least, width = yaw.min(), (yaw.max() - yaw.min()) / self.size
+        part = ((yaw - least) / width.clamp_min(torch.finfo(yaw.dtype).tiny)).long().clamp_max(self.size - 1)
+        draw = torch.rand(self.size, generator=generator, dtype=torch.float64)
+        chosen = torch.full((self.size,), -1)
+        for i in range(self.size):
+            own = (part == i).nonzero()[:, 0]
+            if len(own):
+                chosen[i] = own[int(draw[i] * len(own))]
+        for i in (chosen < 0).nonzero()[:, 0].tolist():
+            distance = (yaw - (least + (i + 0.5) * width)).abs()
+            distance[chosen[chosen >= 0]] = torch.inf
+            chosen[i] = distance.argmin()
+        return members[chosen]

@@ -150,7 +150,15 @@ def _made_of(rows: Sequence[Row]) -> str:
     seconds = [float(row.facts["seconds"]) for row in rows if "seconds" in row.facts]  # those that were not resumed
     took = f" of {min(seconds):.0f} to {max(seconds):.0f} s" if seconds else ""
     commits = ", ".join(sorted({str(row.facts.get("commit")) for row in rows}))
+    networks = sorted(
+        {
+            f"{row.facts['recognition']} (trained on {row.facts.get('recognition_trained_on') or 'what nothing says'})"
+            for row in rows
+            if "recognition" in row.facts
+        }
+    )
     return (
         f"{len(rows)} trainings{took} after the warm-up, commit {commits}, on "
-        f"renders of {', '.join(sorted({str(row.facts.get('morphable')) for row in rows}))}."
+        f"renders of {', '.join(sorted({str(row.facts.get('morphable')) for row in rows}))}"
+        f"{', with ' + ', '.join(networks) if networks else ''}."
     )

@@ -49,6 +49,11 @@ class IdentityNetwork(nn.Module):
             return ""
         return "its recognition network was trained on renders alone: on photographs its features say little"
 
+    @property
+    def origin(self) -> dict[str, str]:
+        """Which network it is and what it has seen, as the rows of results say it."""
+        return {"recognition": self.identity, "recognition_trained_on": self.trained_on}
+
     def facts(self) -> dict[str, Any]:
         """The manifest's values but its path, as JSON takes them: `from_facts` and the state_dict make the network
         again, without its files.

@@ -131,7 +131,7 @@ def _preset(
 
 PRESETS: dict[str, ConditionalEstimationConfig] = {
     "paper": ConditionalEstimationConfig(),
-    "small": _preset(96, 0.5, 1600, 12_000, 500, 32, 1000),
+    "small": _preset(96, 0.5, 1000, 8_000, 350, 32, 1000),
     "ablation": _preset(64, 0.25, 1600, 12_000, 500, 32, 500),
     "quick": _preset(64, 0.25, 100, 600, 50, 16, 100),
 }

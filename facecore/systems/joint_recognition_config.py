@@ -118,7 +118,7 @@ def _ablation(config: JointRecognitionConfig) -> JointRecognitionConfig:
 
 PRESETS: dict[str, JointRecognitionConfig] = {
     "paper": JointRecognitionConfig(),
-    "small": _preset(1600, 12_000, 150, 150, 1000),
+    "small": _preset(900, 8_000, 75, 75, 1000),
     "ablation": _ablation(_preset(1200, 0, 150, 150, 500)),
     "quick": _preset(60, 600, 10, 10, 100),
 }

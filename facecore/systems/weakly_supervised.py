@@ -11,6 +11,7 @@ from torch import nn
 from facecore.morphable import MorphableModel
 from facecore.morphable.io import model_from_tensors
 from facecore.nn import ConfidenceNet, EncoderFeatures, PointMaps, aggregate
+from facecore.perception.manifest import RENDERS
 from facecore.render import PerspectiveCamera, Renderer, Rendering, sh_from_prediction
 from facecore.systems.point_encoder import POSE_SIZE, PointEncoder, fixed_linear, zero_linear
 from facecore.systems.reconstruction import Reconstruction
@@ -65,9 +66,11 @@ class WeaklySupervised(PointEncoder):
     configuration has one.
 
     Pictures are [N, 3, S, S] in [0, 1]. The morphable model is carried whole: `morphable`.
+    perception_trained_on: of the recognition network of L_per, see Manifest; "" = there was none.
     """
 
     config: WeakModelConfig
+    perception_trained_on = ""
 
     def __init__(self, config: WeakModelConfig, morphable: MorphableModel, *, confidence: bool = True) -> None:
         super().__init__()
@@ -94,6 +97,12 @@ class WeaklySupervised(PointEncoder):
         size = config.image_size
         # the loss counts what faces the camera (METHODS 4)
         self.renderer = Renderer(morphable.triangles, size, size, cull_backfaces=True)
+
+    @property
+    def caution(self) -> str:
+        if self.perception_trained_on != RENDERS:
+            return ""
+        return "the recognition network of its L_per was trained on renders alone: of photographs it says little"
 
     @property
     def morphable(self) -> MorphableModel:
@@ -229,4 +238,6 @@ def from_assets(
     config: WeakModelConfig, tensors: dict[str, torch.Tensor], plain: dict[str, Any], *, confidence: bool
 ) -> WeaklySupervised:
     """The untrained system over the model that `assets_of` took apart."""
-    return WeaklySupervised(config, model_from_tensors(tensors, plain), confidence=confidence)
+    system = WeaklySupervised(config, model_from_tensors(tensors, plain), confidence=confidence)
+    system.perception_trained_on = str(plain.get("perception_trained_on", ""))
+    return system

@@ -169,9 +169,14 @@ def _for_ablation(config: WeaklySupervisedConfig) -> WeaklySupervisedConfig:
     )
 
 
+def _with_labelled_sets(config: WeaklySupervisedConfig) -> WeaklySupervisedConfig:
+    """C-Net learns from labelled renders: in as many minutes photographs teach it less (docs/weakly_supervised.md)."""
+    return dataclasses.replace(config, stages=dataclasses.replace(config.stages, confidence_pictures="renders"))
+
+
 PRESETS: dict[str, WeaklySupervisedConfig] = {
     "paper": WeaklySupervisedConfig(),
-    "small": _on_renders(96, 168, 2800, 20_000, 150, 150),
+    "small": _with_labelled_sets(_on_renders(96, 168, 1200, 12_000, 120, 250)),
     "ablation": _for_ablation(_on_renders(64, 132, 1600, 12_000, 200, 400)),
     "quick": _on_renders(64, 100, 150, 1000, 10, 10),
 }

@@ -145,6 +145,7 @@ class WeaklySupervisedTrainer(FaceTrainer):
         self.model = self.system = system.to(self.device)
         self.system.encoder = distributed.synchronised(self.system.encoder, self.device)
         self.system.config_hash = config_hash(config)
+        self.system.perception_trained_on = "" if recogniser is None else recogniser.trained_on
         self.objective = WeakObjective(config, self.system, self.recogniser)
         heads = {id(parameter) for head in self.system.code_heads() for parameter in head.parameters()}
         rest = [p for p in self.system.regression_parameters() if p.requires_grad]
@@ -278,4 +279,5 @@ class WeaklySupervisedTrainer(FaceTrainer):
         return super().sources() | {"recognition": None if self.recogniser is None else self.recogniser.identity}
 
     def assets(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        return assets_of(self.morphable)
+        tensors, plain = assets_of(self.morphable)
+        return tensors, plain | {"perception_trained_on": self.system.perception_trained_on}
