@@ -109,6 +109,11 @@ def test_recognition_needs_a_gradient(tmp_path):
         load(tmp_path, "recognition", Rooted(), outputs={"embed": 0})
 
 
+def test_a_network_may_be_loaded_where_no_gradient_is_wanted(tmp_path):
+    with torch.no_grad():
+        load(tmp_path, "recognition", Embedder())
+
+
 def test_a_network_for_another_role_is_refused(tmp_path):
     write_torchscript(tmp_path / "net.pt", Points())
     manifest = read_manifest(write_manifest(tmp_path / "m.json", "landmarks", "torchscript", "net.pt"))

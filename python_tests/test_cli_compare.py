@@ -8,15 +8,15 @@ import pathlib
 
 import pytest
 import torch
+from tiny_regression import write_recognition
+from tiny_weak import write_recogniser
 
 from facecore.cli import main
 from facecore.data import LabelledRenders, PersonRenders
 from facecore.evaluation.held_out import Baseline, evaluate_held_out
-from facecore.nn import RecognitionNet
 from facecore.perception import load_identity_network
 from facecore.systems import load
 from facecore.systems.comparison import errors_of, identity_auc, network_view, tone_groups
-from facecore.systems.network_export import export_network
 
 COMMON = ["--model.num-vertices", "2500", "--run.validation-size", "4", "--data.labelled-batch", "4"]
 TRAININGS = {
@@ -38,29 +38,32 @@ TRAININGS = {
         *("--model.surface-points", "0", "--model.point-features", "0", "--stages.encoder-iterations", "1"),
         *("--stages.head-renders", "0", "--stages.weak-iterations", "0", "--stages.confidence-iterations", "0"),
     ],
+    "conditional": [
+        *("--system", "conditional-estimation", "--model.width", "0.0625", "--model.image-size", "32"),
+        *("--model.texture-size", "32", "--stages.warmup-iterations", "1", "--stages.iterations", "0"),
+        *("--stages.head-renders", "8", "--model.surface-points", "68", "--model.point-features", "1"),
+    ],
+    "regression": [
+        *("--system", "unsupervised-regression", "--model.image-size", "64", "--model.width", "16"),
+        *("--stages.synthetic-iterations", "1", "--stages.mixed-iterations", "0", "--stages.pool", "0"),
+    ],
 }
 
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory) -> dict[str, pathlib.Path]:
-    """Three systems that have learned nothing."""
+    """All five systems, which have learned nothing."""
     root = tmp_path_factory.mktemp("runs")
+    features = write_recognition(tmp_path_factory.mktemp("features"), seed=1)
     for name, options in TRAININGS.items():
+        options = [*options, *(("--model.recognition", str(features)) if name == "regression" else ())]
         assert main.main(["train", *options, *COMMON, "--run.out", str(root / name)]) == 0
     return {name: root / name / "model.safetensors" for name in TRAININGS}
 
 
 @pytest.fixture(scope="module")
 def recognition(tmp_path_factory) -> pathlib.Path:
-    torch.manual_seed(0)
-    described = {
-        "role": "recognition",
-        "architecture": "small-recognition",
-        "options": {},
-        "input_size": [112, 112],
-        "outputs": {"embed": "embed", "pooled": "pooled"},
-    }
-    return export_network(RecognitionNet().eval(), tmp_path_factory.mktemp("net"), photographs=False, **described)
+    return write_recogniser(tmp_path_factory.mktemp("net"))
 
 
 def test_command(checkpoints, recognition, tmp_path, capsys):
@@ -71,7 +74,8 @@ def test_command(checkpoints, recognition, tmp_path, capsys):
     assert "trained on renders" in capsys.readouterr().out
     results = json.loads((out / "results.json").read_text())
     rows = {row["system"]: row for row in results["summary"]}
-    assert list(rows) == ["mean face", "semi-supervised", "joint-recognition", "weakly-supervised"]
+    systems = ["semi-supervised", "joint-recognition", "weakly-supervised"]
+    assert list(rows) == ["mean face", *systems, "conditional-estimation", "unsupervised-regression"]
     for name, checkpoint in zip(list(rows)[1:], checkpoints.values()):
         row = rows[name]
         assert row["parameters"] == sum(p.numel() for p in load(checkpoint).parameters())
@@ -85,9 +89,15 @@ def test_command(checkpoints, recognition, tmp_path, capsys):
     # what was fitted to the truth is not counted
     assert rows["joint-recognition"]["landmark_NME_percent"] is None and rows["joint-recognition"]["pixels"] is None
     assert rows["weakly-supervised"]["landmark_NME_percent"] > 0 and rows["semi-supervised"]["pixels"] > 0
-    assert "joint-recognition: pose, light" in " ".join(results["notes"])
+    regression = rows["unsupervised-regression"]
+    assert regression["shape_mm"] is None and regression["pixels"] is None  # its expression is fitted, too
+    assert rows["joint-recognition"]["shape_mm"] > 0 and regression["identity_shape_mm"] > 0
+    assert rows["conditional-estimation"]["pixels"] > 0 and rows["conditional-estimation"]["landmark_NME_percent"] > 0
+    notes = " ".join(results["notes"])
+    assert "joint-recognition, unsupervised-regression: pose, light" in notes
+    assert "unsupervised-regression: its recognition network was trained on renders alone" in notes
     assert "<h1>facecore compare</h1>" in (out / "index.html").read_text()
-    assert len(results["rows"]) == 9 and "render 0" in (out / "index.html").read_text()
+    assert len(results["rows"]) == 15 and "render 0" in (out / "index.html").read_text()
 
 
 def test_errors_are_those_of_the_held_out_protocol(checkpoints):
@@ -154,6 +164,9 @@ def test_no_network_judges_a_training_that_used_it(recognition, tmp_path, capsys
     options += ["--stages.weak-iterations", "1", "--data.photo-batch", "2", "--run.out", str(tmp_path / "run")]
     assert main.main(["train", *options]) == 0
     checkpoint = str(tmp_path / "run" / "model.safetensors")
+    assert "renders alone" in load(checkpoint).caution  # and so do the rows of the training
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert rows and all(row["recognition_trained_on"] == "renders" for row in rows)
     command = ["compare", checkpoint, "--recognition", str(recognition), "--out", str(tmp_path / "out")]
     assert main.main(command) == 2
     assert "was trained with this very network" in capsys.readouterr().err and not (tmp_path / "out").exists()

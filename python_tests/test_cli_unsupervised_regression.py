@@ -86,6 +86,15 @@ def test_commands(tmp_path, capsys, manifest, photos):
         (["--stages.frontal"], "--stages.frontal needs --stages.views 1"),
         (["--stages.frontal", "--stages.views", "1", "--weights.identity", "0"], "--stages.frontal has no effect here"),
         (["--weights.loop", "-1"], "--weights.loop must be at least 0"),
+        (["--weights.identity", "inf"], "--weights.identity must be at least 0 and finite"),
+        (["--weights.shape", "0", "--weights.texture", "0"], "--weights: shape, texture must not all be 0"),
+        (
+            [
+                *("--stages.synthetic-iterations", "0", "--weights.shape", "0", "--weights.texture", "0"),
+                *("--weights.identity", "0", "--weights.batch", "0"),
+            ],
+            "--weights: shape, texture, identity, batch must not all be 0",
+        ),
         (["--data.labelled", "."], "--data.labelled has no effect here"),
     ],
 )
@@ -130,8 +139,8 @@ def test_recognisability(tmp_path, capsys, photos, checkpoint):
 
 def test_a_system_is_not_judged_by_its_own_network(capsys, photos, checkpoint, manifest):
     command = ["evaluate", "recognisability", str(photos), "--checkpoint", str(checkpoint), "--network", str(manifest)]
-    assert main.main(command) == 1
-    assert "the system was trained with" in capsys.readouterr().err
+    assert main.main(command) == 2
+    assert "--network: " in (said := capsys.readouterr().err) and "the system was trained with" in said
 
 
 def test_steadiness_is_of_what_its_names_say(manifest, morphable):

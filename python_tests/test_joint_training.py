@@ -251,6 +251,13 @@ def test_commands(tmp_path, capsys, photos):
     assert main.main(["reconstruct", str(photos / "ann"), "--average", *faces[2:], "--out", str(tmp_path / "a")]) == 0
 
 
+def test_photographs_of_nobody_known_teach_nothing(tmp_path, capsys, photos):
+    """Labels are fitted to the photographs of a person: there must be one."""
+    run = ["--data.photos", str(photos), "--data.identities", "none", "--run.out", str(tmp_path / "run")]
+    assert main.main(["train", *OPTIONS, *run]) == 2
+    assert "--data.photos: nobody is known on them" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
 ALL_ZERO = [word for phase in ("encoder", "joint", "final") for word in (f"--stages.{phase}-iterations", "0")]
 
 
@@ -267,6 +274,14 @@ def test_presets_state_the_papers_sizes():
         (ALL_ZERO, "--stages: iterations must not all be 0"),
         (["--weights.reconstruction", "-1"], "--weights.reconstruction must be at least 0"),
         (["--weights.recognition", "nan"], "--weights.recognition must be at least 0"),
+        (["--weights.recognition", "inf"], "--weights.recognition must be at least 0 and finite"),
+        (["--weights.reconstruction", "0", "--weights.recognition", "0"], "recognition must not all be 0"),
+        (["--weights.final-reconstruction", "0", "--weights.recognition", "0"], "recognition must not all be 0"),
+        (
+            ["--data.photos", ".", "--data.photo-batch", "0"],
+            "no effect here: --data.photo-batch is 0",
+        ),
+        (["--data.photos", ".", "--data.no-unlabelled"], "--data.photos has no effect here: --data.no-unlabelled"),
         (["--model.width", "0"], "--model.width must be positive"),
         (["--model.image-size", "20"], "--model.image-size must be at least 56"),
         (["--data.assume-cropped"], "labels are fitted to landmarks"),

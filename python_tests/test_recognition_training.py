@@ -288,6 +288,10 @@ def test_settings_of_a_file(tmp_path):
         (["--stages.iterations", "0", "--stages.margin", "0.1"], "--stages.margin has no effect here"),
         (["--stages.iterations", "0", "--data.photos", "."], "--data.photos has no effect here"),
         (["--stages.iterations", "0", "--stages.coefficient-iterations", "0"], "must not both be 0"),
+        (
+            ["--data.photos", ".", "--data.photo-batch", "0"],
+            "no effect here: --data.photo-batch is 0",
+        ),
         (["--world.labelled-modes", "5"], "--world.labelled-modes has no effect here"),
         (["--data.masks", "."], "--data.masks has no effect here"),
         (["--world.steady-light"], "--world.steady-light has no effect here"),

@@ -190,6 +190,24 @@ def test_commands(tmp_path, capsys, photos):
     for more, message in ((["--average"], "give one of them"), (["--refine", "3"], "leave --refine out")):
         assert main.main([*person, "--aggregate", *more, "--out", str(tmp_path / "b")]) == 2
         assert message in capsys.readouterr().err
+    alone = ["reconstruct", str(photos / "ann" / "1.png"), *person[2:], "--aggregate", "--out", str(tmp_path / "b")]
+    assert main.main(alone) == 2
+    assert "--aggregate needs at least two pictures of a person" in capsys.readouterr().err
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(("light", "outputs"), [("white", 239), ("rgb", 257)])
+def test_r_net_has_the_papers_outputs(morphable, light, outputs):
+    """Deng et al.: 80 + 64 + 80 coefficients, 9 or 27 of light, 6 of pose; coloured light has its own term."""
+    settings = config(model={"light": light}, stages={"encoder_iterations": 0, "head_renders": 0})
+    trainer = WeaklySupervisedTrainer(settings, morphable, None)
+    system = trainer.system
+    heads = (*system.code_heads(), system.light_head, system.pose_head)
+    coefficients = morphable.num_identity + morphable.num_expression + morphable.num_albedo
+    assert sum(head.out_features for head in heads) - coefficients == outputs - (80 + 64 + 80)
+    terms = trainer.step(0)
+    assert ("light_color" in terms) == (light == "rgb") and torch.isfinite(terms["total"])
+    assert trainer.system.light_head.weight.grad.any(1).all()  # every number of the light learns
 
 
 def test_aggregation_needs_its_network(tmp_path, capsys, photos):

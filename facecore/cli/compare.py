@@ -190,6 +190,7 @@ class Compare(Output):
             )
         if network is not None:
             notes.append(f"Identity by a network trained on {network.trained_on}.")
+        notes += [f"{name}: {one.system.caution}." for name, one in loaded.items() if one.system.caution]
         evaluation = Evaluation(
             protocol="compare",
             settings=settings,
@@ -258,7 +259,7 @@ def table_row(result: Compared) -> Row:
         "ms": result.milliseconds,
         "parameters": result.parameters,
     }
-    for tone, index in tone_groups(errors["luminance"]).items():
+    for tone, index in tone_groups(errors["mean_albedo"]).items():
         row[f"identity_shape_{tone}_mm"] = float(errors["neutral_mm"][index].mean())
         row[f"albedo_{tone}"] = float(errors["albedo"][index].mean())
     return row

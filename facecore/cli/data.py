@@ -1,4 +1,5 @@
-"""`facecore data`: prepares a folder of photographs as a training set, and says what training would read in one."""
+"""`facecore data`: prepares a folder of photographs as a training set, says what training would read in one, and what
+a recognition network says of them."""
 
 from __future__ import annotations
 
@@ -10,11 +11,12 @@ from typing import Annotated, Any, Literal
 import tyro
 from tqdm import tqdm
 
+from facecore.cli.data_features import DataFeatures
 from facecore.cli.errors import UsageError
 from facecore.cli.finders import check_finder, finder_identity, lazy_finder, load_segmenter
 from facecore.cli.parsing import check_exists, check_folders, parse_options
 
-DESCRIPTION = """Prepares photographs for training, and checks what training would read.
+DESCRIPTION = """Prepares photographs for training, checks what training would read, and computes features.
 
 Example: facecore data prepare holiday/ --out prepared"""
 
@@ -162,7 +164,9 @@ class DataCheck:
 
 
 DataCommand = (
-    Annotated[DataPrepare, tyro.conf.subcommand("prepare")] | Annotated[DataCheck, tyro.conf.subcommand("check")]
+    Annotated[DataPrepare, tyro.conf.subcommand("prepare")]
+    | Annotated[DataCheck, tyro.conf.subcommand("check")]
+    | Annotated[DataFeatures, tyro.conf.subcommand("features")]
 )
 
 

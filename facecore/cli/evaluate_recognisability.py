@@ -16,6 +16,7 @@ from facecore.cli.parsing import check_exists
 
 if TYPE_CHECKING:
     from facecore.data import PhotoFolder
+    from facecore.perception import IdentityNetwork
     from facecore.systems import UnsupervisedRegression
 
 Folder = tyro.conf.Positional[pathlib.Path]
@@ -61,6 +62,7 @@ class RecognisabilityOfFaces(Output):
         system = self.load_system()
         size, device = system.config.image_size, system.morphable.device
         evaluator = load_identity_network(self.network).to(device)
+        self.refuse_own(system, evaluator)
         photos = self.open_photos(size)
         count = len(photos) if self.count is None else min(self.count, len(photos))
         views = StudioViews(system.morphable, size, size)
@@ -109,6 +111,15 @@ class RecognisabilityOfFaces(Output):
                 "checkpoint; give one of unsupervised-regression"
             )
         return system
+
+    def refuse_own(self, system: UnsupervisedRegression, evaluator: IdentityNetwork) -> None:
+        """A network that took part in a training cannot judge it (METHODS 7)."""
+        from facecore.evaluation.recognisability import check_evaluator
+
+        try:
+            check_evaluator(evaluator, system.recognition.identity)
+        except ValueError as error:
+            raise UsageError(f"--network: {error}") from error
 
     def open_photos(self, size: int) -> PhotoFolder:
         from facecore.data import PhotoFolder

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import io
 import pathlib
+import posixpath
+from collections.abc import Sequence
 
 import numpy as np
 
 from facecore.data.landmark_files import read_table
+from facecore.files import write_atomically
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -64,12 +69,16 @@ class FeatureFiles:
         if not numbers or names.shape != (len(features),) or not np.isfinite(features).all():
             raise ValueError(f"{source}: names must be [N] and features finite [N, F]")
         self._known = {str(name): feature for name, feature in zip(names, features.astype(np.float64))}
+        times = collections.Counter(map(_bare, self._known))
+        self._by_bare = {_bare(name): name for name in self._known if times[_bare(name)] == 1}
 
     def of(self, name: str) -> np.ndarray:
         """float64 [F]. Raises ValueError when there is none of this name."""
         if name not in self._known:
             if not self.source.is_dir():
-                raise ValueError(f"no feature of {name!r} in {self.source}")
+                if _bare(name) not in self._by_bare:
+                    raise ValueError(f"no feature of {name!r} in {self.source}")
+                return self._known[self._by_bare[_bare(name)]]
             self._known[name] = self._read(name)
         return self._known[name]
 
@@ -98,6 +107,19 @@ class FeatureFiles:
         if feature.dtype.kind not in "iuf" or not len(feature) or not np.isfinite(feature).all():
             raise ValueError(f"{path}: the code {self.code!r} must be a finite vector; write it again")
         return feature.astype(np.float64)
+
+
+def write_features(path: pathlib.Path, names: Sequence[str], features: np.ndarray) -> None:
+    """The .npz that FeatureFiles reads, features [N, F] by name; written to a temporary name and renamed."""
+    data = io.BytesIO()
+    np.savez(data, names=np.array(names, dtype=str), features=features)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, data.getvalue())
+
+
+def _bare(name: str) -> str:
+    """Without the ending of a picture's file."""
+    return posixpath.splitext(name)[0]
 
 
 def _arrays(path: pathlib.Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:

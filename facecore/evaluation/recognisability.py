@@ -27,8 +27,8 @@ BATCH = 20
 class Recognisability:
     """Of N photographs and the render of the face of each.
 
-    similarity: cosine between the two, [N]; same, different: between photographs of one person and of two, [pairs] (nan
-    means nothing: the pairs of unknown persons are left out); photographs, renders: embeddings [N, d]; person: [N].
+    similarity: cosine between the two, [N]; same, different: between photographs of one person and of two, [pairs] of
+    known persons; photographs, renders: embeddings [N, d]; person: [N].
     """
 
     photographs: np.ndarray

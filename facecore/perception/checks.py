@@ -60,6 +60,7 @@ def check_network(network: Network) -> None:
         _check_gradient(network, images[:1], name)
 
 
+@torch.enable_grad()  # also where a network is loaded within no_grad
 def _check_gradient(network: Network, images: torch.Tensor, name: str) -> None:
     images = images.clone().requires_grad_()
     value = network(images)[name]

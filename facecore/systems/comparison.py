@@ -60,7 +60,9 @@ def errors_of(
     progress: Callable[[int], object] | None = None,
 ) -> dict[str, torch.Tensor]:
     """`held_out_errors` of the first renders, and `photometric`: mean absolute colour difference over the visible face,
-    0 to 255; `luminance`: of the true albedo. Float32 [count] each, on the CPU. Raises ValueError for a count below 1.
+    0 to 255; `mean_albedo`: of the true one, over vertices and colours. Float32 [count] each, on the CPU.
+
+    Raises ValueError for a count below 1.
     """
     if count < 1:
         raise ValueError(f"count must be at least 1 render, got {count}")
@@ -72,7 +74,7 @@ def errors_of(
         renderer = Renderer(face.triangles, *batch.image.shape[-2:], cull_backfaces=True).to(batch.image.device)
         drawn = renderer(face.vertices, face.surface, face.camera, face.sh_coefficients)
         errors["photometric"] = photometric_error(drawn.image.clamp(0, 1), batch.image, batch.mask * drawn.alpha)
-        errors["luminance"] = renders.model.albedo(batch.albedo).mean((1, 2))
+        errors["mean_albedo"] = renders.model.albedo(batch.albedo).mean((1, 2))
         for name, value in errors.items():
             rows.setdefault(name, []).append(value.float().cpu())
         if progress is not None:
@@ -80,9 +82,9 @@ def errors_of(
     return {name: torch.cat(values) for name, values in rows.items()}
 
 
-def tone_groups(luminance: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Thirds of the renders by the luminance of the true albedo, indices int64 by name."""
-    order = luminance.argsort(stable=True)
+def tone_groups(mean_albedo: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Thirds of the renders by the mean of the true albedo, indices int64 by name."""
+    order = mean_albedo.argsort(stable=True)
     return dict(zip(TONES, order.tensor_split(len(TONES))))
 
 
