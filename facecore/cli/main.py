@@ -10,14 +10,14 @@ from facecore.errors import OptionError
 COMMANDS = {
     "doctor": "what was found on this machine: torch, CUDA, kernels, threads; remedies",
     "demo": "train a small model on synthetic faces, then reconstruct a photograph; writes index.html",
-    "train": "train a system",
+    "train": "train a system, or a recognition or segmentation network",
     "reconstruct": "photographs to faces: GLB, OBJ, NPZ, overlay, index.html",
     "fit": "landmarks of several photographs of a person to one face of a morphable model",
     "transfer": "expression, pose and light from one face to another; new light; sequences",
     "evaluate": "errors by the protocols of the field: meshes, landmarks, verification, held-out renders, poses",
     "compare": "trained systems on the same renders, as one table",
     "ablate": "train variants that differ in one thing; which claims of the paper hold",
-    "data": "prepare photographs for training; check what training would read",
+    "data": "prepare photographs for training; check what training would read; features of faces",
     "model": "list, show and convert morphable models",
     "benchmark": "time every kernel beside other implementations, or compare two such runs; writes index.html",
 }

@@ -18,7 +18,7 @@ class PoseSets:
         if identity.shape != yaw.shape or identity.ndim != 1:
             raise ValueError(f"identity and yaw must be [N], got {list(identity.shape)} and {list(yaw.shape)}")
         self.size = size
-        self._members = []
+        self._members: list[tuple[torch.Tensor, torch.Tensor]] = []
         for person in identity[identity >= 0].unique().tolist():
             own = (identity == person).nonzero()[:, 0]
             if len(own) >= size:
@@ -36,12 +36,13 @@ class PoseSets:
         """`count` sets, int64 [count, M]: see `_one_set`. Persons are distinct while there are enough."""
         rounds = range(-(-count // self.num_persons))
         order = [i for _ in rounds for i in torch.randperm(self.num_persons, generator=generator).tolist()]
-        sets = [self._one_set(*self._members[person], generator) for person in order[:count]]
+        sets = [self._one_set(person, generator) for person in order[:count]]
         return torch.stack(sets) if sets else torch.zeros(0, self.size, dtype=torch.int64)
 
-    def _one_set(self, members: torch.Tensor, yaw: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """[M], one of each of M equally wide parts of the person's yaws, by rising part; for a part that shows nobody,
-        the picture nearest to its middle of those that are left."""
+    def _one_set(self, person: int, generator: torch.Generator) -> torch.Tensor:
+        """[M], one of each of M equally wide parts of the person's yaws, by rising part; for a part that has none, the
+        picture nearest to its middle of those that are left."""
+        members, yaw = self._members[person]
         least, width = yaw.min(), (yaw.max() - yaw.min()) / self.size
         part = ((yaw - least) / width.clamp_min(torch.finfo(yaw.dtype).tiny)).long().clamp_max(self.size - 1)
         draw = torch.rand(self.size, generator=generator, dtype=torch.float64)
