@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from facecore.training.ablation import Ablation, Row, read_rows
-from facecore.training.ablation_run import PICTURES, ROWS, run_ablation, slug
+from facecore.training.ablation_run import PICTURES, ROWS, is_current, run_ablation, slug
 from facecore.training.checkpoint import Checkpoint
 from facecore.training.config import RunConfig, config_hash
 
@@ -117,6 +117,25 @@ def test_other_settings_are_other_rows(tmp_path):
     (tmp_path / "seed0" / "one" / "last.safetensors").unlink()
     (row,) = run_lines(tmp_path, {"one": 3.0}, seeds=(0,))
     assert row.measures["weight"] == 52.0 and len(read_rows(tmp_path / ROWS)) == 1
+
+
+def test_a_training_of_other_settings_is_not_gone_on_with(tmp_path):
+    """Nor deleted: it may be the only one."""
+    run_lines(tmp_path, {"one": 1.0}, seeds=(0,))
+    with pytest.raises(ValueError, match=r"seed0.one has a training of configuration .* another --out, or delete"):
+        run_lines(tmp_path, {"one": 3.0}, seeds=(0,))
+    assert [row.measures["weight"] for row in read_rows(tmp_path / ROWS)] == [44.0]
+
+
+def test_rows_of_other_settings_are_known(tmp_path):
+    """`two` changed after its row was made, and was not asked for since."""
+    rows = run_lines(tmp_path, {"one": 1.0, "two": 2.0}, seeds=(0,))
+    changed = Ablation("lines", {"slope": 10.0}, {"one": {"slope": 1.0}, "two": {"slope": 3.0}}, [])
+    facts = {"commit": "later", "morphable": "one"}
+    assert [is_current(row, changed, Settings(), facts) for row in rows] == [True, False]
+    assert not is_current(rows[0], changed, Settings(), facts | {"morphable": "another"})
+    gone = dataclasses.replace(changed, variants={"two": {"slope": 2.0}})
+    assert [is_current(row, gone, Settings(), facts) for row in rows] == [False, True]
 
 
 def test_a_warm_up_of_other_settings_is_refused(tmp_path):

@@ -68,6 +68,24 @@ def test_rows_of_another_system_are_named(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_rows_of_two_configurations_are_not_compared(tmp_path, capsys):
+    rows = [Row("semi-supervised", "all", seed, {"shape_mm": 1.0}, {"config_hash": str(seed)}) for seed in range(2)]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    assert main(["ablate", "--rows", str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / "out")]) == 2
+    assert "the rows of 'all' are of several configurations" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("setting", ["seed: 7", "out: elsewhere", "start_from: weights.safetensors", "resume: true"])
+def test_settings_that_an_ablation_makes_itself_are_refused(tmp_path, capsys, monkeypatch, setting):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights.safetensors").touch()
+    (tmp_path / "c.yaml").write_text(f"run: {{{setting}}}")
+    assert main(["ablate", "--config", "c.yaml", "--out", str(tmp_path / "out")]) == 2
+    name = setting.split(":")[0]
+    assert f"--config: run.{name} is not used here" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
 def test_what_an_ablation_lacks_belongs_into_its_file(tmp_path, capsys):
     assert main(["ablate", "--system", "unsupervised-regression", "--out", str(tmp_path / "out")]) == 2
     assert "An ablation takes settings from a YAML file, --config" in capsys.readouterr().err.replace(" its ", " ")

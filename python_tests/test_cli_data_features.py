@@ -82,6 +82,20 @@ def test_similarities_cannot_be_fused(tmp_path, capsys):
     assert "brings similarities and names no faces" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
+def test_a_name_with_a_dot_is_no_other_name(tmp_path):
+    """`anna.2` is missing: `anna.1` is not it, nor is a name that is there twice."""
+    write_features(tmp_path / "f.npz", ["anna.1", "bert.1"], np.eye(2))
+    with pytest.raises(ValueError, match=r"no feature of 'anna\.2'"):
+        FeatureFiles(tmp_path / "f.npz", "").of("anna.2")
+    np.savez(tmp_path / "anna.npz", codes=np.ones(2), code_names=["identity"], code_sizes=[2])
+    with pytest.raises(ValueError, match=r"no anna\.2\.npz"):
+        FeatureFiles(tmp_path, "identity").of("anna.2")
+    assert FeatureFiles(tmp_path, "identity").of("anna.jpg").tolist() == [1, 1]
+    write_features(tmp_path / "twice.npz", ["a", "a"], np.eye(2))
+    with pytest.raises(ValueError, match="names must differ"):
+        FeatureFiles(tmp_path / "twice.npz", "")
+
+
 def test_names_that_differ_in_their_ending_alone(tmp_path):
     """`a` could be either, `a.png` is one."""
     write_features(tmp_path / "f.npz", ["a.png", "a.jpg"], np.eye(2))

@@ -159,6 +159,9 @@ def test_dense_nme(run, faces, tmp_path, model):
     ann = result["rows"][0]
     assert code == 0 and ann["vertices"] == 50 and ann["nme_percent"] == pytest.approx(100 / eyes, rel=0.1)
     assert result["curves"]["dense NME"][-1] == [10.0, 1.0]
+    assert "statistic" not in result["settings"]["settings"]  # of point-to-plane alone
+    code, _, printed = run("dense-nme", *faces, "--statistic", "rms")
+    assert code == 2 and "--statistic" in printed
 
 
 def test_other_methods_write_obj_and_other_units(run, faces, tmp_path, model):
@@ -246,6 +249,9 @@ def test_verification(run, tmp_path):
     assert {row["measure"]: row["mean"] for row in result["summary"]} == dict.fromkeys(
         ("accuracy", "100 - EER", "AUC", "TAR at FAR 10 %", "TAR at FAR 1 %"), 100.0
     )
+    (tmp_path / "given.csv").write_text("fold,similarity,same\n0,0.5,1\n1,0.1,0\n")
+    code, _, printed = run("verification", tmp_path / "given.csv", tmp_path)
+    assert code == 2 and "brings similarities and names no faces" in printed
     code, _, printed = run("verification", tmp_path / "pairs.csv")
     assert code == 2 and "FEATURES" in printed and "give their features" in printed
 
@@ -281,7 +287,10 @@ def test_held_out_faces_are_of_the_trainings_world(run, model, tmp_path):
 
 def test_faces_of_the_training_are_not_held_out(run, checkpoint):
     code, result, printed = run("held-out", "--checkpoint", checkpoint, "--seed", "0")
-    assert code == 2 and result is None and "--seed 0 is the seed of the training" in printed
+    assert code == 2 and result is None and "--seed 0 is one that the training drew from" in printed
+    seed = str(seeds.PERSONS)  # of rendered persons, that of the training being 0
+    code, _, printed = run("held-out", "--checkpoint", checkpoint, "--seed", seed)
+    assert code == 2 and "its faces are not held out" in printed
 
 
 def test_held_out_needs_the_model_of_the_training(run, checkpoint, model, tmp_path):

@@ -81,13 +81,14 @@ def test_one_identity_of_three_photographs(run, person, tmp_path):
     assert all(name in page for name in NAMES) and "RMS distance" in page
 
 
-def test_a_photograph_named_identity_overwrites_nothing(run, person, tmp_path):
+@pytest.mark.parametrize("name", ["identity", "fit"])
+def test_a_photograph_named_like_the_result_overwrites_nothing(run, person, tmp_path, name):
     folder = tmp_path / "person"
     shutil.copytree(person[0], folder)
     for end in (".png", ".pts"):
-        (folder / f"a{end}").rename(folder / f"identity{end}")
+        (folder / f"a{end}").rename(folder / f"{name}{end}")
     code, _, _, files = run(folder)
-    assert code == 0 and {"identity.glb", "identity.png.glb", "b.glb"} <= files
+    assert code == 0 and {"identity.glb", "fit.npz", f"{name}.png.glb", f"{name}.png.npz", "b.glb"} <= files
 
 
 def test_refused_photographs_do_not_stop_the_others(run, person, tmp_path):

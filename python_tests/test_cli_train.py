@@ -63,6 +63,16 @@ BAD_TRAININGS = {
         2,
         "--data.masks {bad} is a file; give a folder",
     ),
+    "photographs that are left out": (
+        ["--data.photos", "{folder}", "--data.no-unlabelled"],
+        2,
+        "--data.photos has no effect here: --data.no-unlabelled leaves photographs out",
+    ),
+    "photographs for no stage": (
+        ["--data.photos", "{folder}", "--stages.hybrid-iterations", "0", "--stages.texture-iterations", "0"],
+        2,
+        "--data.photos has no effect here: no stage that sees photographs has iterations",
+    ),
     "no such photographs": (["--data.photos", "none"], 2, "--data.photos none: no such file or folder"),
     "another data set's options": (
         ["--data.photos", "{folder}", "--data.dataset", "300w-lp", "--data.landmarks", "{folder}"],

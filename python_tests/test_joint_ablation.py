@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 
 from facecore.cli import main
 from facecore.morphable import load as load_model
 from facecore.systems.joint_recognition_ablation import BASE, CODES_ALONE, ablation, errors_of_fits, measure
 from facecore.systems.joint_recognition_config import PRESETS
+from facecore.systems.joint_recognition_training import JointRecognitionTrainer
 from facecore.training.ablation import read_rows
 from facecore.training.ablation_run import ROWS
 from facecore.training.config import overlay, write_yaml
@@ -50,6 +52,18 @@ def test_both_variants_train_equally_long(preset):
         stages = overlay(PRESETS[preset], dict(changes)).stages
         counts.append(stages.encoder_iterations + stages.joint_iterations + stages.final_iterations)
     assert counts[0] == counts[1] > 0
+
+
+def test_the_variant_with_more_labels_sees_new_persons():
+    """None of those that the warm-up showed."""
+    settings = overlay(PRESETS["ablation"], TINY | {"stages": {"head_renders": 8, "encoder_iterations": 3}})
+    experiment, morphable = ablation(settings), load_model("procedural", num_vertices=2500)
+    seen: list[set[int]] = []
+    for changes in (experiment.warmup, experiment.variants[CODES_ALONE]):
+        trainer = JointRecognitionTrainer(overlay(settings, dict(changes)), morphable, None)
+        numbers = [trainer._numbers(i) for i in range(trainer.config.stages.encoder_iterations)]
+        seen.append(set(torch.cat(numbers).tolist()))
+    assert all(seen) and not seen[0] & seen[1]
 
 
 def test_photographs_together_tell_more_than_apart():

@@ -288,6 +288,11 @@ def test_presets_state_the_papers_sizes():
         (["--stages.head-renders", "8", "--stages.encoder-iterations", "0"], "are for the end of phase I"),
         (["--stages.encoder-iterations", "0", "--stages.code-error", "shape"], "--stages.code-error is phase I's"),
         (["--model.encoder", "point-recognition"], "--model.width scales sphereface alone"),
+        (
+            ["--stages.encoder-iterations", "0", "--stages.skipped-persons", "4"],
+            "skipped-persons is phase I's",
+        ),
+        (["--stages.skipped-persons", "-1"], "--stages.skipped-persons must be at least 0"),
         (["--model.surface-points", "80"], "are for point-recognition alone"),
         (["--model.surface-points", "60"], "--model.surface-points must be at least 68"),
         (["--data.masks", "."], "--data.masks has no effect here"),

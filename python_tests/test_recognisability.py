@@ -42,6 +42,22 @@ def test_recall():
         recall(photographs, 0 * renders, person)
 
 
+def test_tables_are_looked_through_in_parts(monkeypatch, generator):
+    """Row by row as all at once, and pairs that are too many are thinned evenly."""
+    photographs = torch.randn(9, 4, generator=generator).numpy()
+    renders = photographs + torch.randn(9, 4, generator=generator).numpy()
+    person = np.array([0, 1, 0, -1, 2, 1, 0, 2, -1])
+    whole = recall(photographs, renders, person, (1, 2, 3)), pair_similarities(photographs, person)
+    monkeypatch.setattr("facecore.evaluation.recognisability.ROWS", 2)
+    assert recall(photographs, renders, person, (1, 2, 3)) == whole[0]
+    for found, expected in zip(pair_similarities(photographs, person), whole[1]):
+        np.testing.assert_allclose(found, expected, rtol=1e-6)  # products of other shapes round otherwise
+    monkeypatch.undo()
+    same, different = pair_similarities(photographs, person, most=5)
+    np.testing.assert_array_equal(same, whole[1][0])  # 5 of them
+    np.testing.assert_array_equal(different, whole[1][1][::4])  # 16
+
+
 def test_pairs_and_distances():
     photographs, person = at(0, 60, 90), np.array([3, 3, 4])
     same, different = pair_similarities(photographs, person)

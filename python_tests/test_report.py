@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import html.parser
 import io
+import os
 import re
 
 import pytest
@@ -83,6 +84,16 @@ def test_page_needs_nothing_else(picture):
     report = Report("page")
     report.add_face("face", make_face(), picture, CROP)
     assert not re.search(r"<script|<link|https?://|url\(", report.html())
+
+
+def test_names_that_are_no_utf8(tmp_path, picture):
+    """A file of another encoding is linked by its bytes, and shown as far as text can."""
+    name = os.fsdecode(b"caf\xe9.glb")
+    report = Report("title", "text")
+    report.add_face("caf\udce9", make_face(seed=1), picture, CROP, links={"GLB": name})
+    report.write(tmp_path / "index.html")
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert 'href="caf%E9.glb"' in page and "caf?" in page
 
 
 def test_panels_show_the_face(picture):

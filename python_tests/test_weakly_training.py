@@ -19,6 +19,7 @@ from facecore.cli import main
 from facecore.data import PhotoFolder, RenderedPhotos
 from facecore.morphable import load as load_model
 from facecore.perception import load_identity_network
+from facecore.systems.loading import load_trained
 from facecore.systems.weakly_supervised import WeaklySupervised
 from facecore.systems.weakly_supervised_config import PRESETS
 from facecore.systems.weakly_supervised_training import WeaklySupervisedTrainer
@@ -131,6 +132,22 @@ def test_perception_reaches_the_network_and_needs_one(morphable, recogniser):
     other = WeaklySupervisedTrainer(settings, morphable, None, network)
     with pytest.raises(ValueError, match="another recognition network"):
         other.restore(trainer.checkpoint(1, resumable=True))
+
+
+def test_networks_of_an_earlier_training_cannot_judge(morphable, recogniser, tmp_path):
+    """A training that begins from weights that L_per has shaped says so, and so does what resumes it."""
+    taught = config(weights={"perception": 0.2})
+    WeaklySupervisedTrainer(taught, morphable, None, load_identity_network(recogniser)).checkpoint(
+        1, resumable=False
+    ).save(tmp_path / "taught.safetensors")
+    begun = WeaklySupervisedTrainer(config(run={"start_from": str(tmp_path / "taught.safetensors")}), morphable, None)
+    checkpoint = begun.checkpoint(0, resumable=True)
+    checkpoint.save(tmp_path / "begun.safetensors")
+    identity = load_identity_network(recogniser).identity
+    assert load_trained(tmp_path / "begun.safetensors").recognitions == (identity,)
+    again = WeaklySupervisedTrainer(config(), morphable, None)
+    again.restore(checkpoint)
+    assert again.checkpoint(0, resumable=False).plain["recognitions"] == [identity]
 
 
 @pytest.mark.parametrize(("sets", "stop"), [("photos", 2), ("photos", 3), ("renders", 4)])

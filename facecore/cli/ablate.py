@@ -108,12 +108,18 @@ class Ablate:
         rows = read_rows(self.rows)
         if rows and not any(row.system == self.system for row in rows):
             raise UsageError(f"--rows {self.rows} holds rows of {rows[0].system}: give --system {rows[0].system}")
+        made: dict[str, set[Any]] = {}
+        for row in rows:
+            if row.system == self.system:
+                made.setdefault(row.variant, set()).add(row.facts.get("config_hash"))
+        if mixed := [name for name, hashes in made.items() if len(hashes) > 1]:
+            raise UsageError(f"--rows {self.rows}: the rows of {mixed[0]!r} are of several configurations")
         return rows
 
     def trained_rows(self, experiment: Ablation, config: Any, variants: list[str]) -> list[Row]:
         from facecore.cli.train_data import load_morphable
         from facecore.training.ablation import read_rows
-        from facecore.training.ablation_run import ROWS, run_ablation
+        from facecore.training.ablation_run import ROWS, is_current, run_ablation
         from facecore.training.facts import facts_of_run
         from facecore.training.loop import Interrupted
 
@@ -127,7 +133,11 @@ class Ablate:
         for name in ("photos", "labelled"):
             if getattr(config.data, name) is not None:
                 raise UsageError(f"--config: data.{name} is not used here; an ablation's pictures are rendered")
+        for name, option in (("seed", "--seeds"), ("out", "--out"), ("start_from", "the warm-up"), ("resume", "--out")):
+            if getattr(config.run, name) != getattr(training.presets["ablation"].run, name):
+                raise UsageError(f"--config: run.{name} is not used here; {option} is in its place")
         morphable = load_morphable(config)
+        facts = facts_of_run(config.run.device) | {"morphable": morphable.name} | recognition_of(config)
         rows = run_ablation(
             experiment,
             config,
@@ -136,7 +146,7 @@ class Ablate:
             variants=variants,
             build=lambda resolved: training.trainer(resolved, morphable),
             measure=self.claims.measure,
-            facts=facts_of_run(config.run.device) | {"morphable": morphable.name} | recognition_of(config),
+            facts=facts,
         )
         total = len(self.seeds) * len(variants)
         try:
@@ -144,7 +154,11 @@ class Ablate:
                 print(f"{number} of {total}: seed {row.seed}, {row.variant}", file=sys.stderr)
         except Interrupted as error:
             raise Interrupted(error.reason, "call facecore ablate again to go on") from error
-        return read_rows(self.out / ROWS)
+        found = [row for row in read_rows(self.out / ROWS) if row.system == self.system]
+        current = [row for row in found if is_current(row, experiment, config, facts)]
+        if len(current) < len(found):
+            print(f"{len(found) - len(current)} rows of other settings are left out of the report", file=sys.stderr)
+        return current
 
     def report(self, experiment: Ablation, rows: list[Row]) -> int:
         from facecore.evaluation.ablation_page import claims_table, make_page, percent

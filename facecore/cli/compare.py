@@ -152,7 +152,7 @@ class Compare(Output):
 
     def refuse_used(self, name: str, one: Loaded, network: IdentityNetwork) -> None:
         """A network that took part in a training cannot judge it (METHODS 7)."""
-        if one.recognition == network.identity:
+        if network.identity in one.recognitions:
             raise UsageError(
                 f"--recognition: {name} was trained with this very network; evaluate with another ('facecore train "
                 "recognition --preset small-sphereface' has another architecture)"

@@ -64,6 +64,11 @@ class DataFeatures:
         network = load_identity_network(self.network).to(device)
         photos = PhotoFolder(self.folder, height=CROP, width=CROP, landmarks=self.landmarks, identities="none")
         names = [photos.path(i).relative_to(self.folder).as_posix() for i in range(len(photos))]
+        if len(set(names)) < len(names):
+            raise ValueError(
+                f"{self.folder}: landmarks of several faces of a picture; features have one name for each, so give "
+                "one face for a picture (facecore data prepare)"
+            )
         write_features(self.out, names, embeddings(network, photos, device))
         print(f"{len(names)} photographs: {self.out}")
         for path, reason in photos.report.skipped:

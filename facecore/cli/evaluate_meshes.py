@@ -13,7 +13,7 @@ from facecore.cli.errors import UsageError
 from facecore.cli.evaluate_mesh_pairs import MeshOptions, Row
 from facecore.cli.parsing import check_exists
 from facecore.evaluation.alignment import Alignment
-from facecore.evaluation.point_to_plane import PointToPlaneSettings
+from facecore.evaluation.point_to_plane import IcpAlignmentSettings, PointToPlaneSettings
 
 if TYPE_CHECKING:
     import torch
@@ -189,7 +189,9 @@ class DenseNme(MeshOptions):
 
     region: pathlib.Path | None = None
     """Numbers of the truth's vertices that count, one a row, from 0; default: those of the crop."""
-    settings: Settings = dataclasses.field(default_factory=PointToPlaneSettings)
+    settings: Annotated[IcpAlignmentSettings, tyro.conf.arg(name="")] = dataclasses.field(
+        default_factory=IcpAlignmentSettings
+    )
 
     protocol = "dense-nme"
     value = "nme_percent"

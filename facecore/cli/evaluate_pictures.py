@@ -220,6 +220,8 @@ class VerificationPairs(Output):
 
         if pairs.similarity is not None and self.fuse is not None:
             raise UsageError(f"--fuse: {self.pairs} brings similarities and names no faces; leave it out")
+        if pairs.similarity is not None and self.features is not None:
+            raise UsageError(f"FEATURES: {self.pairs} brings similarities and names no faces; leave them out")
         if pairs.similarity is not None:
             return pairs.similarity, np.arange(len(pairs.similarity)), []
         if self.features is None:

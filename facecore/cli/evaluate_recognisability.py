@@ -88,7 +88,7 @@ class RecognisabilityOfFaces(Output):
             },
             summary=[{"photographs": count} | numbers],
             rows=rows,
-            total=count + len(skipped),
+            total=len(photos) + len(skipped),
             skipped=skipped,
             published=RECOGNISABILITY,
             notes=self.notes(evaluator.caution, system.caution),

@@ -73,7 +73,7 @@ class SystemOptions(Output):
                 f"--model: {morphable.name} is not the model that {self.checkpoint} was trained with "
                 f"({trained.morphable_name}, {trained.morphable_hash[:12]}); give that one"
             )
-        return Loaded(trained.system, config, labelled.to(device), world.to(device), seed, trained.recognition)
+        return Loaded(trained.system, config, labelled.to(device), world.to(device), seed, trained.recognitions)
 
     def seed_of(self, config: Any) -> int:
         """Refuses the seed that training drew its faces from."""
@@ -81,8 +81,8 @@ class SystemOptions(Output):
 
         if self.seed is None:
             return config.run.seed + seeds.HELD_OUT
-        if self.seed == config.run.seed:
-            raise UsageError(f"--seed {self.seed} is the seed of the training: its faces are not held out")
+        if self.seed - config.run.seed in seeds.TRAINING:
+            raise UsageError(f"--seed {self.seed} is one that the training drew from: its faces are not held out")
         return self.seed
 
 
@@ -93,7 +93,7 @@ class Loaded:
     labelled: MorphableModel  # that training's labelled half was drawn from
     morphable: MorphableModel  # the same, or with the faces that training's `world` has beyond it
     seed: int  # of the faces
-    recognition: str | None  # identity of the recognition network that the training used
+    recognitions: tuple[str, ...]  # identities of the recognition networks that the training used
 
     def settings(self) -> dict[str, Any]:
         return {

@@ -34,7 +34,7 @@ Example: facecore fit person/ --model BFM.mat --out fitted
 68 landmarks lie beside each photograph (portrait.pts, .txt, .mat, .csv) or come by --landmarks; for a photograph \
 without, the largest face is found (pip install 'facecore[landmarks]', or networks of your own)."""
 
-NAME = "identity"
+NAME, FIT = "identity", "fit"  # files of the result, which no photograph's may be called
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +147,7 @@ class Fit:
         from facecore.evaluation.report import Report
         from facecore.systems.export import output_names
 
-        names = output_names([NAME, *(face.path for face in faces)])[1:]
+        names = output_names([NAME, FIT, *(face.path for face in faces)])[2:]
         report = Report(
             "facecore fit",
             f"{model.name}, ridge {self.ridge:g}: {fit.iterations} rounds over expressions, identity and poses. The "
@@ -224,7 +224,7 @@ def write_identity(out: pathlib.Path, model: MorphableModel, names: list[str], f
     }
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # mypy takes the arrays for allow_pickle
-    write_atomically(out / "fit.npz", buffer.getvalue())
+    write_atomically(out / f"{FIT}.npz", buffer.getvalue())
 
 
 def main(argv: list[str]) -> int:

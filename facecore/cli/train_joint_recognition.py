@@ -38,6 +38,7 @@ class JointRecognitionCommand(TrainingCommand):
         "stages.joint_iterations": 0,
         "stages.final_iterations": 0,
         "stages.head_renders": 0,
+        "stages.skipped_persons": 0,
         "model.surface_points": 68,
         "model.point_features": 1,
         "data.labelled_batch": 2,
@@ -66,6 +67,8 @@ class JointRecognitionCommand(TrainingCommand):
             raise UsageError("--stages: iterations must not all be 0")
         if stages.head_renders and not stages.encoder_iterations:
             raise UsageError("--stages.head-renders are for the end of phase I, which has 0 iterations")
+        if stages.skipped_persons and not stages.encoder_iterations:
+            raise UsageError("--stages.skipped-persons is phase I's, which has 0 iterations: give 0")
         if not stages.encoder_iterations and stages.code_error != "codes":
             raise UsageError("--stages.code-error is phase I's, which has 0 iterations: give codes")
         joint = stages.joint_iterations + stages.final_iterations

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from facecore.cli.errors import UsageError
 from facecore.cli.train_data import check_model, load_labelled, load_photos
 from facecore.cli.training import TrainingCommand
-from facecore.cli.training_settings import check_encoder, check_weights
+from facecore.cli.training_settings import check_encoder, check_weights, refuse_unseen_photographs
 from facecore.systems.semi_supervised_config import PRESETS, SemiSupervisedConfig
 
 if TYPE_CHECKING:
@@ -60,6 +60,9 @@ class SemiSupervisedCommand(TrainingCommand):
         stages = {name: value for name, value in vars(config.stages).items() if name.endswith("_iterations")}
         if min(stages.values()) < 0 or sum(stages.values()) < 1:
             raise UsageError(f"--stages: iterations must be at least 0 and not all 0, got {stages}")
+        refuse_unseen_photographs(config)
+        if config.data.photos is not None and not (stages["hybrid_iterations"] + stages["texture_iterations"]):
+            raise UsageError("--data.photos has no effect here: no stage that sees photographs has iterations")
         if config.model.albedo_decoder != "graph" and config.model.image_size % 32:
             raise UsageError(
                 f"--model.image-size must be a multiple of 32 for a texture decoder, got {config.model.image_size}"

@@ -102,7 +102,8 @@ def check_photographs(config: Any) -> None:
         raise UsageError(f"--data.workers must be at least 0, got {data.workers}")
     if data.max_skipped is not None and not 0 <= data.max_skipped <= 1:
         raise UsageError(f"--data.max-skipped must be a share from 0 to 1, got {data.max_skipped}")
-    if config.run.start_from is not None and not config.run.start_from.is_file():
+    begins = config.run.start_from is not None and not config.run.resume  # a resumed run has begun
+    if begins and not config.run.start_from.is_file():
         raise UsageError(f"--run.start-from {config.run.start_from}: no such file")
     if abs(config.run.seed) > LARGEST_SEED:
         raise UsageError(f"--run.seed must lie in [-2**62, 2**62], got {config.run.seed}")

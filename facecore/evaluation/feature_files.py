@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from facecore.data.images import IMAGE_SUFFIXES
 from facecore.data.landmark_files import read_table
 from facecore.files import write_atomically
 
@@ -54,8 +55,8 @@ def read_pairs(path: pathlib.Path) -> Pairs:
 class FeatureFiles:
     """Features by name, from one .npz of `names` and `features`, or a folder of .npz of `facecore reconstruct`.
 
-    code: which of their codes. A name may have an ending or not. Nothing pickled is read. Raises ValueError naming the
-    file when it cannot be read.
+    code: which of their codes. A name may have the ending of a picture (`IMAGE_SUFFIXES`) or not. Nothing pickled is
+    read. Raises ValueError naming the file when it cannot be read, or names something twice.
     """
 
     def __init__(self, source: pathlib.Path, code: str) -> None:
@@ -69,6 +70,8 @@ class FeatureFiles:
         if not numbers or names.shape != (len(features),) or not np.isfinite(features).all():
             raise ValueError(f"{source}: names must be [N] and features finite [N, F]")
         self._known = {str(name): feature for name, feature in zip(names, features.astype(np.float64))}
+        if len(self._known) < len(names):
+            raise ValueError(f"{source}: names must differ")
         times = collections.Counter(map(_bare, self._known))
         self._by_bare = {_bare(name): name for name in self._known if times[_bare(name)] == 1}
 
@@ -84,7 +87,7 @@ class FeatureFiles:
 
     def _read(self, name: str) -> np.ndarray:
         root = self.source.resolve()
-        for choice in (self.source / f"{name}.npz", (self.source / name).with_suffix(".npz")):
+        for choice in (self.source / f"{name}.npz", self.source / f"{_bare(name)}.npz"):
             if choice.is_file() and root in choice.resolve().parents:
                 return self._code_of(choice)
         raise ValueError(f"no {name}.npz in {self.source}")
@@ -118,8 +121,9 @@ def write_features(path: pathlib.Path, names: Sequence[str], features: np.ndarra
 
 
 def _bare(name: str) -> str:
-    """Without the ending of a picture's file."""
-    return posixpath.splitext(name)[0]
+    """Without the ending of a picture's file; `anna.1` has none."""
+    stem, ending = posixpath.splitext(name)
+    return stem if ending.lower() in IMAGE_SUFFIXES else name
 
 
 def _arrays(path: pathlib.Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:

@@ -42,8 +42,9 @@ class Face:
 
 
 @dataclasses.dataclass(frozen=True)
-class PointToPlaneSettings:
-    """Of one comparison. Raises ValueError for a crop that is not positive."""
+class IcpAlignmentSettings:
+    """What part of the truth counts, and how a prediction comes to lie on it. Raises ValueError for a crop that is not
+    positive."""
 
     crop_mm: float = 95.0
     """Radius of the part of the scan around its nose tip that counts."""
@@ -51,15 +52,21 @@ class PointToPlaneSettings:
     """By ICP; none leaves both faces where they are."""
     start: Literal["landmarks", "as-is"] = "landmarks"
     """What ICP starts from: a fit of seven landmarks, or the faces as they lie."""
-    direction: Direction = "symmetric"
-    """Of the distances; symmetric is the mean of both."""
-    statistic: Literal["mean", "rms"] = "mean"
-    """Over the points of a face."""
     icp: IcpSettings = dataclasses.field(default_factory=IcpSettings)
 
     def __post_init__(self) -> None:
         if not self.crop_mm > 0:
             raise ValueError(f"crop_mm must be positive, got {self.crop_mm}")
+
+
+@dataclasses.dataclass(frozen=True)
+class PointToPlaneSettings(IcpAlignmentSettings):
+    """Of one comparison."""
+
+    direction: Direction = "symmetric"
+    """Of the distances; symmetric is the mean of both."""
+    statistic: Literal["mean", "rms"] = "mean"
+    """Over the points of a face."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -110,7 +117,7 @@ def point_to_plane(prediction: Face, scan: Face, settings: PointToPlaneSettings)
 
 
 def align(
-    prediction: Face, scan: Face, target: Surface, settings: PointToPlaneSettings
+    prediction: Face, scan: Face, target: Surface, settings: IcpAlignmentSettings
 ) -> tuple[Surface, Registration | None]:
     """The prediction moved onto `target`, the part of the scan that counts."""
     if settings.alignment == "none":
@@ -165,7 +172,7 @@ class DenseDistances:
 
 
 def dense_distances(
-    prediction: Face, truth: Face, settings: PointToPlaneSettings, region: np.ndarray | None = None
+    prediction: Face, truth: Face, settings: IcpAlignmentSettings, region: np.ndarray | None = None
 ) -> DenseDistances:
     """S3's dense NME: METHODS 8.1.
 

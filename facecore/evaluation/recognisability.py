@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 RANKS = (1, 5)
 BATCH = 20
+ROWS = 512  # of a table of similarities, at a time
+MOST_PAIRS = 5_000_000  # of which an earth mover's distance is made
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -116,19 +118,37 @@ def recall(
     if not photographs.shape == renders.shape or len(person) != len(renders) or photographs.ndim != 2:
         got = f"{list(photographs.shape)}, {list(renders.shape)} and {list(person.shape)}"
         raise ValueError(f"photographs and renders must be [N, d], person [N], got {got}")
-    order = np.argsort(-(_unit(renders) @ _unit(photographs).T), axis=1, kind="stable")
-    right = (person[order] == person[:, None]) & (person[:, None] >= 0)
-    right |= order == np.arange(len(person))[:, None]
-    return tuple(float(right[:, :rank].any(1).mean()) for rank in ranks)
+    drawn, shown, number = _unit(renders), _unit(photographs), np.arange(len(person))
+    nearer = np.zeros(len(person), dtype=np.int64)  # photographs nearer to a render than the nearest right one
+    for first in range(0, len(person), ROWS):
+        own = number[first : first + ROWS, None]
+        similarity = drawn[own[:, 0]] @ shown.T
+        right = (person[own] == person) & (person[own] >= 0) | (own == number)
+        best = np.where(right, similarity, -np.inf).argmax(1)[:, None]  # of equal ones the first
+        level = np.take_along_axis(similarity, best, 1)
+        before = (similarity > level) | (similarity == level) & (number < best)
+        nearer[own[:, 0]] = before.sum(1)
+    return tuple(float((nearer < rank).mean()) for rank in ranks)
 
 
-def pair_similarities(photographs: np.ndarray, person: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines of all pairs of photographs [N, d] of one known person, and of two, each [pairs]."""
-    first, second = np.triu_indices(len(person), 1)
-    known = (person[first] >= 0) & (person[second] >= 0)
-    similarity = (_unit(photographs) @ _unit(photographs).T)[first, second]
-    same = person[first] == person[second]
-    return similarity[known & same], similarity[known & ~same]
+def pair_similarities(
+    photographs: np.ndarray, person: np.ndarray, most: int = MOST_PAIRS
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines of pairs of photographs [N, d] of one known person, and of two, each [pairs]: all of them, or where these
+    are more than `most`, about so many, evenly spaced."""
+    features, owner = _unit(photographs)[person >= 0], person[person >= 0]
+    count = len(owner)
+    alike = sum(number * (number - 1) // 2 for number in np.unique(owner, return_counts=True)[1].tolist())
+    steps = [max(1, -(-pairs // most)) for pairs in (alike, count * (count - 1) // 2 - alike)]
+    found: tuple[list[np.ndarray], list[np.ndarray]] = [], []
+    for first in range(0, count, ROWS):
+        similarity = features[first : first + ROWS] @ features.T
+        own = np.arange(first, first + len(similarity))[:, None]
+        later, same = np.arange(count) > own, owner[own] == owner
+        for parts, step, chosen in zip(found, steps, (later & same, later & ~same)):
+            parts.append(similarity[chosen][::step])
+    same_person, different = (np.concatenate(parts) if parts else np.zeros(0) for parts in found)
+    return same_person, different
 
 
 def _unit(features: np.ndarray) -> np.ndarray:

@@ -110,7 +110,7 @@ class Report:
             parts.append(_list(numbers))
         if links:
             joined = " · ".join(
-                f'<a href="{html.escape(urllib.parse.quote(address))}">{html.escape(text)}</a>'
+                f'<a href="{html.escape(urllib.parse.quote(os.fsencode(address)))}">{html.escape(text)}</a>'
                 for text, address in links.items()
             )
             parts.append(f"<p>{joined}</p>")
@@ -153,8 +153,11 @@ class Report:
         )
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Writes the page, whole or not at all. Its folder must exist."""
-        write_atomically(path, self.html().encode())
+        """Writes the page, whole or not at all. Its folder must exist.
+
+        What no UTF-8 text can hold, such as a file's name in another encoding, shows as `?`; links to such files work.
+        """
+        write_atomically(path, self.html().encode(errors="replace"))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Value]], name: str, *, folded: str = "") -> str:
@@ -174,7 +177,7 @@ def picture(caption: str, image: torch.Tensor) -> str:
 
 def linked_picture(caption: str, address: str) -> str:
     """A picture that stays a file of its own, as HTML; address: relative to the page."""
-    name, source = html.escape(caption), html.escape(urllib.parse.quote(address))
+    name, source = html.escape(caption), html.escape(urllib.parse.quote(os.fsencode(address)))
     return f'<figure class="figure"><img alt="{name}" src="{source}"><figcaption>{name}</figcaption></figure>'
 
 

@@ -73,7 +73,7 @@ def errors_of(
         errors = held_out_errors_of(face, renders.model, batch, baseline)
         renderer = Renderer(face.triangles, *batch.image.shape[-2:], cull_backfaces=True).to(batch.image.device)
         drawn = renderer(face.vertices, face.surface, face.camera, face.sh_coefficients)
-        errors["photometric"] = photometric_error(drawn.image.clamp(0, 1), batch.image, batch.mask * drawn.alpha)
+        errors["photometric"] = photometric_error(drawn.image.clamp(0, 1), batch.image, batch.mask, drawn.alpha)
         errors["mean_albedo"] = renders.model.albedo(batch.albedo).mean((1, 2))
         for name, value in errors.items():
             rows.setdefault(name, []).append(value.float().cpu())

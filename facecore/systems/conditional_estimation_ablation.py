@@ -35,7 +35,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 COMPARISONS = (
     Comparison("12", "estimates that are coupled draw the picture better", "photometric", BASE, "uncoupled"),
     Comparison("12", "and find a better reflectance", "albedo_error", BASE, "uncoupled"),
-    Comparison("12", "so they do after as many labels", "photometric", "warmed up again", "uncoupled"),
+    Comparison("12", "so they do after as many labelled steps", "photometric", "warmed up again", "uncoupled"),
     Comparison("12", "and find a better reflectance then", "albedo_error", "warmed up again", "uncoupled"),
     Comparison("13", "without a constraint the reflectance copies the picture", "copying", BASE, "none"),
     Comparison("13", "and the light loses its direction", "lost_direction", BASE, "none"),
@@ -51,7 +51,7 @@ def ablation(config: ConditionalEstimationConfig) -> Ablation:
     """The trainings of METHODS 5, from a warm-up that all share: they differ in what they learn on clips.
 
     The shape network of the uncoupled variant sees pictures that are not cropped to the canonical view: it repeats the
-    warm-up with its own inputs, and so has twice the labels of the others; one coupled variant repeats it, too.
+    warm-up with its own inputs, and so sees the labels of the others twice; one coupled variant repeats it, too.
     Reflectance and light networks begin with random weights in all.
     """
     again = {"warmup_iterations": config.stages.warmup_iterations}
@@ -65,10 +65,11 @@ def ablation(config: ConditionalEstimationConfig) -> Ablation:
 def measure(trainer: ConditionalEstimationTrainer, count: int = NUM_RENDERS) -> Measures:
     """Every measure of the comparisons, means over held-out renders; lower is better in each.
 
-    photometric: each face drawn in its own reflectance, in the mask, of 255. albedo_error: of the reflectance at the
-    vertices, up to one scale. copying: correlation of A and T over the visible texels. lost_direction: how much of the
-    true light's energy share of bands 1 and 2 the light lacks. shading_error: `claims.shading_error_up_to_scale`.
-    renders: pictures that a training step draws for each frame, counted at the first one. The others:
+    photometric: each face drawn in its own reflectance, in the mask, of 255; what it leaves uncovered is wholly wrong.
+    albedo_error: of the reflectance at the vertices, up to one scale. copying: correlation of A and T over the visible
+    texels. lost_direction: how much of the true light's energy share of bands 1 and 2 the light lacks. shading_error:
+    `claims.shading_error_up_to_scale`. renders: pictures that a training step draws for each frame, counted at the
+    first one. The others:
     evaluate_held_out.
     """
     trainer.system.eval()
@@ -93,7 +94,7 @@ def _of_pictures(trainer: ConditionalEstimationTrainer, batch: LabelledBatch) ->
     covered = (normals.square().sum(-1) > 0) & (batch.mask > 0)
     light, true_light = estimate.sh_coefficients, batch.sh_coefficients
     return {
-        "photometric": claims.photometric_error(rendering.image, batch.image, batch.mask * rendering.alpha),
+        "photometric": claims.photometric_error(rendering.image, batch.image, batch.mask, rendering.alpha),
         "albedo_error": claims_conditional.albedo_error_up_to_scale(
             uv_sample(estimate.reflectance, system.uv), world.albedo(batch.albedo, clamp=True)
         ),

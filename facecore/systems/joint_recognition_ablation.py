@@ -38,9 +38,10 @@ COMPARISONS = (
 
 def ablation(config: JointRecognitionConfig) -> Ablation:
     """The trainings over a configuration that has all phases: phase III, or as many steps more of phase I, which end
-    with heads that are solved again, if the warm-up's were: more labels than the other variant has."""
+    with heads that are solved again, if the warm-up's were, on persons whom the warm-up did not see."""
     stages = config.stages
     longer = {
+        "skipped_persons": stages.encoder_iterations * config.data.labelled_batch,
         "encoder_iterations": stages.joint_iterations + stages.final_iterations,
         "joint_iterations": 0,
         "final_iterations": 0,

@@ -58,6 +58,9 @@ class JointStageConfig:
     code_error: Literal["codes", "shape"] = "codes"
     """What phase I minimises: the squared distance of codes, as the paper; or, beyond it, that of the shapes they make,
     over the prior's variance."""
+    skipped_persons: int = dataclasses.field(default=0, metadata=LATER)
+    """Of phase I, which shows ever new persons: those before this one are left out, for a training that begins from
+    another one, which has seen them."""
     head_renders: int = 0
     """Beyond the paper: phase I ends with linear heads solved by least squares on so many renders."""
     classifier: Literal["random", "solved"] = dataclasses.field(default="random", metadata=LATER)

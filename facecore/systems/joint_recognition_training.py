@@ -178,8 +178,8 @@ class JointRecognitionTrainer(FaceTrainer):
         """Renders of an iteration: in phase I of ever new persons, then some of each of those to be told apart."""
         data, stages = self.config.data, self.config.stages
         if self.stage(iteration) == "encoder":
-            first = self.config.world.persons + stages.head_renders + iteration * data.labelled_batch
-            return torch.tensor(self.persons.one_of_each(first, data.labelled_batch))
+            first = self.config.world.persons + stages.head_renders + stages.skipped_persons
+            return torch.tensor(self.persons.one_of_each(first + iteration * data.labelled_batch, data.labelled_batch))
         generator = sample_generator(self.config.run.seed, "rendered persons", iteration)
         count = -(-data.labelled_batch // data.photos_per_identity)
         return self._sampler.sample(generator, count, data.photos_per_identity)[: data.labelled_batch]

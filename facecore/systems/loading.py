@@ -28,6 +28,7 @@ from facecore.systems.weakly_supervised_config import WeaklySupervisedConfig
 from facecore.systems.weakly_supervised_training import NAME as WEAKLY_SUPERVISED
 from facecore.training.checkpoint import Checkpoint
 from facecore.training.config import overlay
+from facecore.training.trainer import recognisers_of
 
 System = SemiSupervised | JointRecognition | WeaklySupervised | ConditionalEstimation | UnsupervisedRegression
 
@@ -43,15 +44,15 @@ def load(path: str | pathlib.Path, device: torch.device | str = "cpu") -> System
 class Trained(NamedTuple):
     """A system with what its checkpoint says of its training.
 
-    config: the whole configuration; morphable_name, morphable_hash: the model of its labelled half; recognition: the
-    identity of the recognition network that took part, None = none did.
+    config: the whole configuration; morphable_name, morphable_hash: the model of its labelled half; recognitions:
+    identities of the recognition networks that took part, or did in a training that this one began from.
     """
 
     system: System
     config: Any
     morphable_name: str
     morphable_hash: str
-    recognition: str | None
+    recognitions: tuple[str, ...]
 
 
 def load_trained(path: str | pathlib.Path, device: torch.device | str = "cpu") -> Trained:
@@ -72,7 +73,7 @@ def load_trained(path: str | pathlib.Path, device: torch.device | str = "cpu") -
     except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"the checkpoint {path} is damaged or of another version: {reason}") from error
-    return Trained(system.to(device).eval(), config, *names, plain.get("recognition"))
+    return Trained(system.to(device).eval(), config, *names, tuple(recognisers_of(plain)))
 
 
 Assets = dict[str, torch.Tensor]

@@ -12,3 +12,15 @@ JOINT_STRANGERS = 9_000_011  # held-out persons whose codes are verified
 REGRESSION_FACES = 10_000_019  # synthetic faces
 REGRESSION_VIEWS = 11_000_027  # views of photographs' faces
 LABELLED_SETS = 12_000_017  # pictures of one person, of which the truth is known
+
+# What a training may draw from; the others are for what it does not see.
+TRAINING = (
+    0,
+    PERSONS,
+    RECOGNITION_PERSONS,
+    SEGMENTATION_RENDERS,
+    JOINT_PERSONS,
+    REGRESSION_FACES,
+    REGRESSION_VIEWS,
+    LABELLED_SETS,
+)

@@ -42,7 +42,7 @@ def run_ablation(
     Writes to out: rows.jsonl, and seedN/NAME/ with what each training writes and pictures.png; a training that was
     interrupted has no `seconds`. A row counts as done if
     variant, seed, configuration, warm-up and the facts UNHASHED_FACTS are the same. Raises what training raises;
-    calling it again then goes on. Raises ValueError where out has a warm-up of another configuration.
+    calling it again then goes on. Raises ValueError where out has a warm-up or a training of another configuration.
     """
     out.mkdir(parents=True, exist_ok=True)
     rows = _rows_of(out)
@@ -54,9 +54,9 @@ def run_ablation(
         for name in variants:
             branch = overlay(seeded, dict(ablation.variants[name]))
             identity = {"config_hash": config_hash(branch), "warmup": config_hash(warmup)}
-            same = identity | {key: facts[key] for key in UNHASHED_FACTS if key in facts}
             row = rows.get((ablation.system, name, seed))
-            if row is None or any(row.facts.get(key) != value for key, value in same.items()):
+            if row is None or not is_current(row, ablation, config, facts):
+                _check_folder(folder / slug(name), identity["config_hash"])
                 if not start.is_file():
                     _train(warmup, start.parent, build, None)
                 _check_warmup(start, identity["warmup"], facts.get("recognition"))
@@ -69,6 +69,29 @@ def run_ablation(
                 rows = _rows_of(out) | {row.key: row}  # another process, with other seeds, may have written rows since
                 write_rows(out / ROWS, rows.values())
             yield row
+
+
+def is_current(row: Row, ablation: Ablation, config: Any, facts: dict[str, Any]) -> bool:
+    """Whether a row is of this ablation over this configuration and of what its paths stand for: rows of others must
+    not be compared with it."""
+    if row.variant not in ablation.variants:
+        return False
+    branch = overlay(config, dict(ablation.variants[row.variant]))
+    wanted = {"config_hash": config_hash(branch), "warmup": config_hash(overlay(config, dict(ablation.warmup)))}
+    wanted |= {key: facts[key] for key in UNHASHED_FACTS if key in facts}
+    return all(row.facts.get(key) == value for key, value in wanted.items())
+
+
+def _check_folder(folder: pathlib.Path, wanted: str) -> None:
+    """Raises ValueError where a training of another configuration is under way, or done."""
+    if not (folder / LAST).is_file():
+        return
+    found = Checkpoint.load(folder / LAST, groups=()).plain.get("config_hash")
+    if found != wanted:
+        raise ValueError(
+            f"{folder} has a training of configuration {found}, this ablation has {wanted}; choose another --out, or "
+            "delete that folder"
+        )
 
 
 def _rows_of(out: pathlib.Path) -> dict[tuple[str, str, int], Row]:

@@ -55,6 +55,7 @@ class SystemTrainer(abc.ABC):
         self.not_taken_over: list[str] = []  # names of weights that start_from did not have
         self._watch = FiniteWatch()
         self._start = ""  # what start_from took over
+        self._earlier_recognisers: list[str] = []  # of the trainings that this one began from
 
     @abc.abstractmethod
     def images_in(self, iteration: int) -> int: ...
@@ -103,19 +104,24 @@ class SystemTrainer(abc.ABC):
         return Checkpoint(tensors, self._plain() | {"iteration": iteration})
 
     def _plain(self) -> dict[str, Any]:
-        """What tells this run from others, beside its iteration."""
+        """What tells this run from others, beside its iteration; and every recognition network whose loss or features
+        are in the weights, none of which may judge them (METHODS 7)."""
+        sources = self.sources()
+        recognisers = {*self._earlier_recognisers, *recognisers_of(sources)}
         return {
             "system": self.name,
             "config": to_plain(self.config),
             "config_hash": config_hash(self.config),
             "start": self._start,
             "assets": self.assets()[1],
-        } | self.sources()
+            "recognitions": sorted(recognisers),
+        } | sources
 
     def restore(self, checkpoint: Checkpoint) -> int:
         """Raises ValueError when the checkpoint is of another run, which would not go on to the same weights, or of a
         network that has changed since."""
         self._start = str(checkpoint.plain.get("start", ""))  # a resumed run began where it began
+        self._earlier_recognisers = recognisers_of(checkpoint.plain)
         check_same_run(checkpoint.plain, self._plain())
         if "optimizer" not in checkpoint.tensors:
             raise ValueError("this checkpoint holds no optimiser state; resume from last.safetensors")
@@ -141,6 +147,7 @@ class SystemTrainer(abc.ABC):
             raise ValueError("start_from was trained on another morphable model; give the same --model.morphable")
         left = load_matching(self.model, checkpoint.tensors["model"])
         plain = checkpoint.plain
+        self._earlier_recognisers = recognisers_of(plain)
         self._start = f"{plain['config_hash']}, seed {plain['config']['run']['seed']}, {plain['iteration']} iterations"
         return left
 
@@ -149,6 +156,12 @@ class SystemTrainer(abc.ABC):
         run = self.config.run
         if run.start_from is not None and not run.resume:
             self.not_taken_over = self.start_from(Checkpoint.load(run.start_from))
+
+
+def recognisers_of(plain: dict[str, Any]) -> list[str]:
+    """Identities of the recognition networks that took part in a checkpoint's training, or in one it began from."""
+    own = plain.get("recognition")
+    return list(plain.get("recognitions", [own] if own else []))
 
 
 def _tensors(state: State) -> dict[str, torch.Tensor]:
