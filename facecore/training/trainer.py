@@ -101,21 +101,20 @@ class SystemTrainer(abc.ABC):
         if resumable:
             states |= {"optimizer": self.optimizer} | self.resumable()
         tensors |= {name: _tensors(state) for name, state in states.items()}
-        return Checkpoint(tensors, self._plain() | {"iteration": iteration})
+        plain = self._plain()
+        # every recognition network whose loss or features are in the weights: none may judge them (METHODS 7)
+        recognitions = sorted({*self._earlier_recognisers, *recognisers_of(plain)})
+        return Checkpoint(tensors, plain | {"iteration": iteration, "recognitions": recognitions})
 
     def _plain(self) -> dict[str, Any]:
-        """What tells this run from others, beside its iteration; and every recognition network whose loss or features
-        are in the weights, none of which may judge them (METHODS 7)."""
-        sources = self.sources()
-        recognisers = {*self._earlier_recognisers, *recognisers_of(sources)}
+        """What tells this run from others, beside its iteration."""
         return {
             "system": self.name,
             "config": to_plain(self.config),
             "config_hash": config_hash(self.config),
             "start": self._start,
             "assets": self.assets()[1],
-            "recognitions": sorted(recognisers),
-        } | sources
+        } | self.sources()
 
     def restore(self, checkpoint: Checkpoint) -> int:
         """Raises ValueError when the checkpoint is of another run, which would not go on to the same weights, or of a
