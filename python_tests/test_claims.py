@@ -192,9 +192,7 @@ def test_photometric_error_by_hand():
     mask = torch.tensor([[[1.0, 1], [0, 0]], [[0.0, 0], [0, 0]]])
     error = claims.photometric_error(rendered, image, mask)
     torch.testing.assert_close(error, torch.tensor([255 * 0.2 / 2, 0.0]))
-    # a face that leaves half of its mask uncovered is wholly wrong there
-    covered = torch.tensor([[[1.0, 0], [0, 0]], [[0.0, 0], [0, 0]]])
-    error = claims.photometric_error(rendered, image, mask, covered)
-    torch.testing.assert_close(error, torch.tensor([255 * (0.2 + 1) / 2, 0.0]))
+    # a face that misses all of a white mask is wholly wrong: black is drawn there
+    torch.testing.assert_close(claims.photometric_error(image, 1 - image, mask), torch.tensor([255.0, 0.0]))
     with pytest.raises(ValueError, match=r"mask \[N, H, W\]"):
         claims.photometric_error(rendered, image, mask[:1])

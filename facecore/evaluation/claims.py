@@ -262,14 +262,12 @@ def albedo_asymmetry(albedo: torch.Tensor, mirror_map: torch.Tensor) -> torch.Te
     return (albedo - albedo[:, mirror_map]).abs().mean((1, 2))
 
 
-def photometric_error(
-    rendered: torch.Tensor, image: torch.Tensor, mask: torch.Tensor, covered: torch.Tensor | None = None
-) -> torch.Tensor:
+def photometric_error(rendered: torch.Tensor, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Claim 4, METHODS 8.1: mean absolute pixel difference in the mask times 255, [N]; 0 where the mask is empty.
 
-    rendered, image: [N, 3, H, W] in [0, 1]; mask: [N, H, W] in [0, 1]; covered: the same, where `rendered` has a face:
-    what it misses of the mask counts as wholly wrong, so that no face gains by being small. None = everywhere. Raises
-    ValueError for shapes that differ.
+    rendered, image: [N, 3, H, W] in [0, 1]; mask: [N, H, W] in [0, 1], of the picture: what the drawn face misses of it
+    is compared with the black that is there, so that no face gains by being small. Raises ValueError for shapes that
+    differ.
     """
     if rendered.shape != image.shape or rendered.ndim != 4 or mask.shape != (len(image), *image.shape[2:]):
         raise ValueError(
@@ -278,8 +276,6 @@ def photometric_error(
         )
     weight = mask.to(image.dtype)
     difference = torch.where(weight > 0, (rendered - image).abs().mean(1), 0.0)
-    if covered is not None:
-        difference = torch.where(covered > 0, difference, 1.0)
     return 255 * (difference * weight).sum((1, 2)) / weight.sum((1, 2)).clamp_min(1)
 
 

@@ -59,7 +59,7 @@ def errors_of(
     count: int,
     progress: Callable[[int], object] | None = None,
 ) -> dict[str, torch.Tensor]:
-    """`held_out_errors` of the first renders, and `photometric`: mean absolute colour difference over the visible face,
+    """`held_out_errors` of the first renders, and `photometric`: mean absolute colour difference in the mask,
     0 to 255; `mean_albedo`: of the true one, over vertices and colours. Float32 [count] each, on the CPU.
 
     Raises ValueError for a count below 1.
@@ -73,7 +73,7 @@ def errors_of(
         errors = held_out_errors_of(face, renders.model, batch, baseline)
         renderer = Renderer(face.triangles, *batch.image.shape[-2:], cull_backfaces=True).to(batch.image.device)
         drawn = renderer(face.vertices, face.surface, face.camera, face.sh_coefficients)
-        errors["photometric"] = photometric_error(drawn.image.clamp(0, 1), batch.image, batch.mask, drawn.alpha)
+        errors["photometric"] = photometric_error(drawn.image.clamp(0, 1), batch.image, batch.mask)
         errors["mean_albedo"] = renders.model.albedo(batch.albedo).mean((1, 2))
         for name, value in errors.items():
             rows.setdefault(name, []).append(value.float().cpu())

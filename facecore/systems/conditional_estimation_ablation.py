@@ -65,7 +65,7 @@ def ablation(config: ConditionalEstimationConfig) -> Ablation:
 def measure(trainer: ConditionalEstimationTrainer, count: int = NUM_RENDERS) -> Measures:
     """Every measure of the comparisons, means over held-out renders; lower is better in each.
 
-    photometric: each face drawn in its own reflectance, in the mask, of 255; what it leaves uncovered is wholly wrong.
+    photometric: each face drawn in its own reflectance, in the mask, of 255; what it leaves uncovered is black.
     albedo_error: of the reflectance at the vertices, up to one scale. copying: correlation of A and T over the visible
     texels. lost_direction: how much of the true light's energy share of bands 1 and 2 the light lacks. shading_error:
     `claims.shading_error_up_to_scale`. renders: pictures that a training step draws for each frame, counted at the
@@ -94,7 +94,7 @@ def _of_pictures(trainer: ConditionalEstimationTrainer, batch: LabelledBatch) ->
     covered = (normals.square().sum(-1) > 0) & (batch.mask > 0)
     light, true_light = estimate.sh_coefficients, batch.sh_coefficients
     return {
-        "photometric": claims.photometric_error(rendering.image, batch.image, batch.mask, rendering.alpha),
+        "photometric": claims.photometric_error(rendering.image, batch.image, batch.mask),
         "albedo_error": claims_conditional.albedo_error_up_to_scale(
             uv_sample(estimate.reflectance, system.uv), world.albedo(batch.albedo, clamp=True)
         ),

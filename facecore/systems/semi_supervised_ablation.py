@@ -200,7 +200,7 @@ def _of_pictures(trainer: SemiSupervisedTrainer, encoding: Encoding, batch: Labe
         "directional_share": claims.directional_share_ratio(light, true_light),
         "albedo_asymmetry": claims.albedo_asymmetry(estimate.albedo, system.mirror_map),
         "side_light": claims.side_light_share(true_light),
-        "photometric": claims.photometric_error(rendering.image, batch.image, batch.mask, rendering.alpha),
+        "photometric": claims.photometric_error(rendering.image, batch.image, batch.mask),
         **{f"{name} width": width for name, width in widths.items()},
         **{f"true {name} width": width for name, width in true_widths.items()},
         **_nostrils(trainer, estimate.vertices, truth),
