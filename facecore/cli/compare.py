@@ -179,9 +179,9 @@ class Compare(Output):
             if "landmark_percent" in result.errors
         }
         notes = [
-            "Shapes after similarity alignment, mm; pixels: mean absolute difference in the mask, of 255, black where a "
-            "face leaves it; dark, medium and light: thirds of the renders by the true albedo. Time: one picture, wall "
-            "clock, without finding a face."
+            "Shapes after similarity alignment, mm; pixels: mean absolute difference in the mask, of 255, black where "
+            "a face leaves it; dark, medium and light: thirds of the renders by the true albedo. Time: one picture, "
+            "wall clock, without finding a face."
         ]
         if posed := [name for name, one in loaded.items() if not one.system.estimates_view]:
             notes.append(
