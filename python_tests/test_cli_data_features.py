@@ -96,6 +96,14 @@ def test_a_name_with_a_dot_is_no_other_name(tmp_path):
         FeatureFiles(tmp_path / "twice.npz", "")
 
 
+def test_another_picture_of_the_same_stem_is_not_it(tmp_path):
+    write_features(tmp_path / "f.npz", ["a.jpg", "b"], np.eye(2))
+    files = FeatureFiles(tmp_path / "f.npz", "")
+    assert files.of("a").tolist() == [1, 0] and files.of("b.png").tolist() == [0, 1]
+    with pytest.raises(ValueError, match=r"no feature of 'a\.png'"):
+        files.of("a.png")
+
+
 def test_names_that_differ_in_their_ending_alone(tmp_path):
     """`a` could be either, `a.png` is one."""
     write_features(tmp_path / "f.npz", ["a.png", "a.jpg"], np.eye(2))

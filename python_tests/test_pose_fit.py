@@ -7,6 +7,8 @@ import math
 import pytest
 import torch
 
+from facecore import morphable
+from facecore.perception.alignment import five_points
 from facecore.render import WeakPerspectiveCamera, fit_weak_perspective
 from facecore.render.pose_fit import _nearest_rotation
 
@@ -39,10 +41,34 @@ def test_points_of_weight_zero_take_no_part(device):
 
 
 def test_few_points_give_a_frontal_pose(device):
-    shape, pose = faces(2, 5, device)
+    shape, pose = faces(2, 4, device)
     pose[:, :2] = 0
     ndc = WeakPerspectiveCamera.from_pose(pose, 100, 100).ndc(shape)
     torch.testing.assert_close(fit_weak_perspective(shape, ndc), pose, rtol=0, atol=1e-6)
+
+
+def test_five_points_tell_how_a_face_is_turned(device):
+    """Eyes, nose and mouth corners of the mean face, seen on other faces turned by up to 45 degrees, with noise of 1.5 %
+    of their box: 4.5 degrees off in the mean. A face taken for frontal is off by its turn, 34."""
+    model, generator = morphable.load("procedural"), torch.Generator().manual_seed(3)
+    codes = torch.randn(100, model.num_identity, generator=generator)
+    shape = model.shape(codes).double()
+    seen, mean = five_points(shape[:, model.landmarks68]), five_points(model.mean_shape()[model.landmarks68]).double()
+    turns = math.pi / 4 * (2 * torch.rand(100, 2, generator=generator, dtype=torch.float64) - 1)
+    pose = torch.cat([turns, torch.zeros(100, 4, dtype=torch.float64)], 1)
+    ndc = WeakPerspectiveCamera.from_pose(pose, 100, 100).ndc(seen)
+    box = (ndc.amax(1) - ndc.amin(1)).mean(1)[:, None, None]
+    ndc = ndc + 0.015 * box * torch.randn(ndc.shape, generator=generator, dtype=torch.float64)
+    found = fit_weak_perspective(mean.expand(100, -1, -1).to(device), ndc.to(device))
+    angle = _angle(found.cpu(), pose)
+    assert angle.mean() < 8 < 20 < _angle(torch.zeros_like(pose), pose).mean()
+
+
+def _angle(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Degrees between the turns of two pose codes [N, 6]."""
+    a, b = (WeakPerspectiveCamera.from_pose(pose, 100, 100).rotation for pose in (first, second))
+    trace = (a * b).sum((1, 2))
+    return torch.rad2deg(((trace - 1) / 2).clamp(-1, 1).acos())
 
 
 def test_in_plane_turn_by_hand(device):

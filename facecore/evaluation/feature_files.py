@@ -55,7 +55,7 @@ def read_pairs(path: pathlib.Path) -> Pairs:
 class FeatureFiles:
     """Features by name, from one .npz of `names` and `features`, or a folder of .npz of `facecore reconstruct`.
 
-    code: which of their codes. A name may have the ending of a picture (`IMAGE_SUFFIXES`) or not. Nothing pickled is
+    code: which of their codes. A name may have the ending of a picture (`IMAGE_SUFFIXES`) or not, but not another one. Nothing pickled is
     read. Raises ValueError naming the file when it cannot be read, or names something twice.
     """
 
@@ -78,12 +78,18 @@ class FeatureFiles:
     def of(self, name: str) -> np.ndarray:
         """float64 [F]. Raises ValueError when there is none of this name."""
         if name not in self._known:
-            if not self.source.is_dir():
-                if _bare(name) not in self._by_bare:
-                    raise ValueError(f"no feature of {name!r} in {self.source}")
-                return self._known[self._by_bare[_bare(name)]]
-            self._known[name] = self._read(name)
+            if self.source.is_dir():
+                self._known[name] = self._read(name)
+            else:
+                return self._known[self._other_spelling(name)]
         return self._known[name]
+
+    def _other_spelling(self, name: str) -> str:
+        """`a` for `a.jpg` or the other way round; not `a.jpg` for `a.png`, which may be another picture."""
+        found = self._by_bare.get(_bare(name))
+        if found is None or _bare(name) not in (name, found):
+            raise ValueError(f"no feature of {name!r} in {self.source}")
+        return found
 
     def _read(self, name: str) -> np.ndarray:
         root = self.source.resolve()

@@ -9,7 +9,7 @@ from facecore.ops._library import check_tensor
 from facecore.render.cameras import MEAN_SCALE, MM_PER_UNIT
 from facecore.render.rotation import matrix_to_euler
 
-MIN_AFFINE_POINTS = 6  # below, the affine fit has too few residuals to tell a turn of the head from noise
+MIN_AFFINE_POINTS = 5  # eyes, nose and mouth corners: ten numbers for the eight of an affine camera
 _RIDGE = 1e-9
 _TINY = 1e-12  # of lengths that are divided by
 
@@ -24,7 +24,7 @@ def fit_weak_perspective(
         points_mm: float [N, P, 3], object frame. points_ndc: [N, P, 2], q of METHODS 1.3. weight: [N, P], 0 = unknown,
             whatever is there.
 
-    With at least six weighted points: least-squares affine camera, then the nearest rotation. With fewer: scale,
+    With at least five weighted points: least-squares affine camera, then the nearest rotation. With fewer: scale,
     in-plane rotation and offset of a frontal face. Computed in float64, no gradient. Raises ValueError for wrong
     shapes, for negative weights and for fewer than two weighted points.
     """

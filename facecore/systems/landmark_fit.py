@@ -11,13 +11,14 @@ import torch
 from facecore.morphable import MorphableModel
 from facecore.ops._library import check_tensor
 from facecore.render.cameras import MEAN_SCALE, MM_PER_UNIT
-from facecore.render.pose_fit import MIN_AFFINE_POINTS, nearest_pose
+from facecore.render.pose_fit import nearest_pose
 from facecore.render.rotation import matrix_to_euler
 
 MAX_ITERATIONS = 30
 TOLERANCE = 1e-3  # relative change of the objective at which the fit ends
 TURNS = 3  # of a round: expressions, identity, poses
 REACH_GROWTH, MIN_REACH = 1.6, 0.5  # see _Problem.turns
+MIN_LANDMARKS = 6  # five points tell a pose of a known face, hardly a shape
 SIGMA = 0.01  # standard deviation of a landmark over the size of the landmarks' box
 
 
@@ -276,9 +277,9 @@ def _check_points(target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     known = weight > 0
     if not bool(torch.isfinite(target[known]).all()):
         raise ValueError("landmarks_ndc has points that are not finite; give them the weight 0")
-    few = (known.sum(1) < MIN_AFFINE_POINTS).nonzero()[:, 0].tolist()
+    few = (known.sum(1) < MIN_LANDMARKS).nonzero()[:, 0].tolist()
     if few:
-        raise ValueError(f"photograph {few[0]} has fewer than {MIN_AFFINE_POINTS} known landmarks; leave it out")
+        raise ValueError(f"photograph {few[0]} has fewer than {MIN_LANDMARKS} known landmarks; leave it out")
     low = torch.where(known[..., None], target, float("inf")).amin(1)
     high = torch.where(known[..., None], target, -float("inf")).amax(1)
     size = (high - low).mean(1)
