@@ -82,6 +82,18 @@ def test_similarities_cannot_be_fused(tmp_path, capsys):
     assert "brings similarities and names no faces" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("option", ["--code", "--fuse-code"])
+def test_a_code_that_nothing_reads_is_refused(option, tmp_path, capsys):
+    """A table of features has no codes; only the .npz of reconstructions do."""
+    (tmp_path / "pairs.csv").write_text("fold,first,second,same\n0,a,b,1\n1,a,c,0\n")
+    write_features(tmp_path / "f.npz", ["a", "b", "c"], np.eye(3))
+    features = str(tmp_path / "f.npz")
+    command = ["evaluate", "verification", str(tmp_path / "pairs.csv"), features, "--fuse", features, option, "texture"]
+    assert main.main([*command, "--out", str(tmp_path / "out")]) == 2
+    assert f"{option}: only the .npz of a folder have codes" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_name_with_a_dot_is_no_other_name(tmp_path):
     """`anna.2` is missing: `anna.1` is not it, nor is a name that is there twice."""
     write_features(tmp_path / "f.npz", ["anna.1", "bert.1"], np.eye(2))

@@ -42,6 +42,9 @@ def test_the_digest_is_over_everything_that_matters(manifest):
     digest = read_manifest(manifest).digest
     moved = manifest.rename(manifest.parent / "other.json")
     assert read_manifest(moved).digest == digest
+    (manifest.parent / "copy.pt").write_bytes((manifest.parent / "net.pt").read_bytes())
+    copied = write_manifest(manifest.parent / "d.json", "recognition", "torchscript", "copy.pt")
+    assert read_manifest(copied).digest == digest
     changes = {"mean": [0.5, 0.5, 0.5], "sha256": "1" * 64, "channel_order": "BGR", "input_size": [64, 32]}
     for key, value in changes.items():
         changed = write_manifest(manifest.parent / "c.json", "recognition", "torchscript", "net.pt", **{key: value})

@@ -48,8 +48,8 @@ def test_few_points_give_a_frontal_pose(device):
 
 
 def test_five_points_tell_how_a_face_is_turned(device):
-    """Eyes, nose and mouth corners of the mean face, seen on other faces turned by up to 45 degrees, with noise of 1.5 %
-    of their box: 4.5 degrees off in the mean. A face taken for frontal is off by its turn, 34."""
+    """Eyes, nose and mouth corners of the mean face, seen on other faces turned by up to 45 degrees, with noise of
+    1.5 % of their box: 4.5 degrees off in the mean. A face taken for frontal is off by its turn, 34."""
     model, generator = morphable.load("procedural"), torch.Generator().manual_seed(3)
     codes = torch.randn(100, model.num_identity, generator=generator)
     shape = model.shape(codes).double()

@@ -14,7 +14,6 @@ from facecore.data import RenderedPhotos
 from facecore.data.studio_views import StudioViews
 from facecore.evaluation.recognisability import (
     Recognisability,
-    check_evaluator,
     measure_recognisability,
     pair_similarities,
     recall,
@@ -97,17 +96,17 @@ def test_measured_on_rendered_photographs(evaluator):
         extra = {"triangles": model.triangles, "landmarks68": model.landmarks68, "size": 48}
         return facing_reconstruction(vertices, vertices, albedo, {}, **extra)
 
-    found = measure_recognisability(mean_face, "another", evaluator, photos, views, 6)
+    found = measure_recognisability(mean_face, ["another"], evaluator, photos, views, 6)
     assert found.similarity.shape == (6,) and len(found.same) == 3 and len(found.different) == 12
     np.testing.assert_allclose(found.renders, found.renders[:1].repeat(6, 0), atol=1e-5)  # one face in one view
     summary = found.summary()
     assert summary["recall_1"] == pytest.approx(100 / 3)  # the same photograph is nearest to all: two are that person's
     assert 0 <= summary["emd_same"] <= 2
     with pytest.raises(ValueError, match="from 2 to the 6 photographs"):
-        measure_recognisability(mean_face, "another", evaluator, photos, views, 7)
+        measure_recognisability(mean_face, ["another"], evaluator, photos, views, 7)
 
 
 def test_the_network_of_the_training_is_refused(evaluator):
     with pytest.raises(ValueError, match="the system was trained with"):
-        check_evaluator(evaluator, evaluator.identity)
-    check_evaluator(evaluator, "")
+        evaluator.check_judge(["another", evaluator.identity])
+    evaluator.check_judge([])

@@ -22,7 +22,7 @@ from facecore.systems.refinement import (
     Observation,
     RefinementWeights,
     _uncovered_loss,
-    photometric_error,
+    colour_error,
     refine,
     typical_light,
 )
@@ -154,7 +154,7 @@ def test_bad_arguments(model, scene):
         refine(face, broken, 3)
 
 
-def test_photometric_error_by_hand():
+def test_colour_error_by_hand():
     """Four pixels: outside the mask; 0.3 off on average; right; masked but covered by nothing, though equally black."""
     image = torch.zeros(1, 3, 2, 2)
     image[0, :, 0, 1] = torch.tensor([0.1, 0.2, 0.6])
@@ -163,10 +163,10 @@ def test_photometric_error_by_hand():
     alpha = torch.tensor([[[1.0, 1.0], [1.0, 0.0]]])
     mask = torch.tensor([[[0.0, 1.0], [1.0, 1.0]]])
     rendering = dataclasses.replace(_rendering(alpha), image=image)
-    torch.testing.assert_close(photometric_error(rendering, images, mask), torch.tensor([(0.3 + 0 + 1) / 3]))
-    assert float(photometric_error(rendering, images, torch.zeros(1, 2, 2))) == 0
+    torch.testing.assert_close(colour_error(rendering, images, mask), torch.tensor([(0.3 + 0 + 1) / 3]))
+    assert float(colour_error(rendering, images, torch.zeros(1, 2, 2))) == 0
     bright = dataclasses.replace(rendering, image=image + 5)  # compared as displayed: clamped to 1
-    assert float(photometric_error(bright, images, mask)) == pytest.approx(1)
+    assert float(colour_error(bright, images, mask)) == pytest.approx(1)
 
 
 def _rendering(alpha: torch.Tensor) -> Rendering:

@@ -19,7 +19,7 @@ from facecore.cli import main
 from facecore.data import PhotoFolder, RenderedPhotos
 from facecore.morphable import load as load_model
 from facecore.perception import load_identity_network
-from facecore.systems.loading import load_trained
+from facecore.systems.loading import load, load_trained
 from facecore.systems.weakly_supervised import WeaklySupervised
 from facecore.systems.weakly_supervised_config import PRESETS
 from facecore.systems.weakly_supervised_training import WeaklySupervisedTrainer
@@ -91,7 +91,9 @@ def test_c_net_may_learn_from_labelled_sets(morphable):
         for process in range(2):  # each looks at its own sets
             patch.setattr(trainer, "_share", Share(process, 2))
             halves.append(trainer.batch(0).image)
-    assert torch.equal(torch.cat(halves), one.image)
+    # the model's products are of other heights, which some machines sum in another order: 1e-7 each, and a pixel on an
+    # edge may fall to the neighbour
+    assert float((torch.cat(halves) - one.image).abs().mean()) < 1e-5
     trainer.batch = lambda iteration: one
     last = [trainer.step(1)["total"] for _ in range(8)][-1]
     assert float(last) < float(terms["total"])
@@ -148,6 +150,7 @@ def test_networks_of_an_earlier_training_cannot_judge(morphable, recogniser, tmp
     again = WeaklySupervisedTrainer(config(), morphable, None)
     again.restore(checkpoint)
     assert again.checkpoint(0, resumable=False).plain["recognitions"] == [identity]
+    assert begun.system.caution == again.system.caution == load(tmp_path / "taught.safetensors").caution != ""
 
 
 @pytest.mark.parametrize(("sets", "stop"), [("photos", 2), ("photos", 3), ("renders", 4)])

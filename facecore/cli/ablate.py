@@ -109,11 +109,17 @@ class Ablate:
         if rows and not any(row.system == self.system for row in rows):
             raise UsageError(f"--rows {self.rows} holds rows of {rows[0].system}: give --system {rows[0].system}")
         made: dict[str, set[Any]] = {}
+        sources: dict[str, set[Any]] = {}
         for row in rows:
             if row.system == self.system:
                 made.setdefault(row.variant, set()).add(row.facts.get("config_hash"))
+                for name in ("morphable", "recognition"):
+                    sources.setdefault(name, set()).add(row.facts.get(name))
         if mixed := [name for name, hashes in made.items() if len(hashes) > 1]:
             raise UsageError(f"--rows {self.rows}: the rows of {mixed[0]!r} are of several configurations")
+        for name, found in sources.items():
+            if len(found) > 1:
+                raise UsageError(f"--rows {self.rows}: several of {name}: {', '.join(sorted(map(str, found)))}")
         return rows
 
     def trained_rows(self, experiment: Ablation, config: Any, variants: list[str]) -> list[Row]:

@@ -64,10 +64,7 @@ class Compare(Output):
         from facecore.evaluation.held_out import Baseline
 
         loaded = self.load()
-        network = self.network()
-        if network is not None:
-            for name, one in loaded.items():
-                self.refuse_used(name, one, network)
+        network = self.network(loaded)
         model = next(iter(loaded.values())).morphable
         renders = LabelledRenders(model, self.size, self.size, seed=self.seed)
         baseline = Baseline.of(model, LabelledRenders(model, self.size, self.size, seed=self.seed + 1))
@@ -107,14 +104,13 @@ class Compare(Output):
                 )
         return loaded
 
-    def network(self) -> IdentityNetwork | None:
+    def network(self, loaded: dict[str, Loaded]) -> IdentityNetwork | None:
         if self.recognition is None:
             return None
-        from facecore.cli.finders import say_if_rendered
-        from facecore.perception import load_identity_network
+        from facecore.cli.finders import load_judge, say_if_rendered
 
         say_if_rendered(self.recognition, "identity is compared on renders alone")
-        return load_identity_network(self.recognition)
+        return load_judge("--recognition", self.recognition, {name: one.recognitions for name, one in loaded.items()})
 
     def measure(
         self,
@@ -149,14 +145,6 @@ class Compare(Output):
         for hidden in given_to(one.system):
             del errors[hidden]
         return Compared(name, errors, auc, milliseconds(one.system, timed), parameters)
-
-    def refuse_used(self, name: str, one: Loaded, network: IdentityNetwork) -> None:
-        """A network that took part in a training cannot judge it (METHODS 7)."""
-        if network.identity in one.recognitions:
-            raise UsageError(
-                f"--recognition: {name} was trained with this very network; evaluate with another ('facecore train "
-                "recognition --preset small-sphereface' has another architecture)"
-            )
 
     def report(
         self,

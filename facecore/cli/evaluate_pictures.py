@@ -169,13 +169,13 @@ class VerificationPairs(Output):
     """CSV of fold,first,second,same (same = 1 or 0); or of fold,similarity,same, which needs no features."""
     features: Annotated[tyro.conf.Positional[pathlib.Path | None], tyro.conf.arg(metavar="FEATURES")] = None
     """Folder of .npz of 'facecore reconstruct' by name, or one .npz of `names` [N] and `features` [N, F]."""
-    code: str = "identity"
-    """Which code of the .npz of 'facecore reconstruct'."""
+    code: str | None = None
+    """Which code of the .npz of 'facecore reconstruct'; default: identity."""
     fuse: pathlib.Path | None = None
     """More features of the same faces, as FEATURES: the similarities of both are summed, each less its mean over its
     standard deviation on the other folds."""
-    fuse_code: str = "identity"
-    """Which code of these."""
+    fuse_code: str | None = None
+    """Which code of these; default: identity."""
 
     def run(self) -> int:
         self.check_output()
@@ -218,17 +218,11 @@ class VerificationPairs(Output):
         from facecore.evaluation.feature_files import FeatureFiles
         from facecore.evaluation.verification import cosine
 
-        if pairs.similarity is not None and self.fuse is not None:
-            raise UsageError(f"--fuse: {self.pairs} brings similarities and names no faces; leave it out")
-        if pairs.similarity is not None and self.features is not None:
-            raise UsageError(f"FEATURES: {self.pairs} brings similarities and names no faces; leave them out")
+        self.check_sources(given=pairs.similarity is not None)
         if pairs.similarity is not None:
             return pairs.similarity, np.arange(len(pairs.similarity)), []
-        if self.features is None:
-            raise UsageError(f"FEATURES: {self.pairs} names faces; give their features")
-        files = [FeatureFiles(self.features, self.code)]
-        if self.fuse is not None:
-            files.append(FeatureFiles(self.fuse, self.fuse_code))
+        sources = ((self.features, self.code), (self.fuse, self.fuse_code))
+        files = [FeatureFiles(path, code or "identity") for path, code in sources if path is not None]
         kept: list[int] = []
         values: list[list[float]] = []
         skipped: list[tuple[str, str]] = []
@@ -240,6 +234,18 @@ class VerificationPairs(Output):
                 skipped.append((f"{first}, {second}", why(error, first)))
         rows_of = np.array(values).reshape(len(values), len(files)).T
         return rows_of[0] if len(files) == 1 else rows_of, np.array(kept, dtype=np.int64), skipped
+
+    def check_sources(self, given: bool) -> None:
+        """UsageError for features that are missing, or that nothing would look at. given: the file has similarities."""
+        if given:
+            for name, path in (("FEATURES", self.features), ("--fuse", self.fuse)):
+                if path is not None:
+                    raise UsageError(f"{name}: {self.pairs} brings similarities and names no faces; leave it out")
+        elif self.features is None:
+            raise UsageError(f"FEATURES: {self.pairs} names faces; give their features")
+        for name, code, path in (("--code", self.code, self.features), ("--fuse-code", self.fuse_code, self.fuse)):
+            if code is not None and (path is None or not path.is_dir()):
+                raise UsageError(f"{name}: only the .npz of a folder have codes to choose among; leave it out")
 
     def verify(self, evaluation: Evaluation, similarity: np.ndarray, same: np.ndarray, fold: np.ndarray) -> None:
         """Adds the measures, the folds and the curve."""

@@ -12,11 +12,11 @@ from tqdm import tqdm
 
 from facecore.cli.errors import UsageError
 from facecore.cli.evaluate_output import Output
+from facecore.cli.finders import load_judge
 from facecore.cli.parsing import check_exists
 
 if TYPE_CHECKING:
     from facecore.data import PhotoFolder
-    from facecore.perception import IdentityNetwork
     from facecore.systems import UnsupervisedRegression
 
 Folder = tyro.conf.Positional[pathlib.Path]
@@ -57,18 +57,16 @@ class RecognisabilityOfFaces(Output):
         from facecore.evaluation.published import RECOGNISABILITY
         from facecore.evaluation.recognisability import measure_recognisability
         from facecore.evaluation.results import Evaluation
-        from facecore.perception import load_identity_network
 
-        system = self.load_system()
+        system, trained_with = self.load_system()
         size, device = system.config.image_size, system.morphable.device
-        evaluator = load_identity_network(self.network).to(device)
-        self.refuse_own(system, evaluator)
+        evaluator = load_judge("--network", self.network, {str(self.checkpoint): trained_with}).to(device)
         photos = self.open_photos(size)
         count = len(photos) if self.count is None else min(self.count, len(photos))
         views = StudioViews(system.morphable, size, size)
         with tqdm(total=count, desc="recognisability", unit="photograph", leave=False, disable=None) as bar:
             found = measure_recognisability(
-                system.reconstruct, system.recognition.identity, evaluator, photos, views, count, progress=bar.update
+                system.reconstruct, trained_with, evaluator, photos, views, count, progress=bar.update
             )
         numbers = {name: None if math.isnan(value) else value for name, value in found.summary().items()}
         rows: list[dict[str, Any]] = [
@@ -82,7 +80,7 @@ class RecognisabilityOfFaces(Output):
             | {
                 "device": str(device),
                 "config_hash": system.config_hash,
-                "trained_with": system.recognition.identity,
+                "trained_with": list(trained_with),
                 "judged_by": evaluator.identity,
                 "judge_trained_on": evaluator.trained_on,
             },
@@ -95,31 +93,24 @@ class RecognisabilityOfFaces(Output):
         )
         return self.finish(evaluation)
 
-    def load_system(self) -> UnsupervisedRegression:
-        """Raises UsageError for a checkpoint of another system."""
-        from facecore.systems import UnsupervisedRegression, load
+    def load_system(self) -> tuple[UnsupervisedRegression, tuple[str, ...]]:
+        """With the recognition networks of its training. Raises UsageError for a checkpoint of another system."""
+        from facecore.systems import UnsupervisedRegression
+        from facecore.systems.loading import load_trained
         from facecore.training.device import choose_device
 
         try:
             device = choose_device(self.device)
         except ValueError as error:
             raise UsageError(f"--device: {error}") from error
-        system = load(self.checkpoint, device)
+        trained = load_trained(self.checkpoint, device)
+        system = trained.system
         if not isinstance(system, UnsupervisedRegression):
             raise UsageError(
                 f"--checkpoint {self.checkpoint}: recognisability is measured on faces of a morphable model in the "
                 "checkpoint; give one of unsupervised-regression"
             )
-        return system
-
-    def refuse_own(self, system: UnsupervisedRegression, evaluator: IdentityNetwork) -> None:
-        """A network that took part in a training cannot judge it (METHODS 7)."""
-        from facecore.evaluation.recognisability import check_evaluator
-
-        try:
-            check_evaluator(evaluator, system.recognition.identity)
-        except ValueError as error:
-            raise UsageError(f"--network: {error}") from error
+        return system, trained.recognitions
 
     def open_photos(self, size: int) -> PhotoFolder:
         from facecore.data import PhotoFolder

@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
 from facecore.cli.errors import UsageError
 
 if TYPE_CHECKING:
     from facecore.data.face_finder import FaceFinder
-    from facecore.perception import FaceSegmenter
+    from facecore.perception import FaceSegmenter, IdentityNetwork
 
 BUILT_IN = ("mediapipe", "none")
 
@@ -45,6 +45,22 @@ def say_if_rendered(manifest: str | os.PathLike[str], advice: str) -> None:
 
     if read_manifest(manifest).trained_on == RENDERS:
         print(f"{manifest}: this network was trained on renders alone; {advice}")
+
+
+def load_judge(
+    option: str, manifest: str | os.PathLike[str], trained_with: Mapping[str, Collection[str]]
+) -> IdentityNetwork:
+    """A recognition network that judges systems. trained_with: by a system's name, identities of the networks that took
+    part in its training; UsageError where it is among them."""
+    from facecore.perception import load_identity_network
+
+    network = load_identity_network(manifest)
+    for name, identities in trained_with.items():
+        try:
+            network.check_judge(identities)
+        except ValueError as error:
+            raise UsageError(f"{option}: {name}: {error}") from error
+    return network
 
 
 def lazy_finder(

@@ -55,8 +55,8 @@ def read_pairs(path: pathlib.Path) -> Pairs:
 class FeatureFiles:
     """Features by name, from one .npz of `names` and `features`, or a folder of .npz of `facecore reconstruct`.
 
-    code: which of their codes. A name may have the ending of a picture (`IMAGE_SUFFIXES`) or not, but not another one. Nothing pickled is
-    read. Raises ValueError naming the file when it cannot be read, or names something twice.
+    code: which of their codes. A name may have the ending of a picture (`IMAGE_SUFFIXES`) or not, but not another one.
+    Nothing pickled is read. Raises ValueError naming the file when it cannot be read, or names something twice.
     """
 
     def __init__(self, source: pathlib.Path, code: str) -> None:

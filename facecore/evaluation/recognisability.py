@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,7 +57,7 @@ class Recognisability:
 @torch.no_grad()
 def measure_recognisability(
     reconstruct: Callable[[torch.Tensor, torch.Tensor], Reconstruction],
-    trained_with: str,
+    trained_with: Collection[str],
     evaluator: IdentityNetwork,
     photos: PhotoSource,
     views: StudioViews,
@@ -69,16 +69,16 @@ def measure_recognisability(
 
     Args:
         reconstruct: pictures [N, 3, H, W] and five points [N, 5, 2] to faces of the views' model.
-        trained_with: `identity` of the recognition network of the training, empty for none.
+        trained_with: `identity` of each recognition network that took part in the training.
         evaluator: another network.
         photos: with landmarks.
         views: its `fixed` view straight ahead is the one.
         progress: called with the number of photographs after each batch.
 
-    Deterministic on the CPU. Raises ValueError for the network of the training, for a photograph without landmarks, or
+    Deterministic on the CPU. Raises ValueError for a network of the training, for a photograph without landmarks, or
     for fewer than two photographs.
     """
-    check_evaluator(evaluator, trained_with)
+    evaluator.check_judge(trained_with)
     if not 2 <= count <= len(photos):
         raise ValueError(f"count must be from 2 to the {len(photos)} photographs, got {count}")
     own, drawn = [], []
@@ -95,15 +95,6 @@ def measure_recognisability(
     person = photos.identity[:count].numpy()
     same, different = pair_similarities(photographs, person)
     return Recognisability(photographs, renders, person, cosine(photographs, renders), same, different)
-
-
-def check_evaluator(evaluator: IdentityNetwork, trained_with: str) -> None:
-    """Refuses the network that a system was trained with: it would judge itself. Raises ValueError."""
-    if evaluator.identity == trained_with:
-        raise ValueError(
-            f"{evaluator.manifest.path} is the network that the system was trained with; give another one, trained "
-            "apart (facecore train recognition --model.architecture sphereface)"
-        )
 
 
 def recall(

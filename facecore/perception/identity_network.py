@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -53,6 +54,17 @@ class IdentityNetwork(nn.Module):
     def origin(self) -> dict[str, str]:
         """Which network it is and what it has seen, as the rows of results say it."""
         return {"recognition": self.identity, "recognition_trained_on": self.trained_on}
+
+    def check_judge(self, trained_with: Collection[str]) -> None:
+        """Raises ValueError where the network took part in the training of what it is to judge (METHODS 7).
+
+        trained_with: `identity` of each network that did.
+        """
+        if self.identity in trained_with:
+            raise ValueError(
+                f"{self.manifest.path} is a network that the system was trained with; give another one, trained apart "
+                "('facecore train recognition --preset small-sphereface' has another architecture)"
+            )
 
     def facts(self) -> dict[str, Any]:
         """The manifest's values but its path, as JSON takes them: `from_facts` and the state_dict make the network

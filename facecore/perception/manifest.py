@@ -96,7 +96,9 @@ class Manifest:
     @functools.cached_property
     def digest(self) -> str:
         """Twelve hexadecimal digits over everything that the network's results depend on, its file included."""
-        described = ("path", "trained_on")  # results do not depend on these
+        described = ["path", "trained_on"]  # results do not depend on these
+        if self.format != "callable":  # whose `file` says which function
+            described.append("file")  # its content is in sha256: a copy by another name is the same network
         content = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in described}
         content["outputs"], content["options"] = dict(self.outputs), dict(self.options)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

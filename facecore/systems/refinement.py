@@ -93,7 +93,7 @@ class Refined:
     error_after: torch.Tensor
 
 
-def photometric_error(rendering: Rendering, images: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def colour_error(rendering: Rendering, images: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Mean absolute colour difference over the mask, [N] in [0, 1]; a mask pixel that nothing covers counts as 1.
 
     An empty mask gives 0.
@@ -124,7 +124,7 @@ def refine(
     with torch.no_grad():
         before = _render(renderer, face, images)
         mask = observation.mask * before.alpha
-        error_before = photometric_error(before, images, mask)
+        error_before = colour_error(before, images, mask)
     geometry_steps = round(GEOMETRY_SHARE * iterations)
     _descend(face, geometry_steps, weights, lambda: _geometry_loss(face, observation, weights), progress, iterations, 0)
     if iterations:
@@ -142,7 +142,7 @@ def refine(
 
     _descend(face, iterations - geometry_steps, weights, loss, progress, iterations, geometry_steps)
     with torch.no_grad():
-        error_after = photometric_error(_render(renderer, face, images), images, mask)
+        error_after = colour_error(_render(renderer, face, images), images, mask)
         return Refined(face.reconstruction(*images.shape[-2:]), error_before, error_after)
 
 

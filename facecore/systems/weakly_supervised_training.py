@@ -16,6 +16,7 @@ from facecore.data.pose_sets import PoseSets
 from facecore.morphable import MorphableModel
 from facecore.nn import aggregate
 from facecore.perception import IdentityNetwork
+from facecore.perception.manifest import RENDERS
 from facecore.render import WeakPerspectiveCamera
 from facecore.systems import seeds
 from facecore.systems.coefficient_metric import CoefficientMetric
@@ -35,6 +36,7 @@ from facecore.systems.weakly_supervised_losses import (
 )
 from facecore.training import distributed
 from facecore.training.adam import Adam
+from facecore.training.checkpoint import Checkpoint
 from facecore.training.config import config_hash
 from facecore.training.rates import risen_cosine
 
@@ -281,3 +283,18 @@ class WeaklySupervisedTrainer(FaceTrainer):
     def assets(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         tensors, plain = assets_of(self.morphable)
         return tensors, plain | {"perception_trained_on": self.system.perception_trained_on}
+
+    def start_from(self, checkpoint: Checkpoint) -> list[str]:
+        left = super().start_from(checkpoint)
+        self._take_over_caution(checkpoint)
+        return left
+
+    def restore(self, checkpoint: Checkpoint) -> int:
+        iteration = super().restore(checkpoint)
+        self._take_over_caution(checkpoint)
+        return iteration
+
+    def _take_over_caution(self, checkpoint: Checkpoint) -> None:
+        """A network that has seen renders alone stays in the weights whatever perceives after it."""
+        if checkpoint.plain.get("assets", {}).get("perception_trained_on") == RENDERS:
+            self.system.perception_trained_on = RENDERS
