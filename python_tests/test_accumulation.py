@@ -24,13 +24,17 @@ def parts():
 
 
 def test_gradients_of_four_parts_are_the_whole_batchs(whole, parts):
-    """1e-5 of each stage's gradient: 2e-6 at most was seen, the rounding of sums in another order."""
+    """1e-5 of each stage's gradient: 2e-6 at most was seen, the rounding of sums in another order.
+
+    1e-3 of the texture's: one colour of one pixel may fall on the other side of a kink, which was 2e-4 on one machine.
+    A part that is left out is a quarter.
+    """
     expected, result = distributed_training.gradients(whole), distributed_training.gradients(parts)
     assert set(expected) == set(result)
     for stage in STAGES:
         names = [name for name in expected if name.startswith(stage)]
         a, b = (torch.cat([g[name].flatten() for name in names]) for g in (expected, result))
-        assert float((b - a).norm() / a.norm()) < 1e-5, stage
+        assert float((b - a).norm() / a.norm()) < (1e-3 if stage == "texture" else 1e-5), stage
 
 
 @pytest.mark.parametrize("stage", ["hybrid", "texture"])
