@@ -14,7 +14,7 @@ import peers
 import pytest
 import torch
 from grid import bent_grid, to_clip
-from harness import Suite, peer
+from harness import MODES, Suite, peer
 
 from facecore import morphable, ops, reference
 from facecore.render import WeakPerspectiveCamera
@@ -82,6 +82,7 @@ suite = Suite(
         **({"ict_37k_224_b1": {"images": 1, "rows": 0, "columns": 0, "height": 224, "width": 224}} if DATA else {}),
     },
     make_inputs=make_inputs,
+    modes=(*MODES[:2], "backward"),
     check_sizes=COARSE,
     agree=agree,
     quick=("face_5k_224_b1", "face_37k_224_b1", "face_37k_224_b8", "face_37k_512_b1"),

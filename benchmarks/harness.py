@@ -21,7 +21,7 @@ import torch
 from floor import Work, bytes_needed, floor_milliseconds, percentile, synchronised_clock
 
 Function = Callable[..., Any]
-MODES = ("forward", "forward+backward", "penalty")
+MODES = ("forward", "forward+backward", "penalty", "backward")
 _expected: dict[tuple[Any, ...], tuple[torch.Tensor, ...]] = {}  # the reference's last results: providers share them
 NOISY = 1.2  # a row whose p80 / p20 is larger may not be quoted
 
@@ -36,6 +36,7 @@ class Suite:
     make_inputs: (device, generator, **sizes) -> positional arguments; floating tensors that require grad get gradients.
     modes: "penalty" is the step of a critic whose input is the first leaf: the gradients, with respect to the others,
         of its outputs and of the squared norm of their gradient with respect to the input (a double backward).
+        "backward" is the gradients alone, of outputs that were computed once.
     check_sizes: sizes at which agreement is checked, where the reference cannot do a case's own, or a function from a
         case's sizes to them; None = the case's own.
     tolerance: of the agreement, relative to the largest value of each output or gradient.
@@ -229,12 +230,15 @@ def runner(
     def forward_backward() -> tuple[torch.Tensor, ...]:
         return torch.autograd.grad(differentiable_outputs(), leaves, projections)
 
+    def backward() -> tuple[torch.Tensor, ...]:
+        return torch.autograd.grad(outputs, leaves, projections, retain_graph=True)
+
     def penalty() -> tuple[torch.Tensor, ...]:
         score = sum((t * p).sum() for t, p in zip(differentiable_outputs(), projections, strict=True))
         (gradient,) = torch.autograd.grad(score, leaves[0], create_graph=True)
         return torch.autograd.grad(score + gradient.square().sum(), leaves[1:])
 
-    return penalty if mode == "penalty" else forward_backward
+    return {"forward+backward": forward_backward, "penalty": penalty, "backward": backward}[mode]
 
 
 def _tensors(result: Any) -> tuple[torch.Tensor, ...]:
