@@ -122,7 +122,7 @@ def test_other_settings_are_other_rows(tmp_path):
 def test_a_training_of_other_settings_is_not_gone_on_with(tmp_path):
     """Nor deleted: it may be the only one."""
     run_lines(tmp_path, {"one": 1.0}, seeds=(0,))
-    with pytest.raises(ValueError, match=r"seed0.one has a training of configuration .* another --out, or delete"):
+    with pytest.raises(ValueError, match=r"seed0.one has a training of .*, configuration .* another --out, or delete"):
         run_lines(tmp_path, {"one": 3.0}, seeds=(0,))
     assert [row.measures["weight"] for row in read_rows(tmp_path / ROWS)] == [44.0]
 

@@ -61,6 +61,16 @@ def test_bad_usage(arguments, message, capsys, tmp_path, monkeypatch):
     assert message in capsys.readouterr().err
 
 
+def test_a_model_that_is_not_there_is_a_setting_of_the_file(tmp_path, capsys):
+    """`ablate` has no option --model.morphable, which the refusal of `train` names."""
+    (tmp_path / "settings.yaml").write_text("model: {morphable: /nowhere}")
+    command = ["ablate", "--config", str(tmp_path / "settings.yaml"), "--out", str(tmp_path / "out")]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert "no such file" in error and "takes its settings from a YAML file" in error
+    assert len(error.strip().splitlines()) == 1 and not (tmp_path / "out").exists()
+
+
 def test_rows_of_another_system_are_named(tmp_path, capsys):
     write_rows(tmp_path / "rows.jsonl", [Row("joint-recognition", "all", 0, {"neutral_mm": 1.0}, {})])
     assert main(["ablate", "--rows", str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / "out")]) == 2

@@ -17,6 +17,7 @@ from facecore.evaluation.held_out import Baseline, evaluate_held_out
 from facecore.perception import load_identity_network
 from facecore.systems import load
 from facecore.systems.comparison import errors_of, identity_auc, network_view, tone_groups
+from facecore.training.checkpoint import Checkpoint
 
 COMMON = ["--model.num-vertices", "2500", "--run.validation-size", "4", "--data.labelled-batch", "4"]
 TRAININGS = {
@@ -157,6 +158,16 @@ def test_systems_of_other_faces_are_refused(checkpoints, tmp_path, capsys):
     assert main.main(["compare", *paths, "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert "was trained with other faces (procedural, 3000 vertices) than" in error and "(procedural, 2500 v" in error
+
+
+def test_a_morphable_model_that_is_gone_is_asked_for_by_the_option_that_there_is(checkpoints, tmp_path, capsys):
+    checkpoint = Checkpoint.load(checkpoints["weak"], ("model", "assets"))
+    checkpoint.plain["config"]["model"]["morphable"] = "/nowhere"
+    checkpoint.save(tmp_path / "moved.safetensors")
+    assert main.main(["compare", str(tmp_path / "moved.safetensors"), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "--model: the morphable model of the training, /nowhere, is not there" in error
+    assert "--model.morphable" not in error and not (tmp_path / "out").exists()
 
 
 def test_no_network_judges_a_training_that_used_it(recognition, tmp_path, capsys):

@@ -11,6 +11,8 @@ from tiny_faces import write_portraits
 from tiny_regression import config, write_recognition
 
 from facecore.cli import main
+from facecore.cli.errors import UsageError
+from facecore.cli.train_unsupervised_regression import COMMAND
 from facecore.evaluation.claims_regression import drift_by_blur, drift_by_occlusion, drift_by_yaw
 from facecore.morphable import load as load_model
 from facecore.perception.manifest import RENDERS
@@ -104,6 +106,16 @@ def test_bad_usage_is_one_line(tmp_path, capsys, manifest, arguments, message):
     captured = capsys.readouterr()
     assert code == 2 and message in captured.err and len(captured.err.strip().splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_photographs_that_processes_cannot_share_are_refused_before_anything_is_loaded():
+    """Also where renders stand for them."""
+    config = overlay(PRESETS["quick"], {"data": {"labelled_batch": 4, "photo_batch": 3}})
+    assert config.data.photos is None
+    COMMAND.check_shares(config, 1)
+    with pytest.raises(UsageError, match=r"--data.photo-batch must be a multiple of the 2 processes, got 3"):
+        COMMAND.check_shares(config, 2)
+    COMMAND.check_shares(overlay(config, {"stages": {"mixed_iterations": 0}}), 2)
 
 
 def test_the_network_must_be_named(tmp_path, capsys):

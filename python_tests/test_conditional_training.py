@@ -268,7 +268,7 @@ def test_frames_that_are_alone_are_said(tmp_path, capsys, morphable):
         (["--model.texture-size", "40"], "--model.texture-size must be a multiple of 32, got 40"),
         (["--world.persons", "0"], "there are no clips; give a folder, or --world.persons"),
         (["--world.persons", "0", "--data.photos", "."], "--world.steady-light is of rendered persons"),
-        (["--data.photo-batch", "6"], "data.photo_batch must be a multiple of 4"),
+        (["--data.photo-batch", "6"], "--data.photo-batch must be a multiple of 4"),
         (["--weights.landmark", "-1"], "--weights.landmark must be at least 0"),
         (
             ["--weights.photometric", "0", "--weights.landmark", "0", "--weights.regularisation", "0"],

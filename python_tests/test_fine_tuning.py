@@ -65,7 +65,7 @@ def test_bad_settings_are_refused(start, tmp_path):
         "--run.start-from /nowhere.safetensors": r"--run.start-from /nowhere.safetensors: no such file",
         "--data.workers -1": "--data.workers must be at least 0, got -1",
         "--stages.accumulate 0": "--stages.accumulate must be at least 1, got 0",
-        "--stages.accumulate 3": r"data.labelled_batch must be a multiple of 6, got 4.* x stages.accumulate 3",
+        "--stages.accumulate 3": r"--data.labelled-batch must be a multiple of 6, got 4.* x stages.accumulate 3",
         "--stages.rise-steps -1": "--stages.rise-steps must be at least 0, got -1",
         "--stages.history-size 0": "--stages.history-size must be at least 1, got 0",
         "--model.num-terms 0": "--model.num-terms must be at least 1, got 0",

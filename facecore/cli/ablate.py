@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import pathlib
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import tyro
@@ -130,19 +132,21 @@ class Ablate:
         from facecore.training.loop import Interrupted
 
         training = self.training
-        try:
+        with settings_of_a_file():
             training.check(config)
-        except UsageError as error:
-            raise UsageError(
-                f"{error}. An ablation takes its settings from a YAML file, --config; {EXAMPLE}"
-            ) from error
         for name in ("photos", "labelled"):
             if getattr(config.data, name) is not None:
                 raise UsageError(f"--config: data.{name} is not used here; an ablation's pictures are rendered")
         for name, option in (("seed", "--seeds"), ("out", "--out"), ("start_from", "the warm-up"), ("resume", "--out")):
             if getattr(config.run, name) != getattr(training.presets["ablation"].run, name):
                 raise UsageError(f"--config: run.{name} is not used here; {option} is in its place")
-        morphable = load_morphable(config)
+        with settings_of_a_file():
+            morphable = load_morphable(config)
+
+        def build(config: Any) -> Any:
+            with settings_of_a_file():
+                return training.trainer(config, morphable)
+
         facts = facts_of_run(config.run.device) | {"morphable": morphable.name} | recognition_of(config)
         rows = run_ablation(
             experiment,
@@ -150,7 +154,7 @@ class Ablate:
             self.out,
             seeds=self.seeds,
             variants=variants,
-            build=lambda resolved: training.trainer(resolved, morphable),
+            build=build,
             measure=self.claims.measure,
             facts=facts,
         )
@@ -191,6 +195,15 @@ class Ablate:
             other = "that" if c.than is None else c.than
             relation = "not above" if c.no_worse else "below"
             print(f"  {c.claim:>2}  {c.sentence}: {c.measure} of '{c.better}' {relation} {other} of '{c.worse}'")
+
+
+@contextlib.contextmanager
+def settings_of_a_file() -> Iterator[None]:
+    """Refusals name options of `facecore train`, which an ablation takes from a file."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{error}. An ablation takes its settings from a YAML file, --config; {EXAMPLE}") from error
 
 
 def recognition_of(config: Any) -> dict[str, str]:

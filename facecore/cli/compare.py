@@ -100,7 +100,8 @@ class Compare(Output):
             if one.morphable.content_hash() != first.morphable.content_hash():
                 raise UsageError(
                     f"{path} was trained with other faces ({described(one)}) than {self.checkpoints[0]} "
-                    f"({described(first)}): compare systems of one morphable model, its size, and one `world`"
+                    f"({described(first)}): compare systems of one morphable model, one size of it, and the same bumps "
+                    "of `world`"
                 )
         return loaded
 

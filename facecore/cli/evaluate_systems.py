@@ -66,7 +66,9 @@ class SystemOptions(Output):
         try:
             morphable = load_morphable(config)
         except UsageError as error:
-            raise UsageError(f"--model: the morphable model of the training is not there ({error})") from error
+            raise UsageError(
+                f"--model: the morphable model of the training, {config.model.morphable}, is not there; say where it is"
+            ) from error
         labelled, world = faces_of_world(morphable, config.world)
         if labelled.content_hash() != trained.morphable_hash:
             raise ValueError(

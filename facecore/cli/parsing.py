@@ -32,7 +32,7 @@ def parse_options(kind: Any, argv: list[str], *, prog: str, description: str, **
 
 def in_options(message: str, prefix: str = "--") -> str:
     """A message that begins with an argument's name with that of its option: `crop_mm must`, `--crop-mm must`."""
-    return re.sub(r"^[a-z_]+(?= must )", lambda match: prefix + match[0].replace("_", "-"), message)
+    return re.sub(r"^[a-z_.]+(?= must )", lambda match: prefix + match[0].replace("_", "-"), message)
 
 
 def check_exists(**paths: pathlib.Path | str | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from facecore.cli.errors import UsageError
+from facecore.cli.parsing import in_options
 from facecore.cli.train_data import check_modes, load_photos
 from facecore.cli.training import TrainingCommand
 from facecore.cli.training_settings import check_terms, check_weights, refuse_unused
@@ -76,7 +77,7 @@ class ConditionalEstimationCommand(TrainingCommand):
         try:
             check_shares(config, processes)
         except ValueError as error:
-            raise UsageError(str(error)) from error
+            raise UsageError(in_options(str(error))) from error
 
     def trainer(self, config: ConditionalEstimationConfig, morphable: MorphableModel) -> ConditionalEstimationTrainer:
         from facecore.data import Augmentation

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from facecore.cli.errors import UsageError
+from facecore.cli.parsing import in_options
 from facecore.cli.train_data import check_model, load_labelled, load_photos
 from facecore.cli.training import TrainingCommand
 from facecore.cli.training_settings import check_encoder, check_weights, refuse_unseen_photographs
@@ -77,7 +78,7 @@ class SemiSupervisedCommand(TrainingCommand):
         try:
             check_shares(config, pictured, processes)
         except ValueError as error:
-            raise UsageError(str(error)) from error
+            raise UsageError(in_options(str(error))) from error
 
     def trainer(self, config: SemiSupervisedConfig, morphable: MorphableModel) -> SemiSupervisedTrainer:
         from facecore.systems.semi_supervised_training import SemiSupervisedTrainer

@@ -8,7 +8,7 @@ from facecore.cli.errors import UsageError
 from facecore.cli.parsing import check_exists
 from facecore.cli.train_data import check_modes, load_photos
 from facecore.cli.training import TrainingCommand
-from facecore.cli.training_settings import check_terms, check_weights
+from facecore.cli.training_settings import check_batches, check_terms, check_weights
 from facecore.systems.unsupervised_regression_config import PRESETS, RegressionConfig
 
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ class UnsupervisedRegressionCommand(TrainingCommand):
         "data.labelled": "faces of known coefficients are rendered",
         "data.masks": "no loss looks at pixels",
     }
+
+    def check_shares(self, config: RegressionConfig, processes: int) -> None:
+        check_batches(config, processes, pictured=config.stages.mixed_iterations > 0)
 
     def check_own(self, config: RegressionConfig) -> None:
         stages, data = config.stages, config.data

@@ -152,9 +152,13 @@ def check_persons(config: Any) -> None:
         )
 
 
-def check_batches(config: Any, processes: int) -> None:
-    """Refuses batches of renders, and of photographs where there are any, that the processes cannot share equally."""
-    pictured = config.data.photos is not None and config.data.unlabelled
+def check_batches(config: Any, processes: int, pictured: bool | None = None) -> None:
+    """Refuses batches of renders, and of photographs, that the processes cannot share equally.
+
+    pictured: whether photographs, or renders that stand for them, are seen; None = where data.photos names some.
+    """
+    if pictured is None:
+        pictured = config.data.photos is not None and config.data.unlabelled
     for name in ("data.labelled_batch", *(["data.photo_batch"] if pictured else [])):
         if setting(config, name) % processes:
             raise UsageError(

@@ -147,6 +147,6 @@ def check_shares(config: ConditionalEstimationConfig, processes: int) -> None:
     unit = data.photos_per_identity * processes
     if config.stages.iterations and data.photo_batch % unit:
         raise ValueError(
-            f"data.photo_batch must be a multiple of {unit}, data.photos_per_identity for each of the "
-            f"{processes} processes, so that no clip is torn, got {data.photo_batch}"
+            f"data.photo_batch must be a multiple of {unit}, frames of a clip times processes, so that no clip is "
+            f"torn, got {data.photo_batch}"
         )

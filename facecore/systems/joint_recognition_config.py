@@ -78,7 +78,7 @@ class JointRecognitionConfig:
 
     data.labelled_batch: renders of a batch; data.photo_batch: photographs, whose labels `facecore fit` finds in their
     landmarks; data.photos_per_identity: of a person in both; world.persons, world.pictures: rendered persons and
-    pictures of each.
+    pictures of each in phase III, while phase I sees ever new persons.
     """
 
     model: JointModelConfig = JointModelConfig()

@@ -86,11 +86,11 @@ def _check_folder(folder: pathlib.Path, wanted: str) -> None:
     """Raises ValueError where a training of another configuration is under way, or done."""
     if not (folder / LAST).is_file():
         return
-    found = Checkpoint.load(folder / LAST, groups=()).plain.get("config_hash")
-    if found != wanted:
+    plain = Checkpoint.load(folder / LAST, groups=()).plain
+    if plain.get("config_hash") != wanted:
         raise ValueError(
-            f"{folder} has a training of configuration {found}, this ablation has {wanted}; choose another --out, or "
-            "delete that folder"
+            f"{folder} has a training of {plain.get('system')}, configuration {plain.get('config_hash')}, this "
+            f"ablation has {wanted}; choose another --out, or delete that folder if nobody needs it"
         )
 
 
