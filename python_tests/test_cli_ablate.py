@@ -85,15 +85,17 @@ def test_rows_of_two_configurations_are_not_compared(tmp_path, capsys):
     assert "the rows of 'all' are of several configurations" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["morphable", "recognition"])
-def test_rows_of_two_models_or_networks_are_not_compared(name, tmp_path, capsys):
+@pytest.mark.parametrize(("name", "kind"), [("morphable", "morphable models"), ("recognition", "recognition networks")])
+def test_rows_of_two_models_or_networks_are_not_compared(name, kind, tmp_path, capsys):
     rows = [
         Row("semi-supervised", variant, 0, {"shape_mm": 1.0}, {"config_hash": "a", name: variant})
         for variant in ("all", "no pairs")
     ]
     write_rows(tmp_path / "rows.jsonl", rows)
     assert main(["ablate", "--rows", str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / "out")]) == 2
-    assert f"several of {name}: all, no pairs" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert (
+        f"the rows are of several {kind}, all, no pairs" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    )
     assert not (tmp_path / "out").exists()
 
 

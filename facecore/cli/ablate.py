@@ -30,7 +30,7 @@ Example: facecore ablate --out runs/ablation --seeds 0 1 2
          facecore ablate --system weakly-supervised --config settings.yaml --out runs/weak (model.recognition is needed)
          facecore ablate --system conditional-estimation --list
          facecore ablate --rows runs/ablation/rows.jsonl --system weakly-supervised --out report"""
-EXAMPLE = "such as model: {morphable: ICT-FaceKit, recognition: runs/points/manifest.json}"
+SOURCES = {"morphable": "morphable models", "recognition": "recognition networks"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,13 +115,14 @@ class Ablate:
         for row in rows:
             if row.system == self.system:
                 made.setdefault(row.variant, set()).add(row.facts.get("config_hash"))
-                for name in ("morphable", "recognition"):
+                for name in SOURCES:
                     sources.setdefault(name, set()).add(row.facts.get(name))
         if mixed := [name for name, hashes in made.items() if len(hashes) > 1]:
             raise UsageError(f"--rows {self.rows}: the rows of {mixed[0]!r} are of several configurations")
         for name, found in sources.items():
             if len(found) > 1:
-                raise UsageError(f"--rows {self.rows}: several of {name}: {', '.join(sorted(map(str, found)))}")
+                which = ", ".join(sorted(map(str, found)))
+                raise UsageError(f"--rows {self.rows}: the rows are of several {SOURCES[name]}, {which}")
         return rows
 
     def trained_rows(self, experiment: Ablation, config: Any, variants: list[str]) -> list[Row]:
@@ -132,7 +133,7 @@ class Ablate:
         from facecore.training.loop import Interrupted
 
         training = self.training
-        with settings_of_a_file():
+        with settings_of_a_file(config):
             training.check(config)
         for name in ("photos", "labelled"):
             if getattr(config.data, name) is not None:
@@ -140,11 +141,11 @@ class Ablate:
         for name, option in (("seed", "--seeds"), ("out", "--out"), ("start_from", "the warm-up"), ("resume", "--out")):
             if getattr(config.run, name) != getattr(training.presets["ablation"].run, name):
                 raise UsageError(f"--config: run.{name} is not used here; {option} is in its place")
-        with settings_of_a_file():
+        with settings_of_a_file(config):
             morphable = load_morphable(config)
 
         def build(config: Any) -> Any:
-            with settings_of_a_file():
+            with settings_of_a_file(config):
                 return training.trainer(config, morphable)
 
         facts = facts_of_run(config.run.device) | {"morphable": morphable.name} | recognition_of(config)
@@ -198,12 +199,16 @@ class Ablate:
 
 
 @contextlib.contextmanager
-def settings_of_a_file() -> Iterator[None]:
+def settings_of_a_file(config: Any) -> Iterator[None]:
     """Refusals name options of `facecore train`, which an ablation takes from a file."""
     try:
         yield
     except UsageError as error:
-        raise UsageError(f"{error}. An ablation takes its settings from a YAML file, --config; {EXAMPLE}") from error
+        recognition = ", recognition: runs/points/manifest.json" if hasattr(config.model, "recognition") else ""
+        raise UsageError(
+            f"{error}. An ablation takes its settings from a YAML file, --config, such as "
+            f"model: {{morphable: ICT-FaceKit{recognition}}}"
+        ) from error
 
 
 def recognition_of(config: Any) -> dict[str, str]:
